@@ -1,0 +1,51 @@
+# Two commands need nothing but git, make and Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-all lint format bench docs clean
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.examples: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[examples]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@ $(VENV)/.examples
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[examples,docs]'
+	@touch $@
+
+demo: $(VENV)/.examples  ## distil students on real images with every method (3 minutes)
+	$(BIN)/python -m examples.distill
+
+test: lint  ## format, lint, types, doctests and tests
+	$(PYTEST) -q -n 2 --dist worksteal
+
+test-all: lint  ## the same and the slow ones
+	$(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+
+lint: $(VENV)/.test  ## format check, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
+
+format: $(VENV)/.test  ## rewrite what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test  ## benchmarks, as ratios to a bound measured in the same run
+	$(PYTEST) benchmarks -q -p no:xdist --benchmark-only
+
+docs: $(VENV)/.docs  ## build the site into docs/_build
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+
+clean:  ## remove everything that can be made again
+	rm -rf $(VENV) runs docs/_build .pytest_cache .ruff_cache
