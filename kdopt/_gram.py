@@ -5,12 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Gram, PerLossGrads, Weights
-
-
-def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """Dtype in which sums over parameters are kept: float32, or float64 if given."""
-    return jnp.result_type(jnp.float32, *(a.dtype for a in arrays))
 
 
 def _inner(x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:

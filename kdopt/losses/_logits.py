@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import at_least_float32, batch_mean
+from kdopt.losses._reduce import batch_mean
 
 
 def cross_entropy(

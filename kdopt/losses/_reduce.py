@@ -1,15 +1,9 @@
-"""The one reduction over the batch, and the dtype in which losses are computed."""
+"""The one reduction over the batch."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
-
-
-def at_least_float32(x: jax.Array) -> jax.Array:
-    """Casts half precision up; float32 and float64 stay as they are."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def batch_mean(

@@ -1,0 +1,15 @@
+"""The dtype in which sums are kept, whatever the dtype of what is summed."""
+
+import jax
+import jax.numpy as jnp
+
+
+def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
+    """Returns float32, or float64 if an array has it."""
+    wide = any(array.dtype == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """Casts half precision (and integers) up; float32 and float64 stay."""
+    return x.astype(accumulator_dtype(x))
