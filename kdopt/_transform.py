@@ -1,0 +1,253 @@
+"""The contract of a balancer: one door for its inputs, one factory for its kind."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt._gram import combine, gram
+from kdopt._typing import Balancer, Gram, PerLossGrads, Values, Weights
+
+HOW_TO_GET_GRADS = (
+    "Get one tree per loss from kdopt.value_and_grads, and put the balancer first in "
+    "its optax.chain: what follows it sees one tree."
+)
+
+
+class WeightsState(NamedTuple):
+    """State of a balancer that combines the gradients with weights.
+
+    Attributes:
+        loss_weights: Weights of the last step, ``[k]``; equal before the first.
+        gram: Gram matrix of the last step, ``[k, k]``; it may hold NaN.
+        notfinite_count: Number of steps, int32, whose Gram matrix, values or weights
+            were not finite. Such a step reuses the weights and the inner state.
+        inner: What the method itself remembers; ``()`` if nothing.
+    """
+
+    loss_weights: Weights
+    gram: Gram
+    notfinite_count: jax.Array
+    inner: Any
+
+
+def per_loss_tuple(updates: Any, params: Any, num_losses: int) -> PerLossGrads:
+    """Lets K gradient trees in, in any of the forms in which they arrive.
+
+    Args:
+        updates: A tuple or list of K trees, or the mapping ``{0: tree, 1: tree, ...}``
+            that ``flax.nnx.Optimizer.update`` makes of a tuple.
+        params: The parameters, or None if the caller has none.
+        num_losses: K.
+
+    Returns:
+        The tuple of K trees.
+
+    Raises:
+        ValueError: If it is anything else; the message names the likely cause.
+    """
+    if params is not None and jax.tree.structure(updates) == jax.tree.structure(params):
+        raise ValueError(
+            "The gradients have the structure of params themselves, so this is one "
+            f"tree and not {num_losses} of them (if params is a tuple, its parts are "
+            f"not losses). {HOW_TO_GET_GRADS}"
+        )
+    if isinstance(updates, Mapping) and set(updates) == set(range(len(updates))):
+        updates = [updates[i] for i in range(len(updates))]
+    if not isinstance(updates, (tuple, list)) or hasattr(updates, "_fields"):
+        raise ValueError(
+            f"Expected a tuple of {num_losses} gradient trees, one per loss, got "
+            f"{type(updates).__name__}. {HOW_TO_GET_GRADS}"
+        )
+    grads = tuple(updates)
+    if len(grads) != num_losses:
+        raise ValueError(
+            f"Expected {num_losses} gradient trees, one per loss, got {len(grads)}. "
+            f"For {len(grads)} losses build the balancer with "
+            f"num_losses={len(grads)}; one without that argument takes two."
+        )
+    like = grads[0] if params is None else params
+    for i, tree in enumerate(grads):
+        if jax.tree.structure(tree) != jax.tree.structure(like):
+            raise ValueError(
+                f"Gradient tree {i} has the structure {jax.tree.structure(tree)}, "
+                f"expected {jax.tree.structure(like)}. {HOW_TO_GET_GRADS}"
+            )
+        shapes = jax.tree.map(jnp.shape, tree), jax.tree.map(jnp.shape, like)
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"Gradient tree {i} has leaves of shapes {shapes[0]}, expected "
+                f"{shapes[1]}."
+            )
+    return grads
+
+
+def values_array(values: Any, num_losses: int, dtype: jnp.dtype) -> Values:
+    """Makes one array of the K loss values.
+
+    Args:
+        values: An array ``[k]`` or a sequence of K scalars.
+        num_losses: K.
+        dtype: Dtype of the result.
+
+    Returns:
+        The values, ``[k]``, cut off from differentiation.
+
+    Raises:
+        ValueError: If they are missing or not K of them.
+    """
+    if values is None:
+        raise ValueError(
+            "This method needs the loss values of the step: pass them by name, "
+            "tx.update(grads, state, params, values=values), or "
+            "optimizer.update(model, grads, values=values) with flax.nnx."
+        )
+    if isinstance(values, (tuple, list)):
+        values = jnp.stack([jnp.asarray(v, dtype) for v in values])
+    values = jnp.asarray(values, dtype)
+    if values.shape != (num_losses,):
+        raise ValueError(
+            f"Expected {num_losses} loss values, got an array of shape {values.shape}."
+        )
+    return jax.lax.stop_gradient(values)
+
+
+def check_num_losses(num_losses: Any, *, minimum: int = 1) -> int:
+    """Checks K at the factory, before any gradient is seen."""
+    if not isinstance(num_losses, int) or num_losses < minimum:
+        raise ValueError(
+            f"num_losses must be an int of at least {minimum}, got {num_losses!r}. "
+            "Under optax.inject_hyperparams pass static_args=('num_losses',): it sets "
+            "shapes."
+        )
+    return num_losses
+
+
+def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
+    """Keeps the old state where a step is not ``ok``."""
+    return jax.tree.map(lambda n, o: jnp.where(ok, n.astype(o.dtype), o), new, old)
+
+
+def from_weights(
+    weights_fn: Callable[..., Any],
+    *,
+    num_losses: int = 2,
+    needs_values: bool = False,
+    initial_state: Any = None,
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Makes a balancer of a pure function from Gram matrix to weights.
+
+    .. math:: w = f(G, L), \qquad u = \sum_i w_i \, g_i
+
+    Every balancer of the library that works on the Gram matrix is made so.
+
+    Args:
+        weights_fn: ``weights_fn(gram) -> weights``; with ``needs_values`` it is called
+            as ``weights_fn(gram, values)``, and with ``initial_state`` it takes the
+            state as last argument and returns ``(weights, state)``.
+        num_losses: K.
+        needs_values: Whether ``update`` must be given ``values``.
+        initial_state: Pytree of arrays that the method carries from step to step.
+        axis_name: Mesh axis over which the gradients are *sharded*, inside
+            ``jax.shard_map``; see :func:`kdopt.gram`.
+
+    Returns:
+        The transform. Its state is a :class:`WeightsState`.
+
+    Raises:
+        ValueError: If ``num_losses`` is not a positive int.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> def inverse_norm(gram):
+        ...     return 1 / jnp.sqrt(jnp.diagonal(gram))
+        >>> balancer = kdopt.from_weights(inverse_norm)
+        >>> grads = (jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0]))
+        >>> update, _ = balancer.update(grads, balancer.init(jnp.zeros(2)))
+        >>> print(update)
+        [0.6 1.8]
+    """
+    k = check_num_losses(num_losses)
+    stateful = initial_state is not None
+
+    def init_fn(params: optax.Params) -> WeightsState:
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return WeightsState(
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            gram=jnp.zeros((k, k), dtype),
+            notfinite_count=jnp.zeros((), jnp.int32),
+            inner=jax.tree.map(jnp.asarray, initial_state) if stateful else (),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, WeightsState]:
+        del extra_args
+        grads = per_loss_tuple(updates, params, k)
+        dtype = state.gram.dtype
+        matrix = jax.lax.stop_gradient(gram(grads, axis_name=axis_name)).astype(dtype)
+        finite = jnp.all(jnp.isfinite(matrix))
+        arguments: list[Any] = [matrix]
+        if needs_values:
+            losses = values_array(values, k, dtype)
+            finite &= jnp.all(jnp.isfinite(losses))
+            arguments.append(losses)
+        if stateful:
+            weights, inner = weights_fn(*arguments, state.inner)
+        else:
+            weights, inner = weights_fn(*arguments), ()
+        finite &= jnp.all(jnp.isfinite(weights))
+        new = hold_unless(finite, (weights, inner), (state.loss_weights, state.inner))
+        count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        return combine(grads, new[0]), WeightsState(new[0], matrix, count, new[1])
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def loss_weights(opt_state: Any, values: Any = None) -> Weights:
+    """Reads the weights of the losses out of an optimiser state.
+
+    Args:
+        opt_state: State of a balancer or scalarizer, or of a chain that holds one.
+        values: Loss values of this step, ``[k]``; needed only by scalarizers whose
+            weights depend on them.
+
+    Returns:
+        ``[k]``: for a balancer the weights of the last step, for a scalarizer those
+        that the next backward pass must use.
+
+    Raises:
+        ValueError: If the state holds no weights, or more than one set of them.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import kdopt
+        >>> tx = optax.chain(kdopt.min_norm(), optax.sgd(0.1))
+        >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
+        >>> _, state = tx.update(grads, tx.init(jnp.zeros(3)))
+        >>> print(kdopt.loss_weights(state))
+        [0.6 0.4]
+    """
+
+    def has_weights(node: Any) -> bool:
+        return hasattr(node, "loss_weights")
+
+    nodes = jax.tree.leaves(opt_state, is_leaf=has_weights)
+    found = [node.loss_weights for node in nodes if has_weights(node)]
+    if len(found) != 1:
+        raise ValueError(
+            f"Expected one balancer or scalarizer in the optimiser state, found "
+            f"{len(found)}: pass the part of the state that belongs to it."
+        )
+    return found[0](values) if callable(found[0]) else found[0]

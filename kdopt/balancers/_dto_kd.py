@@ -1,0 +1,144 @@
+"""DTO-KD: distillation as two-objective optimisation on log-losses."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._simplex import affine_min_norm_point, min_norm_point
+from kdopt._transform import from_weights
+from kdopt._typing import Balancer, Gram, Values, Weights
+
+
+def dto_kd_weights(
+    gram: Gram,
+    values: Values,
+    *,
+    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    eps: float | jax.Array = 1e-8,
+    simplex: bool = True,
+    rescale: Literal["none", "convex"] = "none",
+) -> Weights:
+    r"""Weights that decrease all log-losses equally.
+
+    With :math:`h_i = \nabla \log (L_i - b_i) = g_i / (L_i - b_i)`:
+
+    .. math::
+        \pi = \arg\min_{\pi \ge 0, \, \sum_i \pi_i = 1}
+              \Big\lVert \sum_i \pi_i h_i \Big\rVert^2, \qquad
+        w_i = \frac{\pi_i}{L_i - b_i}
+
+    so that :math:`\sum_i w_i g_i = \sum_i \pi_i h_i`.
+
+    Args:
+        gram: Gram matrix of the raw gradients :math:`g_i`, ``[k, k]``.
+        values: Loss values :math:`L_i`, ``[k]``.
+        min_losses: Lower bounds :math:`b_i`, a number or ``[k]``: the entropy of the
+            teacher, say, for a cross-entropy against soft targets.
+        eps: Floor of :math:`L_i - b_i`.
+        simplex: If False the constraint :math:`\pi \ge 0` is dropped: the closed form
+            of the theorem taken literally. Parallel gradients then give a zero update.
+        rescale: ``"convex"`` divides the weights by their sum, which keeps the scale
+            of the raw gradients; ``"none"`` is the paper's update, which grows as
+            :math:`1/L`. Adam does not see the difference, SGD does.
+
+    Returns:
+        Weights of the raw gradients, ``[k]``.
+
+    Raises:
+        ValueError: If ``rescale`` is neither of the two.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> print(kdopt.dto_kd_weights(gram, jnp.array([1.0, 2.0])))
+        [0.41414142 0.2929293 ]
+
+    References:
+        Hayder et al., DTO-KD: Dynamic Trade-off Optimization for Effective Knowledge
+        Distillation, ICLR 2026, Eq. 9 (with the simplex) and Theorem 3.1 (without)
+    """
+    if rescale not in ("none", "convex"):
+        raise ValueError(f"rescale must be 'none' or 'convex', got {rescale!r}.")
+    bounds = jnp.asarray(min_losses, values.dtype)
+    gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
+    # pi does not change when all gaps are scaled together; with the least one at 1
+    # no entry of the log-Gram matrix can overflow.
+    relative = gaps / jnp.min(gaps)
+    log_gram = gram / (relative[:, None] * relative[None, :])
+    solve = min_norm_point if simplex else affine_min_norm_point
+    weights = solve(log_gram) / gaps
+    return weights / jnp.sum(weights) if rescale == "convex" else weights
+
+
+def dto_kd(
+    *,
+    num_losses: int = 2,
+    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    eps: float | jax.Array = 1e-8,
+    simplex: bool = True,
+    rescale: Literal["none", "convex"] = "none",
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Balances by equal relative decrease of the losses (DTO-KD, exact form).
+
+    To first order every loss falls by the same *fraction*,
+    :math:`\eta \lVert u \rVert^2`, or by more where :math:`\pi` is at a bound. Constant
+    factors of the losses (temperature squared, hand-set weights) change nothing;
+    constant offsets do, see ``min_losses``. ``update`` needs ``values``.
+
+    Args:
+        num_losses: K, at least 2.
+        min_losses: Lower bounds of the losses, a number or ``[k]``.
+        eps: Floor of loss minus bound.
+        simplex: False gives the theorem literally, without ``pi >= 0``.
+        rescale: ``"none"`` (paper) or ``"convex"`` (weights sum to one: take this with
+            an SGD schedule tuned for a plain sum of losses).
+        axis_name: Mesh axis over which the gradients are sharded, inside
+            ``jax.shard_map``.
+
+    Returns:
+        A balancer; see :func:`dto_kd_weights` for the equation.
+
+    Raises:
+        ValueError: If ``num_losses`` is below 2 or ``rescale`` is unknown.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.dto_kd(rescale="convex")
+        >>> params = jnp.zeros(3)
+        >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
+        >>> values = (1.0, 2.0)
+        >>> update, state = tx.update(grads, tx.init(params), params, values=values)
+        >>> print(state.loss_weights)
+        [0.5857143 0.4142857]
+
+    References:
+        Hayder et al., DTO-KD: Dynamic Trade-off Optimization for Effective Knowledge
+        Distillation, ICLR 2026, Algorithm 1
+
+    Notes:
+        The paper states the problem with ``pi >= 0`` and solves it without. The
+        unclipped solution leaves the simplex whenever the cosine of the gradients
+        exceeds the ratio of their lengths, and stalls when they are parallel, so the
+        exact minimiser on the simplex is the default.
+    """
+    if num_losses == 1:
+        raise ValueError("dto_kd trades losses off: num_losses must be at least 2.")
+
+    def weights_fn(gram: Gram, values: Values) -> Weights:
+        return dto_kd_weights(
+            gram,
+            values,
+            min_losses=min_losses,
+            eps=eps,
+            simplex=simplex,
+            rescale=rescale,
+        )
+
+    return from_weights(
+        weights_fn, num_losses=num_losses, needs_values=True, axis_name=axis_name
+    )

@@ -1,0 +1,291 @@
+"""Dynamic lambda: the balancing parameter of a two-loss sum, set at every step."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._parabola import harm_free_interval, lambda_vertex
+from kdopt._simplex import normalize
+from kdopt._transform import from_weights
+from kdopt._typing import Balancer, Gram, Scalar, Values, Weights
+
+LambdaPolicy: TypeAlias = Literal[
+    "fixed",
+    "gradual",
+    "fast",
+    "target",
+    "target_relative",
+    "norm_balance",
+    "safe",
+    "cosine",
+]
+
+
+class _Step(NamedTuple):
+    """What a policy may look at."""
+
+    gram: Gram
+    values: Values
+    lambda_: Scalar
+    previous: Scalar
+    target: Scalar
+    ridge: Scalar
+
+
+def _skip_zero(lambda_: Scalar, step: _Step) -> Scalar:
+    """A gradient that is zero gets no weight: it would stop the other loss."""
+    no_task, no_distill = step.gram[0, 0] <= 0, step.gram[1, 1] <= 0
+    lambda_ = jnp.where(no_distill, 0, jnp.where(no_task, 1, lambda_))
+    return jnp.where(no_task & no_distill, step.lambda_, lambda_)
+
+
+def _gradual(step: _Step) -> Scalar:
+    vertex = lambda_vertex(step.gram, ridge=step.ridge, center=step.lambda_)
+    return _skip_zero(vertex, step)
+
+
+def _fast(step: _Step) -> Scalar:
+    task, distill = step.gram[0, 0], step.gram[1, 1]
+    return jnp.where(distill > task, 1, jnp.where(task > distill, 0, step.previous))
+
+
+def _target(step: _Step) -> Scalar:
+    gram, scale = normalize(step.gram)
+    return _root(
+        gram, constant=-step.target / scale, slope=jnp.zeros_like(scale), step=step
+    )
+
+
+def _target_relative(step: _Step) -> Scalar:
+    gram, scale = normalize(step.gram)
+    task, distill = step.target * step.values / scale
+    return _root(gram, constant=-task, slope=task - distill, step=step)
+
+
+def _root(gram: Gram, *, constant: Scalar, slope: Scalar, step: _Step) -> Scalar:
+    r"""Solves :math:`f(\lambda) = D(\lambda) + slope \lambda + constant = 0` on [0, 1].
+
+    If f is positive everywhere the request is always exceeded: take the slowest
+    lambda. If it is negative everywhere: the end that comes nearest to it.
+    """
+    a, b, c = gram[1, 1], gram[0, 0], gram[0, 1]
+    p, q, r = a + b - 2 * c, 2 * (c - b) + slope, b + constant
+    flat = p <= 4 * jnp.finfo(p.dtype).eps * (a + b)
+    lowest = jnp.clip(
+        jnp.where(flat, step.previous, -q / jnp.where(flat, 1, 2 * p)), 0, 1
+    )
+    at_zero, at_one, least = r, p + q + r, (p * lowest + q) * lowest + r
+    # The textbook formula cancels when the parabola is nearly flat; this one does not.
+    t = -0.5 * (
+        q + jnp.where(q < 0, -1, 1) * jnp.sqrt(jnp.maximum(q * q - 4 * p * r, 0))
+    )
+    roots = jnp.stack([t / jnp.where(flat, 1, p), r / jnp.where(t == 0, 1, t)])
+    valid = (roots >= 0) & (roots <= 1) & jnp.stack([~flat, t != 0])
+    distance = jnp.where(valid, jnp.abs(roots - step.previous), jnp.inf)
+    nearest = jnp.where(jnp.any(valid), roots[jnp.argmin(distance)], lowest)
+    fastest = jnp.where(
+        at_one > at_zero, 1, jnp.where(at_zero > at_one, 0, step.previous)
+    )
+    short = jnp.maximum(at_zero, at_one) <= 0
+    return jnp.where(least >= 0, lowest, jnp.where(short, fastest, nearest))
+
+
+def _norm_balance(step: _Step) -> Scalar:
+    task, distill = jnp.sqrt(jnp.diagonal(step.gram))
+    total = task + distill
+    return _skip_zero(task / jnp.where(total > 0, total, 1), step)
+
+
+def _safe(step: _Step) -> Scalar:
+    return jnp.clip(step.lambda_, *harm_free_interval(step.gram))
+
+
+def _cosine(step: _Step) -> Scalar:
+    norms = jnp.prod(jnp.sqrt(jnp.diagonal(step.gram)))
+    cosine = step.gram[0, 1] / jnp.where(norms > 0, norms, 1)
+    pull = jnp.clip(-cosine, 0, 1) * (_norm_balance(step) - step.lambda_)
+    return _safe(step._replace(lambda_=step.lambda_ + pull))
+
+
+_POLICIES: dict[str, Callable[[_Step], Scalar]] = {
+    "fixed": lambda step: step.lambda_,
+    "gradual": _gradual,
+    "fast": _fast,
+    "target": _target,
+    "target_relative": _target_relative,
+    "norm_balance": _norm_balance,
+    "safe": _safe,
+    "cosine": _cosine,
+}
+
+
+def _check_policy(policy: str) -> None:
+    if policy not in get_args(LambdaPolicy):
+        known = ", ".join(get_args(LambdaPolicy))
+        raise ValueError(f"policy must be one of {known}, got {policy!r}.")
+
+
+def dynamic_lambda_weights(
+    gram: Gram,
+    values: Values | None = None,
+    *,
+    policy: LambdaPolicy = "safe",
+    lambda_: float | jax.Array = 0.9,
+    previous: float | jax.Array | None = None,
+    target: float | jax.Array = 0.0,
+    ridge: float | jax.Array = 0.0,
+) -> Weights:
+    r"""Weights :math:`(1 - \lambda, \lambda)` by one of eight policies.
+
+    With :math:`a = \lVert g_{dist} \rVert^2`, :math:`b = \lVert g_{task} \rVert^2`,
+    :math:`c` their inner product, :math:`\lambda_0` the given ``lambda_`` and
+    :math:`D(\lambda)` the predicted decrease (:func:`kdopt.loss_decrease`):
+
+    ==================== ============================================================
+    policy               :math:`\lambda`
+    ==================== ============================================================
+    ``fixed``            :math:`\lambda_0`
+    ``gradual``          :math:`\mathrm{clip}((b - c)/(a + b - 2c), 0, 1)`, the argmin
+                         of :math:`D`: both losses fall equally
+    ``fast``             the argmax of :math:`D`: 1 if :math:`a > b`, 0 if :math:`a < b`
+    ``target``           :math:`D(\lambda) = R`, the root nearest to the previous one
+    ``target_relative``  :math:`D(\lambda) = R \, L_\lambda`, likewise
+    ``norm_balance``     :math:`\sqrt b / (\sqrt a + \sqrt b)`, the bisector
+    ``safe``             :math:`\lambda_0` clipped so that neither loss rises
+    ``cosine``           from :math:`\lambda_0` towards the bisector as conflict grows,
+                         :math:`\lambda_0 + \max(0, -\cos)(\lambda_{nb} - \lambda_0)`,
+                         then clipped as ``safe``
+    ==================== ============================================================
+
+    Args:
+        gram: Gram matrix of the gradients, task first, ``[2, 2]``.
+        values: Loss values, ``[2]``; needed by ``target_relative`` alone.
+        policy: One of the names above.
+        lambda_: :math:`\lambda_0` in [0, 1].
+        previous: Last :math:`\lambda`, for ties and the choice of roots; ``lambda_`` if
+            None.
+        target: :math:`R`: the wanted decrease (``target``, in units of the loss) or
+            fraction of the loss (``target_relative``) per step, divided by the
+            learning rate. Out of reach, the nearest attainable rate is taken.
+        ridge: For ``gradual``: pull to :math:`\lambda_0` where the parabola is flat,
+            see :func:`kdopt.lambda_vertex`.
+
+    Returns:
+        Non-negative weights of sum one, ``[2]``.
+
+    Raises:
+        ValueError: If the policy is unknown or misses its values.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> gram = jnp.array([[38.0, -22.0], [-22.0, 18.0]])
+        >>> for policy in ("gradual", "norm_balance", "safe"):
+        ...     weights = kdopt.dynamic_lambda_weights(gram, policy=policy)
+        ...     print(f"{policy:12} {weights[1]:.4f}")
+        gradual      0.6000
+        norm_balance 0.5923
+        safe         0.6333
+
+    References:
+        Kim et al., `Importance Analysis for Dynamic Control of Balancing Parameter in a
+        Simple Knowledge Distillation Setting <https://arxiv.org/abs/2505.06270>`_, 2025
+
+    Notes:
+        The paper shows that the decrease is a quadratic in lambda, and leaves the
+        algorithm to future work. The policies are closed forms on that quadratic.
+    """
+    _check_policy(policy)
+    if policy == "target_relative" and values is None:
+        raise ValueError("policy 'target_relative' needs the loss values.")
+    dtype = gram.dtype
+    start = jnp.asarray(lambda_, dtype)
+    step = _Step(
+        gram=gram,
+        values=jnp.zeros(2, dtype) if values is None else values,
+        lambda_=start,
+        previous=start if previous is None else jnp.asarray(previous, dtype),
+        target=jnp.asarray(target, dtype),
+        ridge=jnp.asarray(ridge, dtype),
+    )
+    result = jnp.clip(_POLICIES[policy](step), 0, 1).astype(dtype)
+    return jnp.stack([1 - result, result])
+
+
+def dynamic_lambda(
+    *,
+    policy: LambdaPolicy = "safe",
+    lambda_: float | jax.Array = 0.9,
+    target: float | jax.Array = 0.0,
+    ridge: float | jax.Array = 0.0,
+    ema: float | jax.Array = 0.0,
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Sets the weight of the distillation loss at every step, from the Gram matrix.
+
+    .. math::
+        \lambda_t = \beta \lambda_{t-1} + (1 - \beta) \hat\lambda(G_t, L_t), \qquad
+        u = (1 - \lambda_t) \, g_{task} + \lambda_t \, g_{dist}
+
+    where :math:`\hat\lambda` is a policy of :func:`dynamic_lambda_weights`. The
+    default, ``safe``, keeps your lambda as long as neither loss rises by it.
+
+    Args:
+        policy: Name of the policy.
+        lambda_: Your lambda in [0, 1], also the value before the first step.
+        target: Wanted decrease, for the two ``target`` policies.
+        ridge: Pull to ``lambda_``, for ``gradual``.
+        ema: :math:`\beta` in [0, 1): smoothing over steps; 0 is none.
+        axis_name: Mesh axis over which the gradients are sharded, inside
+            ``jax.shard_map``.
+
+    Returns:
+        A balancer of two losses, task first; weights sum to one. ``target_relative``
+        needs ``values`` in ``update``.
+
+    Raises:
+        ValueError: If the policy is unknown, or a ``target`` policy has no target.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.dynamic_lambda(policy="norm_balance")
+        >>> grads = (jnp.array([6.0, 1.0, 1.0]), jnp.array([-4.0, 1.0, 1.0]))
+        >>> update, state = tx.update(grads, tx.init(jnp.zeros(3)))
+        >>> print(state.loss_weights)
+        [0.40766972 0.5923303 ]
+
+    References:
+        Kim et al., `Importance Analysis for Dynamic Control of Balancing Parameter in a
+        Simple Knowledge Distillation Setting <https://arxiv.org/abs/2505.06270>`_,
+        2025, Eq. 10-14
+    """
+    _check_policy(policy)
+    if policy.startswith("target") and isinstance(target, float) and target <= 0:
+        raise ValueError(f"policy {policy!r} needs a positive target, got {target}.")
+    needs_values = policy == "target_relative"
+
+    def weights_fn(gram: Gram, *rest: jax.Array) -> tuple[Weights, Scalar]:
+        previous = rest[-1].astype(gram.dtype)
+        weights = dynamic_lambda_weights(
+            gram,
+            rest[0] if needs_values else None,
+            policy=policy,
+            lambda_=lambda_,
+            previous=previous,
+            target=target,
+            ridge=ridge,
+        )
+        decay = jnp.asarray(ema, gram.dtype)
+        smooth = decay * previous + (1 - decay) * weights[1]
+        return jnp.stack([1 - smooth, smooth]), smooth
+
+    return from_weights(
+        weights_fn,
+        num_losses=2,
+        needs_values=needs_values,
+        initial_state=jnp.asarray(lambda_, float),
+        axis_name=axis_name,
+    )
