@@ -1,0 +1,1 @@
+"""Knowledge distillation with several losses, from models to figures."""
