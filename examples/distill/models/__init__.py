@@ -23,6 +23,13 @@ from jax.typing import DTypeLike
 from examples.distill.models._blocks import Layers
 from examples.distill.models._outputs import Model, Outputs
 from examples.distill.models.cnn import CNN, MLP
+from examples.distill.models.mobilenet_v1 import MobileNetV1
+from examples.distill.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from examples.distill.models.resnet import ResNet, cifar_resnet
+from examples.distill.models.shufflenet_v1 import ShuffleNetV1
+from examples.distill.models.shufflenet_v2 import ShuffleNetV2
+from examples.distill.models.vgg import VGG
+from examples.distill.models.wrn import WideResNet
 
 __all__ = ["MODELS", "Model", "ModelSpec", "Outputs", "create"]
 
@@ -44,11 +51,45 @@ class ModelSpec:
 
 mnist = partial(ModelSpec, num_classes=10, image_shape=(28, 28, 1))
 digits = partial(ModelSpec, num_classes=10, image_shape=(8, 8, 1))
+cifar = partial(ModelSpec, num_classes=100, image_shape=(32, 32, 3))
+tiny = partial(ModelSpec, num_classes=200, image_shape=(64, 64, 3))
+imagenet = partial(ModelSpec, num_classes=1000, image_shape=(224, 224, 3))
 
 MODELS: dict[str, ModelSpec] = {
     "cnn_teacher": mnist(partial(CNN, (32, 64), (64,))),
     "cnn_student": mnist(partial(CNN, (8, 16))),
     "mlp": digits(MLP),
+    "resnet8": cifar(partial(cifar_resnet, 8)),
+    "resnet14": cifar(partial(cifar_resnet, 14)),
+    "resnet20": cifar(partial(cifar_resnet, 20)),
+    "resnet32": cifar(partial(cifar_resnet, 32)),
+    "resnet44": cifar(partial(cifar_resnet, 44)),
+    "resnet56": cifar(partial(cifar_resnet, 56)),
+    "resnet110": cifar(partial(cifar_resnet, 110)),
+    "resnet8x4": cifar(partial(cifar_resnet, 8, stem=32, width=64)),
+    "resnet32x4": cifar(partial(cifar_resnet, 32, stem=32, width=64)),
+    "resnet18": cifar(partial(ResNet, (2, 2, 2, 2))),
+    "resnet34": cifar(partial(ResNet, (3, 4, 6, 3))),
+    "resnet50": cifar(partial(ResNet, (3, 4, 6, 3), bottleneck=True)),
+    "resnet18_imagenet": imagenet(partial(ResNet, (2, 2, 2, 2), imagenet_stem=True)),
+    "resnet34_imagenet": imagenet(partial(ResNet, (3, 4, 6, 3), imagenet_stem=True)),
+    "resnet50_imagenet": imagenet(
+        partial(ResNet, (3, 4, 6, 3), bottleneck=True, imagenet_stem=True)
+    ),
+    "wrn_16_1": cifar(partial(WideResNet, 16, 1)),
+    "wrn_16_2": cifar(partial(WideResNet, 16, 2)),
+    "wrn_40_1": cifar(partial(WideResNet, 40, 1)),
+    "wrn_40_2": cifar(partial(WideResNet, 40, 2)),
+    "vgg8": cifar(partial(VGG, (1, 1, 1, 1, 1))),
+    "vgg11": cifar(partial(VGG, (1, 1, 2, 2, 2))),
+    "vgg13": cifar(partial(VGG, (2, 2, 2, 2, 2))),
+    "vgg16": cifar(partial(VGG, (2, 2, 3, 3, 3))),
+    "vgg19": cifar(partial(VGG, (2, 2, 4, 4, 4))),
+    "mobilenet_v1": imagenet(MobileNetV1),
+    "mobilenet_v2": cifar(MobileNetV2),
+    "mobilenet_v2_tiny": tiny(TinyMobileNetV2),
+    "shufflenet_v1": cifar(ShuffleNetV1),
+    "shufflenet_v2": cifar(ShuffleNetV2),
 }
 
 

@@ -6,7 +6,7 @@ do, so initial values, padding and BatchNorm follow PyTorch rather than Flax.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,12 @@ torch_default = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def symmetric_uniform(bound: float) -> Initializer:
-    """Initialises with U(-bound, bound)."""
+# N(0, 0.01^2), for the classifiers of VGG and MobileNetV2.
+small_normal = nnx.initializers.normal(0.01)
+
+
+def _torch_bias(fan_in: int) -> Initializer:
+    bound = 1 / math.sqrt(fan_in)
 
     def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -63,6 +67,7 @@ class Layers:
         axis_name: Mesh or pmap axis over which BatchNorm averages its statistics.
         conv_init: Initial kernels of the convolutions.
         linear_init: Initial kernels of the linear layers.
+        bias_init: Initial biases of both; None is the range PyTorch takes.
     """
 
     rngs: nnx.Rngs
@@ -71,6 +76,7 @@ class Layers:
     axis_name: str | None = None
     conv_init: Initializer = torch_default
     linear_init: Initializer = torch_default
+    bias_init: Initializer | None = None
 
     def conv(
         self,
@@ -85,7 +91,7 @@ class Layers:
     ) -> nnx.Conv:
         """Makes a square convolution; by default padded to keep the size."""
         padding = size // 2 if padding is None else padding
-        bound = 1 / math.sqrt(size * size * inputs // groups)
+        fan_in = size * size * inputs // groups
         return nnx.Conv(
             inputs,
             outputs,
@@ -96,21 +102,19 @@ class Layers:
             feature_group_count=groups,
             use_bias=bias,
             kernel_init=self.conv_init,
-            bias_init=symmetric_uniform(bound),
+            bias_init=self.bias_init or _torch_bias(fan_in),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             rngs=self.rngs,
         )
 
-    def linear(
-        self, inputs: int, outputs: int, *, bias_init: Initializer | None = None
-    ) -> nnx.Linear:
+    def linear(self, inputs: int, outputs: int) -> nnx.Linear:
         """Makes a linear layer with bias."""
         return nnx.Linear(
             inputs,
             outputs,
             kernel_init=self.linear_init,
-            bias_init=bias_init or symmetric_uniform(1 / math.sqrt(inputs)),
+            bias_init=self.bias_init or _torch_bias(inputs),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             rngs=self.rngs,
@@ -126,6 +130,62 @@ class Layers:
             axis_name=self.axis_name,
             rngs=self.rngs,
         )
+
+    def conv_norm(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> "ConvNorm":
+        """Makes a convolution with BatchNorm; arguments as :meth:`conv`."""
+        conv = self.conv(
+            inputs, outputs, size, stride, padding=padding, groups=groups, bias=bias
+        )
+        return ConvNorm(conv, self.norm(outputs))
+
+
+class ConvNorm(nnx.Module):
+    """A convolution and its BatchNorm, without activation."""
+
+    def __init__(self, conv: nnx.Conv, norm: BatchNorm):
+        self.conv = conv
+        self.norm = norm
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves and normalises ``[b, h, w, d]``."""
+        return self.norm(self.conv(x))
+
+
+def relu_stages(
+    stages: Iterable[Iterable[Callable[[jax.Array], jax.Array]]], x: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Runs stages of units that expect an activated input and do not activate.
+
+    Args:
+        stages: Units of each stage.
+        x: What the first unit sees, before its ReLU, ``[b, h, w, d]``.
+
+    Returns:
+        The last map of each stage, before its ReLU.
+    """
+    ends = []
+    for stage in stages:
+        for unit in stage:
+            x = unit(nnx.relu(x))
+        ends.append(x)
+    return tuple(ends)
+
+
+def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
+    """Interleaves the channels of the groups, so that the next layer mixes them."""
+    *image, channels = x.shape
+    grouped = x.reshape(*image, groups, channels // groups)
+    return jnp.swapaxes(grouped, -1, -2).reshape(x.shape)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
