@@ -1,0 +1,1 @@
+"""Knowledge distillation with balanced losses, from data to plots."""
