@@ -58,7 +58,8 @@ def digits() -> Dataset:
         raise ModuleNotFoundError(
             "digits is read from the package scikit-learn: pip install scikit-learn"
         ) from error
-    images, labels = load_digits(return_X_y=True)
+    pixels, labels = load_digits(return_X_y=True)
     # 0..16 -> 0..255
-    images = np.round(images.reshape(-1, 8, 8) * (255 / 16))
+    images = np.round(np.asarray(pixels, np.float64).reshape(-1, 8, 8) * (255 / 16))
+    labels = np.asarray(labels)
     return _dataset("digits", images, labels, num_test=500)

@@ -21,19 +21,21 @@ SIZES = {
     "synthetic-cifar100": Sizes(32, 100, 10000, 2000),
     "synthetic-tiny": Sizes(16, 4, 256, 64),  # for tests: an epoch in a moment
     "synthetic-tiny-imagenet": Sizes(64, 200, 4000, 1000),
-    "synthetic-imagenet": Sizes(224, 1000, 2000, 1000),
+    "synthetic-imagenet": Sizes(224, 1000, 1000, 500),
 }
 
 _CELLS = 4  # a pattern is a coarse grid of colours, so shifting it a little keeps it
-_NOISE = 40.0  # standard deviation, in grey levels
+_NOISE = 100  # half the width of the uniform noise, in grey levels
 
 
 def synthetic(name: str = "synthetic", *, seed: int = 0) -> Dataset:
     """Class-conditional images that a small network can learn but not in one step.
 
     Each class is a smooth random pattern of colours. An image is its class pattern
-    with random contrast, cyclically shifted by up to an eighth of its side, blended
-    with the pattern of another class at a lower contrast, under white noise.
+    with random contrast, cyclically shifted by up to a quarter of its side, blended
+    with the pattern of another class at a lower contrast, under uniform noise. On
+    ``synthetic`` the nearest class mean reaches 76 % and a network of two
+    convolutions (8 and 16 channels) 97 % in ten epochs.
 
     Args:
         name: A key of `SIZES`.
@@ -56,13 +58,13 @@ def synthetic(name: str = "synthetic", *, seed: int = 0) -> Dataset:
         others = rng.integers(num_classes, size=count)
         images = np.empty((count, side, side, 3), np.uint8)
         contrast = rng.uniform(30, 50, (count, 1, 1, 1)).astype(np.float32)
-        distraction = rng.uniform(0, 25, (count, 1, 1, 1)).astype(np.float32)
-        shifts = rng.integers(-(side // 8), side // 8 + 1, (count, 2))
+        distraction = rng.uniform(0, 30, (count, 1, 1, 1)).astype(np.float32)
+        shifts = rng.integers(-(side // 4), side // 4 + 1, (count, 2))
         for i in range(count):  # one at a time: 224x224 images fill memory otherwise
             shift = (int(shifts[i, 0]), int(shifts[i, 1]))
             image = contrast[i] * np.roll(patterns[labels[i]], shift, (0, 1))
             image += distraction[i] * patterns[others[i]]
-            image += _NOISE * rng.standard_normal(image.shape, np.float32)
+            image += rng.integers(-_NOISE, _NOISE + 1, image.shape, np.int8)
             images[i] = np.clip(np.rint(image + 128), 0, 255)
         return images, labels
 
