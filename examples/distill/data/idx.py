@@ -1,0 +1,119 @@
+"""MNIST and its successors in their published form, four IDX files."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+
+from examples.distill.data.dataset import Dataset
+from examples.distill.data.errors import missing_files
+
+# Where the Debian package `dataset-fashion-mnist` installs.
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, compressed by gzip or not.
+
+    The header is two zero bytes, the type (8 is uint8), the rank, and each length as
+    a big-endian 32-bit integer.
+
+    Args:
+        path: Of the file; the suffix ``.gz`` says that it is compressed.
+
+    Returns:
+        The array, uint8.
+
+    Raises:
+        ValueError: If it is not such a file or is cut short.
+    """
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is no IDX file of unsigned bytes; download it again")
+    rank = data[3]
+    shape = tuple(np.frombuffer(data, ">u4", count=rank, offset=4).tolist())
+    header = 4 + 4 * rank
+    if len(data) != header + math.prod(shape):
+        raise ValueError(
+            f"{path} holds {len(data)} bytes, expected {header + math.prod(shape)} for "
+            f"the shape {list(shape)}; download it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _find(folders: list[Path]) -> list[Path] | None:
+    """The four files, all in the first folder that has them."""
+    for folder in folders:
+        for suffix in (".gz", ""):
+            paths = [folder / (stem + suffix) for stem in _FILES]
+            if all(path.is_file() for path in paths):
+                return paths
+    return None
+
+
+def _load(
+    name: str,
+    folders: list[Path],
+    mean: float,
+    std: float,
+    how: str,
+) -> Dataset:
+    paths = _find(folders)
+    if paths is None:
+        raise missing_files(name, [stem + ".gz" for stem in _FILES], folders, how)
+    train_images, train_labels, test_images, test_labels = map(read_idx, paths)
+    return Dataset(
+        name=name,
+        train_images=train_images[..., None],
+        train_labels=train_labels.astype(np.int32),
+        test_images=test_images[..., None],
+        test_labels=test_labels.astype(np.int32),
+        num_classes=10,
+        mean=(mean,),
+        std=(std,),
+    )
+
+
+def fashion_mnist(data_dir: Path | None) -> Dataset:
+    """Fashion-MNIST: 60,000 and 10,000 articles of clothing, 28x28, 10 classes.
+
+    References:
+        Xiao, Rasul and Vollgraf, `Fashion-MNIST <https://arxiv.org/abs/1708.07747>`_,
+        2017
+    """
+    folders = [data_dir, data_dir / "fashion_mnist"] if data_dir else []
+    return _load(
+        "fashion_mnist",
+        [*folders, DEBIAN_FASHION_MNIST],
+        mean=0.2860,
+        std=0.3530,
+        how="on Debian and Ubuntu: apt-get install dataset-fashion-mnist; elsewhere "
+        "from https://github.com/zalandoresearch/fashion-mnist",
+    )
+
+
+def mnist(data_dir: Path | None) -> Dataset:
+    """MNIST: 60,000 and 10,000 handwritten digits, 28x28, 10 classes.
+
+    References:
+        LeCun et al., `Gradient-based learning applied to document recognition
+        <https://doi.org/10.1109/5.726791>`_, 1998
+    """
+    folders = [data_dir, data_dir / "mnist"] if data_dir else []
+    return _load(
+        "mnist",
+        folders,
+        mean=0.1307,
+        std=0.3081,
+        how="from https://yann.lecun.com/exdb/mnist or a mirror of it",
+    )
