@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors.numpy
@@ -65,15 +66,18 @@ def load(
     Raises:
         ValueError: If the file does not hold exactly the weights of this model.
     """
-    model = models.create(
-        name,
-        num_classes=num_classes,
-        image_shape=image_shape,
-        rngs=nnx.Rngs(0),
-        **options,
+    # Abstract, as initial values would only be thrown away.
+    model = nnx.eval_shape(
+        lambda: models.create(
+            name,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            rngs=nnx.Rngs(0),
+            **options,
+        )
     )
-    nnx.update(model, from_torch(name, model, read_torch(path)))
-    return model
+    state = from_torch(name, model, read_torch(path))
+    return nnx.merge(nnx.graphdef(model), state)
 
 
 def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nnx.State:
@@ -111,8 +115,8 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
                 f"tensor {key!r} has shape {value.shape}, but {where} of {name!r} "
                 f"needs {expected}; check num_classes, image_shape and the name"
             )
-        value = value.transpose(_FROM_TORCH[value.ndim]).astype(variable.dtype)
-        flat.append((path, variable.replace(value)))
+        value = value.transpose(_FROM_TORCH[value.ndim])
+        flat.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
         del unused[key]
     if unused:
         raise ValueError(
@@ -137,10 +141,13 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
         ValueError: If no PyTorch checkpoints of this model are known.
 
     Examples:
+        >>> import jax, numpy as np
         >>> from flax import nnx
         >>> from examples.distill import models, weights
-        >>> model = models.create("resnet8", rngs=nnx.Rngs(0))
-        >>> tensors = weights.to_torch("resnet8", model)
+        >>> model = nnx.eval_shape(lambda: models.create("resnet8", rngs=nnx.Rngs(0)))
+        >>> graphdef, shapes = nnx.split(model)
+        >>> zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
+        >>> tensors = weights.to_torch("resnet8", nnx.merge(graphdef, zeros))
         >>> tensors["layer2.0.downsample.0.weight"].shape
         (32, 16, 1, 1)
     """

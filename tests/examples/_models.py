@@ -1,6 +1,5 @@
 """Models with values from NumPy: compiling their own initialisers takes seconds."""
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -11,7 +10,7 @@ def filled(name, seed=0, **options):
     """Makes a model with He-normal kernels and lively biases and statistics."""
     model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **options))
     generator = np.random.default_rng(seed)
-    graphdef, state, rest = nnx.split(model, (nnx.Param, nnx.BatchStat), ...)
+    graphdef, state = nnx.split(model)
 
     def values(path, leaf):
         if path[-1] == "kernel":
@@ -24,5 +23,4 @@ def filled(name, seed=0, **options):
         return leaf.replace(value.astype(leaf.dtype))
 
     flat = [(path, values(path, leaf)) for path, leaf in nnx.to_flat_state(state)]
-    keys = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.uint32), rest)
-    return nnx.merge(graphdef, nnx.from_flat_state(flat), keys)
+    return nnx.merge(graphdef, nnx.from_flat_state(flat))
