@@ -13,6 +13,15 @@
 
 from examples.distill.models._outputs import Model, Outputs
 from examples.distill.models._summary import Summary, summary
-from examples.distill.models._zoo import MODELS, ModelSpec, create
+from examples.distill.models._zoo import MODELS, ModelSpec, create, find
 
-__all__ = ["MODELS", "Model", "ModelSpec", "Outputs", "Summary", "create", "summary"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "ModelSpec",
+    "Outputs",
+    "Summary",
+    "create",
+    "find",
+    "summary",
+]

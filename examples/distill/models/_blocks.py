@@ -52,7 +52,7 @@ class BatchNorm(nnx.BatchNorm):
         mask: jax.Array | None = None,
     ) -> jax.Array:
         """Normalises ``[b, h, w, d]`` over all axes but the last."""
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
         return super().__call__(wide, use_running_average, mask=mask).astype(x.dtype)
 
 
@@ -192,6 +192,19 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Arra
     """Takes maxima over square windows; what does not fill a window is dropped."""
     pads = ((padding, padding), (padding, padding))
     return nnx.max_pool(x, (size, size), (stride, stride), pads)
+
+
+def avg_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
+    """Averages over square windows; padding counts as zeros."""
+    sums = jax.lax.reduce_window(
+        x,
+        0.0,
+        jax.lax.add,
+        (1, size, size, 1),
+        (1, stride, stride, 1),
+        ((0, 0), (padding, padding), (padding, padding), (0, 0)),
+    )
+    return sums / size**2
 
 
 def global_pool(x: jax.Array) -> jax.Array:

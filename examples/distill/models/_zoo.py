@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from examples.distill.models import _torch_names as names
 from examples.distill.models._blocks import Layers
 from examples.distill.models._outputs import Model
 from examples.distill.models.cnn import CNN, MLP
@@ -28,11 +29,14 @@ class ModelSpec:
 
     Attributes:
         make: Takes ``num_classes``, ``image_shape`` and ``layers`` by keyword.
+        torch_names: What PyTorch checkpoints call its layers; None if there are none.
         num_classes: Number of classes of that data set.
         image_shape: Its ``(height, width, channels)``.
     """
 
     make: Callable[..., Model]
+    torch_names: names.Names | None = None
+    _: dataclasses.KW_ONLY
     num_classes: int
     image_shape: tuple[int, int, int]
 
@@ -47,40 +51,47 @@ MODELS: dict[str, ModelSpec] = {
     "cnn_teacher": mnist(partial(CNN, (32, 64), (64,))),
     "cnn_student": mnist(partial(CNN, (8, 16))),
     "mlp": digits(MLP),
-    "resnet8": cifar(partial(cifar_resnet, 8)),
-    "resnet14": cifar(partial(cifar_resnet, 14)),
-    "resnet20": cifar(partial(cifar_resnet, 20)),
-    "resnet32": cifar(partial(cifar_resnet, 32)),
-    "resnet44": cifar(partial(cifar_resnet, 44)),
-    "resnet56": cifar(partial(cifar_resnet, 56)),
-    "resnet110": cifar(partial(cifar_resnet, 110)),
-    "resnet8x4": cifar(partial(cifar_resnet, 8, stem=32, width=64)),
-    "resnet32x4": cifar(partial(cifar_resnet, 32, stem=32, width=64)),
-    "resnet18": cifar(partial(ResNet, (2, 2, 2, 2))),
-    "resnet34": cifar(partial(ResNet, (3, 4, 6, 3))),
-    "resnet50": cifar(partial(ResNet, (3, 4, 6, 3), bottleneck=True)),
-    "resnet18_imagenet": imagenet(partial(ResNet, (2, 2, 2, 2), imagenet_stem=True)),
-    "resnet34_imagenet": imagenet(partial(ResNet, (3, 4, 6, 3), imagenet_stem=True)),
+    "resnet8": cifar(partial(cifar_resnet, 8), names.RESNET),
+    "resnet14": cifar(partial(cifar_resnet, 14), names.RESNET),
+    "resnet20": cifar(partial(cifar_resnet, 20), names.RESNET),
+    "resnet32": cifar(partial(cifar_resnet, 32), names.RESNET),
+    "resnet44": cifar(partial(cifar_resnet, 44), names.RESNET),
+    "resnet56": cifar(partial(cifar_resnet, 56), names.RESNET),
+    "resnet110": cifar(partial(cifar_resnet, 110), names.RESNET),
+    "resnet8x4": cifar(partial(cifar_resnet, 8, stem=32, width=64), names.RESNET),
+    "resnet32x4": cifar(partial(cifar_resnet, 32, stem=32, width=64), names.RESNET),
+    "resnet18": cifar(partial(ResNet, (2, 2, 2, 2)), names.RESNET_SMALL_STEM),
+    "resnet34": cifar(partial(ResNet, (3, 4, 6, 3)), names.RESNET_SMALL_STEM),
+    "resnet50": cifar(
+        partial(ResNet, (3, 4, 6, 3), bottleneck=True), names.RESNET_SMALL_STEM
+    ),
+    "resnet18_imagenet": imagenet(
+        partial(ResNet, (2, 2, 2, 2), imagenet_stem=True), names.RESNET
+    ),
+    "resnet34_imagenet": imagenet(
+        partial(ResNet, (3, 4, 6, 3), imagenet_stem=True), names.RESNET
+    ),
     "resnet50_imagenet": imagenet(
-        partial(ResNet, (3, 4, 6, 3), bottleneck=True, imagenet_stem=True)
+        partial(ResNet, (3, 4, 6, 3), bottleneck=True, imagenet_stem=True), names.RESNET
     ),
     "resnet101_imagenet": imagenet(
-        partial(ResNet, (3, 4, 23, 3), bottleneck=True, imagenet_stem=True)
+        partial(ResNet, (3, 4, 23, 3), bottleneck=True, imagenet_stem=True),
+        names.RESNET,
     ),
-    "wrn_16_1": cifar(partial(WideResNet, 16, 1)),
-    "wrn_16_2": cifar(partial(WideResNet, 16, 2)),
-    "wrn_40_1": cifar(partial(WideResNet, 40, 1)),
-    "wrn_40_2": cifar(partial(WideResNet, 40, 2)),
-    "vgg8": cifar(partial(VGG, (1, 1, 1, 1, 1))),
-    "vgg11": cifar(partial(VGG, (1, 1, 2, 2, 2))),
-    "vgg13": cifar(partial(VGG, (2, 2, 2, 2, 2))),
-    "vgg16": cifar(partial(VGG, (2, 2, 3, 3, 3))),
-    "vgg19": cifar(partial(VGG, (2, 2, 4, 4, 4))),
-    "mobilenet_v1": imagenet(MobileNetV1),
-    "mobilenet_v2": cifar(MobileNetV2),
-    "mobilenet_v2_tiny": tiny(TinyMobileNetV2),
-    "shufflenet_v1": cifar(ShuffleNetV1),
-    "shufflenet_v2": cifar(ShuffleNetV2),
+    "wrn_16_1": cifar(partial(WideResNet, 16, 1), names.WRN),
+    "wrn_16_2": cifar(partial(WideResNet, 16, 2), names.WRN),
+    "wrn_40_1": cifar(partial(WideResNet, 40, 1), names.WRN),
+    "wrn_40_2": cifar(partial(WideResNet, 40, 2), names.WRN),
+    "vgg8": cifar(partial(VGG, (1, 1, 1, 1, 1)), names.VGG),
+    "vgg11": cifar(partial(VGG, (1, 1, 2, 2, 2)), names.VGG),
+    "vgg13": cifar(partial(VGG, (2, 2, 2, 2, 2)), names.VGG),
+    "vgg16": cifar(partial(VGG, (2, 2, 3, 3, 3)), names.VGG),
+    "vgg19": cifar(partial(VGG, (2, 2, 4, 4, 4)), names.VGG),
+    "mobilenet_v1": imagenet(MobileNetV1, names.MOBILENET_V1),
+    "mobilenet_v2": cifar(MobileNetV2, names.MOBILENET_V2),
+    "mobilenet_v2_tiny": tiny(TinyMobileNetV2, names.MOBILENET_V2_TINY),
+    "shufflenet_v1": cifar(ShuffleNetV1, names.SHUFFLENET_V1),
+    "shufflenet_v2": cifar(ShuffleNetV2, names.SHUFFLENET_V2),
 }
 
 

@@ -6,6 +6,7 @@ from flax import nnx
 
 from examples.distill.models._blocks import (
     Layers,
+    avg_pool,
     channel_shuffle,
     global_pool,
     relu_stages,
@@ -43,7 +44,7 @@ class ShuffleUnit(nnx.Module):
         branch = expand(nnx.relu(depthwise(branch)))
         if self.stride == 1:
             return branch + x
-        pooled = nnx.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        pooled = avg_pool(x, 3, 2, padding=1)
         return jnp.concatenate([branch, pooled], axis=-1)
 
 
