@@ -128,15 +128,26 @@ def _process(index: int | None, count: int | None) -> tuple[int, int]:
 def _iterate(
     examples: grain.MapDataset[_Example], batch_size: int, num_workers: int
 ) -> grain.DatasetIterator[ImageBatch]:
-    dataset = examples.batch(batch_size).map(lambda batch: ImageBatch(*batch))
     if num_workers == 0:
-        return iter(dataset.to_iter_dataset())
+        # Pillow lets go of the interpreter while it decodes, so threads do help. The
+        # buffer holds single images: Grain's default, 500 elements, is sized for them.
+        ahead = max(16, 2 * batch_size)
+        threads = grain.ReadOptions(num_threads=16, prefetch_buffer_size=ahead)
+        batches = examples.to_iter_dataset(threads).batch(batch_size)
+        return iter(batches.map(_to_batch))
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read them
-    options = grain.MultiprocessingOptions(num_workers=num_workers)
-    # One thread in each worker: the workers are the parallelism.
+    # Batched before it is divided among the workers: each then makes whole batches,
+    # the same ones whatever their number.
     threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    return iter(dataset.to_iter_dataset(threads).mp_prefetch(options))
+    batches = examples.batch(batch_size).map(_to_batch).to_iter_dataset(threads)
+    return iter(
+        batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    )
+
+
+def _to_batch(columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> ImageBatch:
+    return ImageBatch(*columns)
 
 
 def _random_resized_crop(
@@ -148,24 +159,24 @@ def _random_resized_crop(
 ) -> UInt8[np.ndarray, "h w c"]:
     """Crop a random box, resize it with antialiasing, mirror half of the time.
 
-    A box that does not fit is drawn again, up to ten times, then cut to the image.
+    A box that does not fit is drawn again, up to ten times; then it is the largest
+    square.
     """
     image = open_image(data, mode)
     width, height = image.size
-    box_width, box_height = float(width), float(height)
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
         root = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)) / 2)
-        box_width, box_height = math.sqrt(area) * root, math.sqrt(area) / root
-        if box_width <= width and box_height <= height:
+        box_width = round(math.sqrt(area) * root)
+        box_height = round(math.sqrt(area) / root)
+        if 0 < box_width <= width and 0 < box_height <= height:
             break
-    box_width, box_height = min(box_width, width), min(box_height, height)
-    left = rng.uniform(0, width - box_width)
-    top = rng.uniform(0, height - box_height)
-    image = image.resize(
-        (size, size),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + box_width, top + box_height),
-    )
+    else:
+        box_width = box_height = min(width, height)
+    left = int(rng.integers(width - box_width + 1))
+    top = int(rng.integers(height - box_height + 1))
+    # Cropped first: resizing with a box would blend in what is around it.
+    image = image.crop((left, top, left + box_width, top + box_height))
+    image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = to_array(image)
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels

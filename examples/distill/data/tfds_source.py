@@ -17,23 +17,32 @@ def find_prepared(name: str, data_dir: Path | None) -> Path | None:
 
     Returns:
         The newest version, or None if there is none.
+
+    Raises:
+        ValueError: If there are several configs and `name` does not say which.
     """
     if data_dir is None:
         return None
     if (data_dir / "dataset_info.json").is_file():
         named = {data_dir.parent.name, data_dir.parent.parent.name}
         return data_dir if name.split("/")[0] in named else None
-    # A set with configs has one more level; its first config is TFDS's default too.
-    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
-        found = [path.parent for path in (data_dir / name).glob(pattern)]
-        if found:
-            return max(found, key=_version)
-    return None
+    versions = _versions(data_dir / name)
+    if not versions:
+        # A set with configs has a folder for each between the name and the version.
+        configs = [path for path in (data_dir / name).glob("*") if _versions(path)]
+        if len(configs) > 1:
+            choices = ", ".join(sorted(f"{name}/{path.name}" for path in configs))
+            raise ValueError(f"{name} is prepared in several configs: use {choices}")
+        versions = [found for path in configs for found in _versions(path)]
+    return max(versions, key=_version_key, default=None)
 
 
-def _version(folder: Path) -> tuple[int, ...]:
-    parts = folder.name.split(".")
-    return tuple(int(part) for part in parts if part.isdigit())
+def _versions(folder: Path) -> list[Path]:
+    return [path.parent for path in folder.glob("*/dataset_info.json")]
+
+
+def _version_key(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in folder.name.split(".") if part.isdigit())
 
 
 def tfds_names() -> list[str]:
