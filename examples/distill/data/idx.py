@@ -2,22 +2,21 @@
 
 import gzip
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from examples.distill.data.dataset import Dataset
-from examples.distill.data.errors import missing_files
+from examples.distill.data.moments import MOMENTS
 
-# Where the Debian package `dataset-fashion-mnist` installs.
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-
-_FILES = (
+_STEMS = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+FILES = tuple(f"{stem}.gz" for stem in _STEMS)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -51,27 +50,28 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def _find(folders: list[Path]) -> list[Path] | None:
-    """The four files, all in the first folder that has them."""
-    for folder in folders:
-        for suffix in (".gz", ""):
-            paths = [folder / (stem + suffix) for stem in _FILES]
-            if all(path.is_file() for path in paths):
-                return paths
-    return None
+def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
+    """Read ``mnist`` or ``fashion_mnist``: 60,000 and 10,000 images, 28x28, 10 classes.
 
+    Args:
+        name: Of the data set; the files of both have the same names.
+        folders: Searched in this order for one that has all four files.
 
-def _load(
-    name: str,
-    folders: list[Path],
-    mean: float,
-    std: float,
-    how: str,
-) -> Dataset:
+    Returns:
+        The data set, or None if no folder has them.
+
+    References:
+        LeCun et al., `Gradient-based learning applied to document recognition
+        <https://doi.org/10.1109/5.726791>`_, 1998
+
+        Xiao, Rasul and Vollgraf, `Fashion-MNIST <https://arxiv.org/abs/1708.07747>`_,
+        2017
+    """
     paths = _find(folders)
     if paths is None:
-        raise missing_files(name, [stem + ".gz" for stem in _FILES], folders, how)
+        return None
     train_images, train_labels, test_images, test_labels = map(read_idx, paths)
+    mean, std = MOMENTS[name]
     return Dataset(
         name=name,
         train_images=train_images[..., None],
@@ -79,41 +79,16 @@ def _load(
         test_images=test_images[..., None],
         test_labels=test_labels.astype(np.int32),
         num_classes=10,
-        mean=(mean,),
-        std=(std,),
+        mean=mean,
+        std=std,
     )
 
 
-def fashion_mnist(data_dir: Path | None) -> Dataset:
-    """Fashion-MNIST: 60,000 and 10,000 articles of clothing, 28x28, 10 classes.
-
-    References:
-        Xiao, Rasul and Vollgraf, `Fashion-MNIST <https://arxiv.org/abs/1708.07747>`_,
-        2017
-    """
-    folders = [data_dir, data_dir / "fashion_mnist"] if data_dir else []
-    return _load(
-        "fashion_mnist",
-        [*folders, DEBIAN_FASHION_MNIST],
-        mean=0.2860,
-        std=0.3530,
-        how="on Debian and Ubuntu: apt-get install dataset-fashion-mnist; elsewhere "
-        "from https://github.com/zalandoresearch/fashion-mnist",
-    )
-
-
-def mnist(data_dir: Path | None) -> Dataset:
-    """MNIST: 60,000 and 10,000 handwritten digits, 28x28, 10 classes.
-
-    References:
-        LeCun et al., `Gradient-based learning applied to document recognition
-        <https://doi.org/10.1109/5.726791>`_, 1998
-    """
-    folders = [data_dir, data_dir / "mnist"] if data_dir else []
-    return _load(
-        "mnist",
-        folders,
-        mean=0.1307,
-        std=0.3081,
-        how="from https://yann.lecun.com/exdb/mnist or a mirror of it",
-    )
+def _find(folders: Sequence[Path]) -> list[Path] | None:
+    """The four files, compressed or not, of the first folder that has all."""
+    for folder in folders:
+        for suffix in (".gz", ""):
+            paths = [folder / (stem + suffix) for stem in _STEMS]
+            if all(path.is_file() for path in paths):
+                return paths
+    return None
