@@ -60,6 +60,10 @@ def nd(
     student = at_least_float32(student_features)
     teacher = jax.lax.stop_gradient(at_least_float32(teacher_features))
     directions = jax.lax.stop_gradient(unit(at_least_float32(class_means)))[labels]
+    # One scale a row cancels, and keeps the square of the length in range.
+    greatest = jnp.maximum(jnp.abs(student), jnp.abs(teacher)).max(-1, keepdims=True)
+    scale = jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))
+    student, teacher = student / scale, teacher / scale
     lengths = jnp.maximum(norm(student), norm(teacher))[:, 0]
     along = jnp.sum(student * directions, axis=-1)
     return batch_mean(1 - divide_or_zero(along, lengths), sample_weights)

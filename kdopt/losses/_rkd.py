@@ -155,7 +155,17 @@ def _inputs(student_features, teacher_features, sample_weights):
 
 
 def _differences(x):
-    return x[None, :, :] - x[:, None, :]
+    """All pairwise differences up to one scale, ``[b, b, d]``.
+
+    Exactly 0 for examples that are equal up to rounding: the direction of such a
+    difference would be noise.
+    """
+    greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    gaps = x[None, :, :] - x[:, None, :]
+    noise = 4 * jnp.finfo(x.dtype).eps * greatest
+    distinct = jnp.max(jnp.abs(gaps), axis=-1, keepdims=True) > noise
+    # The scale cancels in what follows, and keeps the square of the mean in range.
+    return jnp.where(distinct, divide_or_zero(gaps, greatest), 0)
 
 
 def _distances(x, counts):

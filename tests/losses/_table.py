@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdopt import losses
+from kdopt.losses._reduce import batch_mean
 
 
 class Case(NamedTuple):
@@ -54,21 +55,14 @@ def _nd(s, t, y, w):
 def _crd(s, t, y, w):
     state = losses.crd_init(jax.random.key(0), jnp.arange(20) % 10, dim=s.shape[1])
     state = state._replace(log_z=jnp.ones(2))
-    # The rest of a step draws by row: one row at a time, each with the same draw.
-    terms = [
-        losses.crd(
-            s[i : i + 1],
-            jax.lax.stop_gradient(t)[i : i + 1],
-            y[i : i + 1],
-            state,
-            jax.random.key(1),
-            num_negatives=4,
-        )[0]
-        for i in range(len(s))
-    ]
-    terms = jnp.stack(terms)
-    terms = jnp.where(w > 0, terms, 0)
-    return jnp.sum(terms * w) / jnp.sum(w)
+
+    # Row by row, so that a row's negatives do not depend on its place in the batch.
+    def row(s, t, y):
+        t = jax.lax.stop_gradient(t)[None]
+        key = jax.random.key(1)
+        return losses.crd(s[None], t, y[None], state, key, num_negatives=4)[0]
+
+    return batch_mean(jax.vmap(row)(s, t, y), w)
 
 
 def _ofd(s, t, y, w):
