@@ -1,7 +1,8 @@
 """Trained layers between student and teacher, one for each loss that needs them.
 
-Each is built from example features (arrays, or anything with a shape, such as the result
-of ``jax.eval_shape``), is trained beside the student, and is thrown away afterwards.
+Each is built from example features (arrays, or anything with a shape, such as the
+result of ``jax.eval_shape``), is trained beside the student, and is thrown away
+afterwards.
 """
 
 from collections.abc import Sequence
@@ -192,7 +193,7 @@ class CrdEmbeddings(nnx.Module):
     def __call__(
         self, student_features: jax.Array, teacher_features: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns both embeddings for :func:`kdopt.losses.crd`; the teacher is fixed."""
+        """Returns both embeddings for :func:`kdopt.losses.crd`."""
         fixed = jax.lax.stop_gradient(teacher_features)
         return self.student(student_features), self.teacher(fixed)
 

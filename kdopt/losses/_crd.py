@@ -65,7 +65,7 @@ def crd_init(key: jax.Array, labels: Int[Array, " n"], *, dim: int = 128) -> Crd
         teacher_memory=memories[1],
         log_z=jnp.full(2, -jnp.inf, jnp.float32),
         labels=labels,
-        order=jnp.argsort(labels).astype(labels.dtype),
+        order=jnp.argsort(labels).astype(jnp.int32),
     )
 
 
@@ -141,7 +141,7 @@ def crd(
 
     References:
         Tian, Krishnan and Isola, `Contrastive Representation Distillation
-        <https://arxiv.org/abs/1910.10699>`_, ICLR 2020, Eqs. 17-19
+        <https://arxiv.org/abs/1910.10699>`_, ICLR 2020
 
     Notes:
         The reference code (megvii-research/mdistiller a08d46f) draws negatives without
@@ -155,6 +155,7 @@ def crd(
             f"{state.student_memory.shape[-1]}, got {student_embeddings.shape[-1]}; "
             "give crd_init the same dim."
         )
+    indices = indices.astype(jnp.int32)
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     drawn = _draw(key, indices, state, num_negatives)
@@ -195,7 +196,7 @@ def _draw(key, indices, state, num_negatives):
     place = jax.random.randint(key, shape, 0, len(ordered) - size, start.dtype)
     place = place + jnp.where(place >= start, size, 0)
     negatives = state.order[place]
-    return jnp.concatenate([indices[:, None].astype(negatives.dtype), negatives], 1)
+    return jnp.concatenate([indices[:, None], negatives], 1)
 
 
 def _scores(anchors, memory, drawn, temperature):

@@ -47,7 +47,7 @@ def ctkd_temperature(
 
     References:
         Li et al., `Curriculum Temperature for Knowledge Distillation
-        <https://arxiv.org/abs/2211.16231>`_, AAAI 2023, Eqs. 4 and 7
+        <https://arxiv.org/abs/2211.16231>`_, AAAI 2023
     """
     x = at_least_float32(parameter)
     strength = jnp.asarray(reversal, x.dtype)
@@ -79,7 +79,7 @@ def ctkd_reversal(
         0.50 1.00
 
     References:
-        Li et al., Curriculum Temperature for Knowledge Distillation, AAAI 2023, Eq. 8
+        Li et al., Curriculum Temperature for Knowledge Distillation, AAAI 2023
 
     Notes:
         The paper's coefficient runs from 0 to -1; here the sign is in

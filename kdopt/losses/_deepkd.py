@@ -59,7 +59,7 @@ def deepkd(
 
     References:
         Huang et al., `DeepKD: A Deeply Decoupled and Denoised Knowledge Distillation
-        Trainer <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025, Eqs. 4-8
+        Trainer <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025
 
     Notes:
         The released code (haiduo/DeepKD afb5964) masks by subtracting 1000 from the
@@ -126,7 +126,7 @@ def deepkd_top_k(
         100
 
     References:
-        Huang et al., DeepKD, NeurIPS 2025, section 3.3
+        Huang et al., DeepKD, NeurIPS 2025
 
     Notes:
         The released code holds no schedule. The plateau and the ends of the phases

@@ -55,7 +55,7 @@ def dist(
 
     References:
         Huang et al., `Knowledge Distillation from A Stronger Teacher
-        <https://arxiv.org/abs/2205.10536>`_, NeurIPS 2022, Eqs. 9-11
+        <https://arxiv.org/abs/2205.10536>`_, NeurIPS 2022
     """
     p = jax.nn.softmax(at_least_float32(student_logits) / temperature)
     q = jax.nn.softmax(at_least_float32(teacher_logits) / temperature)

@@ -43,7 +43,7 @@ def hcl(
 
     References:
         Chen et al., `Distilling Knowledge via Knowledge Review
-        <https://arxiv.org/abs/2104.09044>`_, CVPR 2021, section 3.4
+        <https://arxiv.org/abs/2104.09044>`_, CVPR 2021
     """
     terms = []
     for student, teacher in paired_stages(

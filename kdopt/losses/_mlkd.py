@@ -45,7 +45,7 @@ def kd_multi(
     References:
         Jin, Wang and Lin, `Multi-Level Logit Distillation
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
-        CVPR 2023, section 3.2
+        CVPR 2023
     """
     terms = [
         kd(
@@ -90,7 +90,7 @@ def batch_correlation(
         0.3746
 
     References:
-        Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023, section 3.3
+        Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023
     """
     p, q = _probabilities(student_logits, teacher_logits, temperature, sample_weights)
     counts = row_weights(p, sample_weights)
@@ -130,7 +130,7 @@ def class_correlation(
         0.3748
 
     References:
-        Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023, section 3.4
+        Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023
     """
     p, q = _probabilities(student_logits, teacher_logits, temperature, sample_weights)
     counts = row_weights(p, sample_weights)[:, None]
@@ -178,7 +178,7 @@ def mlkd(
     References:
         Jin, Wang and Lin, `Multi-Level Logit Distillation
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
-        CVPR 2023, Eq. 8
+        CVPR 2023
 
     Notes:
         The released code drops the terms of the weak view for the examples (and the

@@ -51,7 +51,7 @@ def nd(
 
     References:
         Wang et al., `Improving Knowledge Distillation via Regularizing Feature
-        Direction and Norm <https://arxiv.org/abs/2305.17007>`_, ECCV 2024, Eq. 6
+        Norm and Direction <https://arxiv.org/abs/2305.17007>`_, ECCV 2024
 
     Notes:
         As in the reference code (WangYZ1608/Knowledge-Distillation-via-ND fc6f3f9)
@@ -99,7 +99,7 @@ def class_means(
 
     References:
         Wang et al., Improving Knowledge Distillation via Regularizing Feature
-        Direction and Norm, ECCV 2024, section 3.2
+        Norm and Direction, ECCV 2024
 
     Notes:
         The reference code rounds the means to four decimals; here they are kept whole.

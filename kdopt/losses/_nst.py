@@ -33,7 +33,7 @@ def nst(
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
     Returns:
-        The mean loss, at least float32 and never negative.
+        The mean loss, at least float32; never negative, but for rounding.
 
     Raises:
         ValueError: If the numbers of stages differ or are 0.
@@ -48,7 +48,7 @@ def nst(
 
     References:
         Huang and Wang, `Like What You Like: Knowledge Distill via Neuron Selectivity
-        Transfer <https://arxiv.org/abs/1707.01219>`_, 2017, Eq. 7, quadratic kernel
+        Transfer <https://arxiv.org/abs/1707.01219>`_, 2017, quadratic kernel
 
     Notes:
         The kernel is quadratic, so the discrepancy is the squared distance between the

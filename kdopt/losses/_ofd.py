@@ -61,7 +61,7 @@ def ofd(
 
     References:
         Heo et al., `A Comprehensive Overhaul of Feature Distillation
-        <https://arxiv.org/abs/1904.01866>`_, ICCV 2019, Eqs. 2-4
+        <https://arxiv.org/abs/1904.01866>`_, ICCV 2019
 
     Notes:
         The reference code (megvii-research/mdistiller a08d46f) leaves the teacher's
@@ -112,7 +112,7 @@ def ofd_margin(
         [-0.797..., -1.282..., -3.0]
 
     References:
-        Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019, Eq. 5
+        Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019
 
     Notes:
         The bound of "hardly ever", one in a thousand, is the reference code's. A unit

@@ -46,7 +46,7 @@ def pkt(
 
     References:
         Passalis and Tefas, `Learning Deep Representations with Probabilistic Knowledge
-        Transfer <https://arxiv.org/abs/1803.10837>`_, ECCV 2018, Eqs. 3-6
+        Transfer <https://arxiv.org/abs/1803.10837>`_, ECCV 2018
 
     Notes:
         The paper sums over the pairs; the reference code (megvii-research/mdistiller

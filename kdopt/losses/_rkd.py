@@ -89,7 +89,7 @@ def rkd_distance(
         0.0312
 
     References:
-        Park et al., Relational Knowledge Distillation, CVPR 2019, Eqs. 4-6
+        Park et al., Relational Knowledge Distillation, CVPR 2019
 
     Notes:
         The reference code (megvii-research/mdistiller a08d46f) gives equal examples
@@ -137,7 +137,7 @@ def rkd_angle(
         0.1200
 
     References:
-        Park et al., Relational Knowledge Distillation, CVPR 2019, Eqs. 7-9
+        Park et al., Relational Knowledge Distillation, CVPR 2019
     """
     student, teacher, counts = _inputs(
         student_features, teacher_features, sample_weights

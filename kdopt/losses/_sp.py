@@ -41,7 +41,7 @@ def sp(
 
     References:
         Tung and Mori, `Similarity-Preserving Knowledge Distillation
-        <https://arxiv.org/abs/1907.09682>`_, ICCV 2019, Eqs. 1-4
+        <https://arxiv.org/abs/1907.09682>`_, ICCV 2019
     """
     student = clear_masked(at_least_float32(student_features), sample_weights)
     teacher = clear_masked(at_least_float32(teacher_features), sample_weights)

@@ -94,7 +94,7 @@ def kd_standardized(
 
     References:
         Sun et al., `Logit Standardization in Knowledge Distillation
-        <https://arxiv.org/abs/2403.01427>`_, CVPR 2024, Eq. 11
+        <https://arxiv.org/abs/2403.01427>`_, CVPR 2024
     """
     return kd(
         standardize_logits(student_logits),

@@ -52,7 +52,7 @@ def vid(
 
     References:
         Ahn et al., `Variational Information Distillation for Knowledge Transfer
-        <https://arxiv.org/abs/1904.05835>`_, CVPR 2019, Eqs. 5-6
+        <https://arxiv.org/abs/1904.05835>`_, CVPR 2019
 
     Notes:
         In the reference code (megvii-research/mdistiller a08d46f) the scales never

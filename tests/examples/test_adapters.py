@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples.distill import adapters
 from flax import nnx
 
+from examples.distill import adapters
 from kdopt import losses
 
 
@@ -29,6 +29,12 @@ def ofd(adapter):
     return losses.ofd(adapter(OURS), THEIRS, margins)
 
 
+def review(adapter):
+    fused = adapter(OURS)
+    assert [x.shape for x in fused] == [x.shape for x in THEIRS]
+    return losses.hcl(fused, THEIRS)
+
+
 def crd(adapter):
     state = losses.crd_init(jax.random.key(1), jnp.arange(6) % 3, dim=4)
     key = jax.random.key(2)
@@ -36,34 +42,37 @@ def crd(adapter):
     return losses.crd(*adapter(*VECTORS), index, state, key, num_negatives=3)[0]
 
 
-CASES = [
-    (lambda r: adapters.VidRegressor(OURS, THEIRS, rngs=r), vid),
-    (lambda r: adapters.OfdConnectors(OURS, THEIRS, rngs=r), ofd),
-    (
-        lambda r: adapters.ReviewFusion(OURS, THEIRS, rngs=r),
-        lambda adapter: losses.hcl(adapter(OURS), THEIRS),
-    ),
-    (lambda r: adapters.CrdEmbeddings(*VECTORS, dim=4, rngs=r), crd),
-    (
-        lambda r: adapters.OrthogonalProjector(*VECTORS, rngs=r),
-        lambda adapter: losses.vkd(adapter(VECTORS[0]), VECTORS[1]),
-    ),
-    (
-        lambda r: adapters.HintRegressor(OURS[1], THEIRS[1], rngs=r),
+# Built from descriptions, used on arrays.
+STUDENT, TEACHER, WIDTHS = jax.eval_shape(lambda: (OURS, THEIRS, VECTORS))
+CASES = {
+    "hint": (
+        lambda r: adapters.HintRegressor(STUDENT[1], TEACHER[1], rngs=r),
         lambda adapter: losses.fitnet(adapter(OURS[1]), THEIRS[1]),
     ),
-]
+    "vid": (lambda r: adapters.VidRegressor(STUDENT, TEACHER, rngs=r), vid),
+    "ofd": (lambda r: adapters.OfdConnectors(STUDENT, TEACHER, rngs=r), ofd),
+    "review": (lambda r: adapters.ReviewFusion(STUDENT, TEACHER, rngs=r), review),
+    "crd": (lambda r: adapters.CrdEmbeddings(*WIDTHS, dim=4, rngs=r), crd),
+    "vkd": (
+        lambda r: adapters.OrthogonalProjector(*WIDTHS, rngs=r),
+        lambda adapter: losses.vkd(adapter(VECTORS[0]), VECTORS[1]),
+    ),
+}
 
 
-@pytest.mark.parametrize(("build", "loss"), CASES, ids=lambda f: None)
-def test_loss_trains_the_adapter(build, loss, standard):
-    adapter = build(nnx.Rngs(0))
+@pytest.mark.parametrize("name", CASES)
+def test_loss_trains_every_parameter(name, standard):
+    build, loss = CASES[name]
+    adapter = nnx.jit(build)(nnx.Rngs(0))
     value, grads = nnx.jit(nnx.value_and_grad(loss))(adapter)
     assert np.isfinite(value)
-    leaves = jax.tree.leaves(grads)
-    assert leaves
-    assert all(np.isfinite(leaf).all() for leaf in leaves)
-    assert sum(bool(np.any(leaf)) for leaf in leaves) >= len(leaves) - 3
+    paths = jax.tree_util.tree_leaves_with_path(grads)
+    assert paths
+    idle = [path for path, leaf in paths if not np.any(leaf)]
+    assert all(np.isfinite(leaf).all() for _, leaf in paths)
+    # VID's rectifiers may be shut at the one position of the pooled stage, and batch
+    # normalisation takes a bias before it away.
+    assert len(idle) <= (1 if name in ("vid", "hint") else 0), idle
 
 
 @pytest.mark.parametrize("theirs", [8, 4, 16, 5, 11])
@@ -74,12 +83,6 @@ def test_hint_comes_out_in_the_size_of_the_teacher(theirs, standard):
     expected = 8 if theirs == 11 else theirs
     assert hint.shape == (2, expected, expected, 2)
     assert np.isfinite(losses.fitnet(hint, teacher))
-
-
-def test_shapes_may_be_abstract(standard):
-    shapes = jax.eval_shape(lambda: (OURS, THEIRS))
-    fused = adapters.ReviewFusion(*shapes, rngs=nnx.Rngs(0))(OURS)
-    assert [x.shape for x in fused] == [x.shape for x in THEIRS]
 
 
 def test_first_variance_of_vid():

@@ -159,6 +159,16 @@ def test_replicas_write_one_memory(state, embeddings, standard):
     np.testing.assert_allclose(new.student_memory, plain.student_memory, rtol=1e-5)
 
 
+def test_small_integers_count_far_enough():
+    # Data sets store labels in a byte; there are more examples than that.
+    state = losses.crd_init(
+        jax.random.key(0), (jnp.arange(300) % 3).astype(jnp.int8), dim=3
+    )
+    drawn = np.asarray(_draw(jax.random.key(1), jnp.array([299]), state, 200))[0]
+    assert drawn[1:].max() > 255
+    assert np.all(drawn[1:] % 3 != 299 % 3)
+
+
 def test_width_must_be_that_of_the_memory(state):
     x = jnp.ones((4, 2))
     with pytest.raises(ValueError, match="the memory, 3, got 2"):
