@@ -107,11 +107,11 @@ def _best_face(gram: Gram) -> Weights:
     """Tries the stationary point of every face and keeps the best feasible one."""
     k = len(gram)
     faces = np.array(list(itertools.product((False, True), repeat=k))[1:])
-    allowed = jnp.all(~jnp.asarray(faces) | (jnp.diagonal(gram) > 0), axis=-1)
+    allowed = jnp.all(~faces | (jnp.diagonal(gram) > 0)[None, :], axis=-1)
     points = jax.vmap(_stationary, in_axes=(None, 0))(gram, jnp.asarray(faces))
     # Clipped and rescaled, every candidate is feasible, so that the smallest value
     # wins without any tolerance: the minimiser itself is among them, unchanged.
-    points = jnp.clip(points * faces, 0, None)
+    points = jnp.where(faces, jnp.clip(points, 0, None), 0)
     points = points / jnp.sum(points, axis=-1, keepdims=True)
     norms = jnp.einsum("fi,ij,fj->f", points, gram, points)
     norms = jnp.where(allowed & jnp.isfinite(norms), norms, jnp.inf)
