@@ -31,7 +31,7 @@ Reach = PerLossGrads | Callable[[optax.Params], PerLossGrads]
 def streams(
     momenta: Sequence[optax.ScalarOrSchedule],
     *,
-    dampening: float = 0.0,
+    dampening: float | jax.Array = 0.0,
     accumulator_dtype: Any = None,
     reach: Reach | None = None,
     solo_momentum: optax.ScalarOrSchedule | None = None,
@@ -88,7 +88,7 @@ def streams(
                 f"A momentum must lie in [0, 1), got {momentum:.4g}: at 1 or more the "
                 "buffer grows without bound."
             )
-    if not 0 <= dampening <= 1:
+    if isinstance(dampening, (int, float)) and not 0 <= dampening <= 1:
         raise ValueError(f"dampening must lie in [0, 1], got {dampening}.")
     buffer_dtype = None if accumulator_dtype is None else jnp.dtype(accumulator_dtype)
 
@@ -110,7 +110,8 @@ def streams(
         current = [_value(m, state.count) for m in momenta]
         solo = None if solo_momentum is None else _value(solo_momentum, state.count)
         factors = _leaf_momenta(current, solo, _masks(reach, params, grads))
-        gain = jnp.where(state.count == 0, 1.0, 1.0 - dampening) if dampening else None
+        undamped = isinstance(dampening, (int, float)) and dampening == 0
+        gain = None if undamped else jnp.where(state.count == 0, 1, 1 - dampening)
 
         combined, traces = [], [[] for _ in momenta]
         for n, parts in enumerate(zip(*leaves, strict=True)):
