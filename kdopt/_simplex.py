@@ -48,9 +48,10 @@ def min_norm_point(gram: Gram) -> Weights:
     active = jnp.diagonal(gram) > 0
     weights = _pair(gram, clip=True) if k == 2 else _best_face(gram)
     weights = jnp.where(active, weights, 0)
-    total = jnp.sum(weights)
-    uniform = jnp.full(k, 1 / k, gram.dtype)
-    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1), uniform)
+    # Two losses, one at zero: the closed form gave everything to the inactive one.
+    rest = jnp.where(jnp.any(active), active, True).astype(gram.dtype)
+    weights = jnp.where(jnp.sum(weights) > 0, weights, rest)
+    return weights / jnp.sum(weights)
 
 
 def affine_min_norm_point(gram: Gram) -> Weights:
