@@ -119,6 +119,15 @@ def bisector(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
     np.testing.assert_allclose(lengths, lengths[0], rtol=1e-9)
 
 
+def zero_gradient_is_left_out(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
+    """A gradient that is zero gets no weight; with losses of 1 the others sum to 1."""
+    _, weights = run(grads, np.ones_like(values))
+    on = np.any(grads != 0, axis=1)
+    if np.any(on):
+        assert np.all(weights[~on] == 0), weights
+        np.testing.assert_allclose(np.sum(weights), 1, rtol=TOLERANCE)
+
+
 def zero_if_stationary(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
     """No step where a convex combination of the gradients is zero."""
     update, weights = run(grads, values)
@@ -151,6 +160,7 @@ CLAIMS: dict[str, tuple[Theorem, tuple[str, ...]]] = {
         (equal_decrease, ("conflicting",)),
         (equal_relative_decrease, ("conflicting",)),
         (bisector, (*REGULAR, "parallel", "equal", "opposite")),
+        (zero_gradient_is_left_out, ("zero_task", "zero_distill")),
         (zero_if_stationary, ("opposite", "strongly_stationary", "weakly_stationary")),
         (moves_if_weakly_stationary, ("weakly_stationary",)),
     )

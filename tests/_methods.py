@@ -80,7 +80,7 @@ GOLDEN_GRADS = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 GOLDEN_VALUES = np.array([1.0, 2.0])
 
 CONVEX = ("combination", "on_simplex", "scale_invariant_weights")
-DESCENT = ("non_conflicting", "zero_if_stationary")
+DESCENT = ("non_conflicting", "zero_if_stationary", "zero_gradient_is_left_out")
 # norms sqrt(18) and sqrt(38): sqrt(38) / (sqrt(18) + sqrt(38))
 BISECTOR = 0.5923303169377979
 
@@ -201,7 +201,8 @@ METHODS = (
     _lambda_row("target_relative", golden=0.6107878402833892, target=4.0),
     _lambda_row(
         "norm_balance",
-        *DESCENT[:1],
+        "non_conflicting",
+        "zero_gradient_is_left_out",
         "scale_invariant_weights",
         "permutation_equivariant",
         "bisector",
