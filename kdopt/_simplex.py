@@ -48,9 +48,10 @@ def min_norm_point(gram: Gram) -> Weights:
     active = jnp.diagonal(gram) > 0
     weights = _pair(gram, clip=True) if k == 2 else _best_face(gram)
     weights = jnp.where(active, weights, 0)
-    total = jnp.sum(weights)
-    uniform = jnp.full(k, 1 / k, gram.dtype)
-    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1), uniform)
+    # Two losses, one at zero: the closed form gave everything to the inactive one.
+    rest = jnp.where(jnp.any(active), active, True).astype(gram.dtype)
+    weights = jnp.where(jnp.sum(weights) > 0, weights, rest)
+    return weights / jnp.sum(weights)
 
 
 def affine_min_norm_point(gram: Gram) -> Weights:
@@ -107,11 +108,11 @@ def _best_face(gram: Gram) -> Weights:
     """Tries the stationary point of every face and keeps the best feasible one."""
     k = len(gram)
     faces = np.array(list(itertools.product((False, True), repeat=k))[1:])
-    allowed = jnp.all(~jnp.asarray(faces) | (jnp.diagonal(gram) > 0), axis=-1)
+    allowed = jnp.all(~faces | (jnp.diagonal(gram) > 0)[None, :], axis=-1)
     points = jax.vmap(_stationary, in_axes=(None, 0))(gram, jnp.asarray(faces))
     # Clipped and rescaled, every candidate is feasible, so that the smallest value
     # wins without any tolerance: the minimiser itself is among them, unchanged.
-    points = jnp.clip(points * faces, 0, None)
+    points = jnp.where(faces, jnp.clip(points, 0, None), 0)
     points = points / jnp.sum(points, axis=-1, keepdims=True)
     norms = jnp.einsum("fi,ij,fj->f", points, gram, points)
     norms = jnp.where(allowed & jnp.isfinite(norms), norms, jnp.inf)
