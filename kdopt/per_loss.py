@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdopt._transform import WeightsState
+from kdopt._transform import loss_weights
 from kdopt._typing import Balancer, PerLossGrads, Values, Weights
 
 LossesFn = Callable[..., Any]
@@ -209,12 +209,14 @@ def value_and_shared_grad(
             head_pullback(row / share)[1] for row in _unit_rows(values)
         )
         _, state = balancer.update(shared_grads, state, shared, values=mean_values)
-        if not isinstance(state, WeightsState):
+        try:
+            weights = loss_weights(state)
+        except ValueError as error:
             raise ValueError(
                 "value_and_shared_grad needs a balancer whose state holds the weights "
-                f"of the losses (a WeightsState), got {type(state).__name__}."
-            )
-        weights = _varying_as(values, state.loss_weights.astype(values.dtype))
+                f"of the losses, got a {type(state).__name__} without them."
+            ) from error
+        weights = _varying_as(values, weights.astype(values.dtype))
         head_grads, cotangent = head_pullback(weights)
         (encoder_grads,) = encoder_pullback(cotangent)
         grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
