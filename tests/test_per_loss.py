@@ -343,5 +343,5 @@ def test_shared_mode_needs_weights():
     fn = kdopt.value_and_shared_grad(
         lambda p: p, lambda p, z: (jnp.sum(z), jnp.sum(z**2)), tx
     )
-    with pytest.raises(ValueError, match=r"holds the weights.*got StreamsState"):
+    with pytest.raises(ValueError, match=r"holds the weights.*got a StreamsState"):
         fn(jnp.ones(2), state=tx.init(jnp.ones(2)))
