@@ -55,7 +55,7 @@ class Config:
     """Epochs of the student."""
     batch_size: int = 50
     """Images in a step."""
-    learning_rate: float = 0.05
+    learning_rate: float = 0.01
     """Peak learning rate of SGD; it falls to 0 along a cosine."""
     momentum: float = 0.9
     """Momentum of SGD, and the centre of DOT's two momenta."""
