@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-all lint format bench docs clean
+.PHONY: help demo test test-all test-peers lint format bench docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -31,6 +31,10 @@ test: lint  ## format, lint, types, doctests and tests
 
 test-all: lint  ## the same and the slow ones
 	$(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+
+test-peers: $(VENV)/.test  ## compare with TorchJD and PyTorch (installs both)
+	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17'
+	$(PYTEST) -q -m peers
 
 lint: $(VENV)/.test  ## format check, lint, types
 	$(BIN)/ruff format --check .

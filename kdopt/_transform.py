@@ -151,7 +151,8 @@ def from_weights(
             state as last argument and returns ``(weights, state)``.
         num_losses: K.
         needs_values: Whether ``update`` must be given ``values``.
-        initial_state: Pytree of arrays that the method carries from step to step.
+        initial_state: Pytree of numbers or arrays that the method carries from step to
+            step. Floats take the dtype of the Gram matrix.
         axis_name: Mesh axis over which the gradients are *sharded*, inside
             ``jax.shard_map``; see :func:`kdopt.gram`.
 
@@ -177,11 +178,16 @@ def from_weights(
 
     def init_fn(params: optax.Params) -> WeightsState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
+
+        def own(x: Any) -> jax.Array:
+            floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
+            return jnp.asarray(x, dtype if floating else None)
+
         return WeightsState(
             loss_weights=jnp.full(k, 1 / k, dtype),
             gram=jnp.zeros((k, k), dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
-            inner=jax.tree.map(jnp.asarray, initial_state) if stateful else (),
+            inner=jax.tree.map(own, initial_state) if stateful else (),
         )
 
     def update_fn(

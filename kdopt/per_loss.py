@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdopt._transform import WeightsState
+from kdopt._transform import loss_weights
 from kdopt._typing import Balancer, PerLossGrads, Values, Weights
 
 LossesFn = Callable[..., Any]
@@ -58,7 +58,7 @@ def value_and_grads(
         primals = _replica_local(primals, axis_name)
         values, pullback, aux = _vjp(fn, primals, has_aux)
         grads: PerLossGrads = tuple(
-            _pull(pullback, row, single) for row in _unit_rows(values, axis_name)
+            _pull(pullback, row, single) for row in _unit_rows(values)
         )
         values, grads = _mean((values, grads), axis_name)
         return ((values, aux) if has_aux else values), grads
@@ -121,7 +121,7 @@ def value_and_weighted_grad(
                 f"Expected {len(values)} weights, one per loss, got an array of shape "
                 f"{cotangent.shape}."
             )
-        cotangent = _replica_local(cotangent, axis_name)
+        cotangent = _varying_as(values, cotangent)
         grads = _mean(_pull(pullback, cotangent, single), axis_name)
         return ((mean_values, aux) if has_aux else mean_values), grads
 
@@ -206,15 +206,17 @@ def value_and_shared_grad(
         # A loss is a mean over all replicas, of which this one is a share.
         share = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         shared_grads = tuple(
-            head_pullback(row / share)[1] for row in _unit_rows(values, axis_name)
+            head_pullback(row / share)[1] for row in _unit_rows(values)
         )
         _, state = balancer.update(shared_grads, state, shared, values=mean_values)
-        if not isinstance(state, WeightsState):
+        try:
+            weights = loss_weights(state)
+        except ValueError as error:
             raise ValueError(
                 "value_and_shared_grad needs a balancer whose state holds the weights "
-                f"of the losses (a WeightsState), got {type(state).__name__}."
-            )
-        weights = _replica_local(state.loss_weights.astype(values.dtype), axis_name)
+                f"of the losses, got a {type(state).__name__} without them."
+            ) from error
+        weights = _varying_as(values, weights.astype(values.dtype))
         head_grads, cotangent = head_pullback(weights)
         (encoder_grads,) = encoder_pullback(cotangent)
         grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
@@ -257,25 +259,39 @@ def _vjp(fn: Callable[..., Any], primals: tuple, has_aux: bool) -> tuple:
 
 def _stack(losses: Any) -> Values:
     if isinstance(losses, (tuple, list)):
-        shapes = [jnp.shape(loss) for loss in losses]
+        shapes = [_shape(loss) for loss in losses]
         if not losses or any(shape != () for shape in shapes):
             raise ValueError(
                 f"losses_fn must return K scalar losses, got shapes {shapes}. Reduce "
                 "each over the batch; return (losses, aux) only with has_aux=True."
             )
         return jnp.stack([jnp.asarray(loss) for loss in losses])
-    if jnp.ndim(losses) != 1:
+    if getattr(losses, "ndim", None) != 1:
         raise ValueError(
             "losses_fn must return a tuple of K scalars or an array of shape (k,), got "
-            f"{type(losses).__name__} of shape {jnp.shape(losses)}."
+            f"{type(losses).__name__} of shape {getattr(losses, 'shape', None)}."
         )
     return losses
 
 
-def _unit_rows(values: Values, axis_name: str | None) -> list[jax.Array]:
+def _shape(loss: Any) -> Any:
+    """Shape of a number or an array; the type of anything else, auxiliary data say."""
+    is_leaf = jax.tree_util.all_leaves([loss])
+    return jnp.shape(loss) if is_leaf else type(loss).__name__
+
+
+def _unit_rows(values: Values) -> list[jax.Array]:
     """The cotangents that pick out one loss each."""
     identity = jnp.eye(len(values), dtype=values.dtype)
-    return [_replica_local(row, axis_name) for row in identity]
+    return [_varying_as(values, row) for row in identity]
+
+
+def _varying_as(values: Values, cotangent: jax.Array) -> jax.Array:
+    """Marks a cotangent as the values are, as ``jax.shard_map`` demands of a pullback.
+
+    A select takes on the marks of its predicate, and the compiler removes this one.
+    """
+    return jnp.where(jnp.isnan(values), cotangent, cotangent)
 
 
 def _pull(pullback: Callable[..., Any], cotangent: jax.Array, single: bool) -> Any:
@@ -294,13 +310,14 @@ def _replica_local(tree: Any, axis_name: str | None) -> Any:
     the replicas: without the mark, gradients would already be summed, and the average
     taken here would be too large by the number of replicas.
     """
-    if axis_name is None:
+    # An axis of jax.vmap is not one of a mesh, and knows no marks.
+    if axis_name not in jax.sharding.get_abstract_mesh().axis_names:
         return tree
 
     def cast(x: Any) -> Any:
         try:
             return jax.lax.pcast(x, axis_name, to="varying")
-        except ValueError:  # so marked already, or an axis of vmap, which has no marks
+        except ValueError:  # so marked already
             return x
 
     return jax.tree.map(cast, tree)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from kdopt._typing import Balancer
@@ -12,7 +13,7 @@ def dot(
     momentum: optax.ScalarOrSchedule = 0.9,
     delta: optax.ScalarOrSchedule = 0.075,
     *,
-    dampening: float = 0.0,
+    dampening: float | jax.Array = 0.0,
     accumulator_dtype: Any = None,
     reach: Reach | None = None,
     axis_name: str | None = None,

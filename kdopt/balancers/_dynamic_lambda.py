@@ -268,7 +268,7 @@ def dynamic_lambda(
     needs_values = policy == "target_relative"
 
     def weights_fn(gram: Gram, *rest: jax.Array) -> tuple[Weights, Scalar]:
-        previous = rest[-1].astype(gram.dtype)
+        previous = rest[-1]
         weights = dynamic_lambda_weights(
             gram,
             rest[0] if needs_values else None,
@@ -286,6 +286,6 @@ def dynamic_lambda(
         weights_fn,
         num_losses=2,
         needs_values=needs_values,
-        initial_state=jnp.asarray(lambda_, float),
+        initial_state=lambda_,
         axis_name=axis_name,
     )

@@ -31,7 +31,7 @@ Reach = PerLossGrads | Callable[[optax.Params], PerLossGrads]
 def streams(
     momenta: Sequence[optax.ScalarOrSchedule],
     *,
-    dampening: float = 0.0,
+    dampening: float | jax.Array = 0.0,
     accumulator_dtype: Any = None,
     reach: Reach | None = None,
     solo_momentum: optax.ScalarOrSchedule | None = None,
@@ -56,7 +56,9 @@ def streams(
             ``jax.shard_map`` or ``jax.pmap``, for gradients that were not. The buffers
             stay local to each replica: everything is linear, so one all-reduce of one
             tree gives the same update as one per loss. Weight decay and clipping that
-            need the averaged gradient must then come after.
+            need the averaged gradient must then come after. Gradients of one replica
+            come from :func:`kdopt.value_and_grads` without ``axis_name``, inside
+            ``jax.shard_map`` at ``jax.lax.pcast(params, axis_name, to="varying")``.
 
     Returns:
         A balancer of ``len(momenta)`` losses; follow it by the learning rate.
@@ -88,7 +90,7 @@ def streams(
                 f"A momentum must lie in [0, 1), got {momentum:.4g}: at 1 or more the "
                 "buffer grows without bound."
             )
-    if not 0 <= dampening <= 1:
+    if isinstance(dampening, (int, float)) and not 0 <= dampening <= 1:
         raise ValueError(f"dampening must lie in [0, 1], got {dampening}.")
     buffer_dtype = None if accumulator_dtype is None else jnp.dtype(accumulator_dtype)
 
@@ -110,7 +112,8 @@ def streams(
         current = [_value(m, state.count) for m in momenta]
         solo = None if solo_momentum is None else _value(solo_momentum, state.count)
         factors = _leaf_momenta(current, solo, _masks(reach, params, grads))
-        gain = jnp.where(state.count == 0, 1.0, 1.0 - dampening) if dampening else None
+        undamped = isinstance(dampening, (int, float)) and dampening == 0
+        gain = None if undamped else jnp.where(state.count == 0, 1, 1 - dampening)
 
         combined, traces = [], [[] for _ in momenta]
         for n, parts in enumerate(zip(*leaves, strict=True)):

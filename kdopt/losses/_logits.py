@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._log_space import kl_divergence, split_target
 from kdopt.losses._reduce import batch_mean
 
 
@@ -213,26 +214,11 @@ def dkd(
         The reference code masks the target class by subtracting 1000 from its logit;
         here it is left out of the sums, so that logits of any size are handled.
     """
-    teacher_logits = jax.lax.stop_gradient(teacher_logits)
+    student = at_least_float32(student_logits) / temperature
+    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
     is_target = jax.nn.one_hot(labels, student_logits.shape[-1], dtype=bool)
-    target_s, other_s = _split(student_logits, is_target, temperature)
-    target_t, other_t = _split(teacher_logits, is_target, temperature)
-    tckd = _kl(target_t, target_s, True)
-    nckd = _kl(other_t, other_s, ~is_target)
+    target_s, other_s = split_target(student, is_target)
+    target_t, other_t = split_target(teacher, is_target)
+    tckd = kl_divergence(target_t, target_s)
+    nckd = kl_divergence(other_t, other_s)
     return temperature**2 * batch_mean(alpha * tckd + beta * nckd, sample_weights)
-
-
-def _split(logits, is_target, temperature):
-    """Log-probabilities of (target, rest), and of the rest among themselves."""
-    scaled = at_least_float32(logits) / temperature
-    log_total = jax.nn.logsumexp(scaled, axis=-1)
-    log_rest = jax.nn.logsumexp(scaled, axis=-1, where=~is_target)
-    target = jnp.sum(scaled, axis=-1, where=is_target)
-    binary = jnp.stack([target - log_total, log_rest - log_total], axis=-1)
-    return binary, scaled - log_rest[:, None]
-
-
-def _kl(log_q, log_p, where):
-    """KL divergence over the last axis of two arrays of log-probabilities."""
-    q = jnp.where(where, jnp.exp(log_q), 0)
-    return jnp.sum(jnp.where(q > 0, q * (log_q - log_p), 0), axis=-1)

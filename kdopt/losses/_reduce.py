@@ -1,5 +1,6 @@
-"""The one reduction over the batch."""
+"""Weights of the examples: the reduction over the batch, and masking before it."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -25,4 +26,29 @@ def batch_mean(
     # A masked example may hold anything, NaN included: select before multiplying.
     kept = jnp.where(weights > 0, per_sample, 0)
     total = jnp.sum(weights)
-    return jnp.sum(weights * kept) / jnp.where(total > 0, total, 1)
+    return divide_or_zero(jnp.sum(weights * kept), total)
+
+
+def row_weights(
+    x: Float[Array, "b ..."], sample_weights: Float[Array, " b"] | None
+) -> Float[Array, " b"]:
+    """Returns how often each row of ``x`` counts: the weights, or ones, ``[b]``."""
+    if sample_weights is None:
+        return jnp.ones(len(x), x.dtype)
+    return sample_weights.astype(x.dtype)
+
+
+def clear_masked(
+    x: Float[Array, "b ..."], sample_weights: Float[Array, " b"] | None
+) -> Float[Array, "b ..."]:
+    """Zeroes the rows of weight 0, before rows are compared: they may hold anything."""
+    if sample_weights is None:
+        return x
+    kept = sample_weights.reshape(-1, *(1 for _ in x.shape[1:])) > 0
+    return jnp.where(kept, x, 0)
+
+
+def divide_or_zero(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Divides, with 0 (and no gradient) where the denominator is 0."""
+    defined = denominator != 0
+    return jnp.where(defined, numerator / jnp.where(defined, denominator, 1), 0)

@@ -55,10 +55,10 @@ def dto_kd_amortized(
     learning_rate: optax.ScalarOrSchedule = 0.025,
     *,
     num_losses: int = 2,
-    weight_decay: float = 0.01,
+    weight_decay: float | jax.Array = 0.01,
     signal: Signal = "next",
     min_losses: float | Sequence[float] | jax.Array = 0.0,
-    eps: float = 1e-8,
+    eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
     r"""Learns the trade-off weights of DTO-KD, with one backward pass a step.
 

@@ -1,0 +1,1 @@
+"""Programs that use kdopt: not part of the installed package."""

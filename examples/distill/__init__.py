@@ -1,0 +1,1 @@
+"""Knowledge distillation with several losses, from data to figures."""

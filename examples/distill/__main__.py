@@ -1,0 +1,38 @@
+"""``python -m examples.distill``: distil a student by several methods and compare."""
+
+import sys
+
+import jax
+import tyro
+from rich.console import Console
+
+from examples.distill.config import Config
+from examples.distill.experiment import run
+from examples.distill.models.table import print_table
+
+COMMANDS = {"models": print_table}
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    # Compiles in a third of the time of the default generator, on CPU.
+    jax.config.update("jax_default_prng_impl", "rbg")
+    console = Console()
+    arguments = sys.argv[1:]
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            COMMANDS[arguments[0]]()
+        else:
+            config = tyro.cli(Config, prog="python -m examples.distill", args=arguments)
+            run(config, console)
+    except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("Interrupted; the same command goes on from here.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Data sets by name."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from examples.distill.data import cifar, idx, packaged
+from examples.distill.data.dataset import Dataset
+from examples.distill.data.errors import missing_files, prepare_command
+from examples.distill.data.images import ImageSource, open_folder, to_dataset
+from examples.distill.data.moments import MOMENTS
+from examples.distill.data.synthetic import SIZES, synthetic
+from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
+
+# Where the Debian package `dataset-fashion-mnist` installs.
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+# What to put into the folder of manual downloads, for `prepare`.
+_ARCHIVES = {
+    "imagenet2012": "TensorFlow, and ILSVRC2012_img_train.tar and "
+    "ILSVRC2012_img_val.tar (https://image-net.org) in FILES",
+    "tiny_imagenet": "tiny-imagenet-200.zip "
+    "(http://cs231n.stanford.edu/tiny-imagenet-200.zip) in FILES",
+}
+
+
+def _packaged(read: Callable[[], Dataset], _: Path | None) -> Dataset:
+    return read()
+
+
+def _cifar(name: str, data_dir: Path | None) -> Dataset:
+    dataset = cifar.read_archives(name, data_dir) if data_dir else None
+    if dataset or find_prepared(name, data_dir):
+        return dataset or _prepared(name, data_dir)
+    raise missing_files(
+        name,
+        files=cifar.ARCHIVES[name],
+        folder=data_dir,
+        how="https://www.cs.toronto.edu/~kriz/cifar.html, or prepare it with TFDS: "
+        + prepare_command(name),
+    )
+
+
+def _idx(name: str, how: str, data_dir: Path | None) -> Dataset:
+    folders = [data_dir, data_dir / name] if data_dir else []
+    if name == "fashion_mnist":
+        folders.append(DEBIAN_FASHION_MNIST)
+    dataset = idx.read_files(name, folders)
+    if dataset or find_prepared(name, data_dir):
+        return dataset or _prepared(name, data_dir)
+    raise missing_files(name, files=idx.FILES, folder=data_dir, how=how)
+
+
+def _prepared(
+    name: str, data_dir: Path | None, *, image_size: int | None = None
+) -> Dataset:
+    return to_dataset(
+        name,
+        open_images(name, "train", data_dir=data_dir),
+        open_images(name, "test", data_dir=data_dir),
+        image_size=image_size,
+        moments=MOMENTS.get(name.removeprefix("tfds:")),
+    )
+
+
+def _stream_only(name: str, _: Path | None) -> Dataset:
+    raise ValueError(
+        f"{name} does not fit in memory: read it with open_images and train_stream"
+    )
+
+
+DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
+    "mnist5k": partial(_packaged, packaged.mnist5k),
+    "digits": partial(_packaged, packaged.digits),
+    "fashion_mnist": partial(
+        _idx,
+        "fashion_mnist",
+        "on Debian or Ubuntu apt-get install dataset-fashion-mnist (found without "
+        "data_dir), elsewhere https://github.com/zalandoresearch/fashion-mnist",
+    ),
+    "mnist": partial(_idx, "mnist", "https://yann.lecun.com/exdb/mnist or a mirror"),
+    "cifar10": partial(_cifar, "cifar10"),
+    "cifar100": partial(_cifar, "cifar100"),
+    "tiny_imagenet": partial(_prepared, "tiny_imagenet"),
+    "imagenet2012": partial(_stream_only, "imagenet2012"),
+    **{name: partial(_packaged, partial(synthetic, name)) for name in SIZES},
+}
+
+
+def load(
+    name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
+) -> Dataset:
+    """Load a data set into memory.
+
+    Args:
+        name: A key of `DATASETS`; ``folder:PATH`` for class folders below ``train`` and
+            ``val`` or ``test``; ``tfds:NAME``, or just a name that `DATASETS` lacks,
+            for a set that TFDS prepared in `data_dir`.
+        data_dir: Folder with the files of data sets that come with no package.
+        image_size: Side to bring the images of the last two kinds to, if they differ.
+
+    Returns:
+        The images and labels, on the host.
+
+    Raises:
+        FileNotFoundError: If files are missing; it says which, where and how to get
+            them.
+        ValueError: If there is no data set of that name, or it does not fit in memory.
+
+    Examples:
+        >>> load("digits").train_images.shape
+        (1297, 8, 8, 1)
+    """
+    folder = None if data_dir is None else Path(data_dir).expanduser()
+    if name not in DATASETS:
+        return _prepared(name, folder, image_size=image_size)
+    if image_size is not None:
+        raise ValueError(f"{name} has images of one size; leave image_size out")
+    return DATASETS[name](folder)
+
+
+def open_images(
+    name: str, split: Literal["train", "test"], *, data_dir: Path | str | None = None
+) -> ImageSource:
+    """Open the encoded images of a split, without reading them.
+
+    Args:
+        name: ``imagenet2012``, ``tiny_imagenet``, ``folder:PATH``, ``tfds:NAME``, or
+            another set that TFDS prepared in `data_dir`.
+        split: ``train`` or ``test``; the latter is the validation split of a set whose
+            test labels are not public.
+        data_dir: Root of the prepared sets.
+
+    Returns:
+        A sequence of encoded images and labels.
+
+    Raises:
+        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        ValueError: If there is no data set of that name.
+    """
+    if name.startswith("folder:"):
+        return open_folder(Path(name.removeprefix("folder:")).expanduser(), split)
+    short = name.removeprefix("tfds:")
+    folder = None if data_dir is None else Path(data_dir).expanduser()
+    prepared = find_prepared(short, folder)
+    if prepared is not None:
+        return TfdsSource(prepared, split)
+    known = [*DATASETS, *tfds_names()]
+    if short.split("/")[0] not in known:
+        raise _unknown(name, known)
+    where = f"not found in {folder}" if folder else "no data_dir given"
+    needs = _ARCHIVES.get(
+        short, "TensorFlow, and network access or the archives in FILES"
+    )
+    raise FileNotFoundError(
+        f"{name}: {where}, expected DATA/{short}/VERSION/dataset_info.json. To prepare "
+        f"it: {prepare_command(short)}; this needs {needs}"
+    )
+
+
+def _unknown(name: str, known: list[str]) -> ValueError:
+    close = difflib.get_close_matches(name.removeprefix("tfds:"), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return ValueError(
+        f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}, "
+        "folder:PATH and tfds:NAME"
+    )

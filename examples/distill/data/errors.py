@@ -1,0 +1,27 @@
+"""What to say when the data are not there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def missing_files(
+    name: str, *, files: Sequence[str], folder: Path | None, how: str
+) -> FileNotFoundError:
+    """An error that says which files to put where, and how to get them.
+
+    Args:
+        name: Of the data set.
+        files: Names of the files.
+        folder: Where they were looked for; None if no folder was given.
+        how: How to get them.
+    """
+    where = folder or "a folder and give it as data_dir"
+    return FileNotFoundError(
+        f"{name}: put {' or '.join(files) if len(files) == 2 else ', '.join(files)} "
+        f"into {where}. To get them: {how}"
+    )
+
+
+def prepare_command(name: str) -> str:
+    """The command that prepares a data set."""
+    return f"python -m examples.distill.data {name} --data-dir DATA --manual-dir FILES"

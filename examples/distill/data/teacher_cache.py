@@ -1,0 +1,97 @@
+"""Outputs of a fixed teacher, computed once and kept on disk."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from examples.distill.data.dataset import Dataset
+
+
+def cached_outputs(
+    compute: Callable[[], Mapping[str, np.ndarray]],
+    *,
+    params: PyTree,
+    dataset: Dataset,
+    cache_dir: Path,
+    augmentation: str = "none",
+    seed: int | None = None,
+    epoch: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs of the teacher on the training images, from disk if they are there.
+
+    The teacher is the larger network, so skipping its forward pass in every epoch but
+    the first is worth much. It is right only if the teacher would see the same pixels
+    again: without augmentation, or with one that a seed and the epoch determine, of
+    which then each epoch has a file of its own.
+
+    Args:
+        compute: Returns named arrays, for example ``{"logits": [n, c]}``; called only
+            if the file is not there.
+        params: All variables of the teacher, batch statistics included: a hash of them
+            is part of the file's name.
+        dataset: What the teacher sees; its name and training images enter the hash.
+        cache_dir: Where the files are; made if need be.
+        augmentation: Name of the augmentation; ``none`` if there is none.
+        seed: What determines the augmentation, with the epoch.
+        epoch: Of the augmented images.
+
+    Returns:
+        What `compute` returned.
+
+    Raises:
+        ValueError: If the images are augmented and `seed` or `epoch` is missing.
+
+    Examples:
+        >>> import functools, tempfile
+        >>> from examples.distill.data import load
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> cached = functools.partial(
+        ...     cached_outputs,
+        ...     params={"kernel": np.ones(3)},
+        ...     dataset=load("digits"),
+        ...     cache_dir=Path(folder.name),
+        ... )
+        >>> first = cached(lambda: {"logits": np.full(1, 1.5)})
+        >>> again = cached(lambda: {"logits": np.full(1, 2.5)})  # not called
+        >>> again["logits"].item()
+        1.5
+        >>> folder.cleanup()
+    """
+    if augmentation != "none" and (seed is None or epoch is None):
+        raise ValueError(
+            f"the teacher's outputs cannot be cached under the augmentation "
+            f"{augmentation!r}: it would see other pixels in each epoch. Pass the seed "
+            "and the epoch that determine it, or switch it off, or run the teacher in "
+            "every step"
+        )
+    key = (augmentation, seed, epoch) if augmentation != "none" else (augmentation,)
+    digest = _digest(params, dataset, key)
+    path = Path(cache_dir) / f"{dataset.name.replace('/', '-')}-{digest}.npz"
+    if path.is_file():
+        with np.load(path) as file:
+            return dict(file)
+    outputs = {name: np.asarray(value) for name, value in compute().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when complete: an interrupted run leaves no half file to be read later.
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **outputs)
+    partial.replace(path)
+    return outputs
+
+
+def _digest(params: PyTree, dataset: Dataset, key: tuple[object, ...]) -> str:
+    """Hash of everything that the outputs depend on."""
+    digest = hashlib.blake2b(repr((dataset.name, key)).encode(), digest_size=12)
+    images = {"images": dataset.train_images}
+    for path, leaf in jax.tree.leaves_with_path((images, params)):
+        array = np.ascontiguousarray(leaf)
+        header = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+        digest.update(header.encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

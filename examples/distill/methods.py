@@ -1,0 +1,111 @@
+"""The methods that are compared: each is a plan for one training step."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+import kdopt
+
+if TYPE_CHECKING:
+    from examples.distill.config import Config
+
+
+class Plan(NamedTuple):
+    """How one step gets its gradient and its update.
+
+    Exactly one way applies: ``weights`` (one backward pass), ``balancer`` (at the
+    logits, one backward pass), or neither (one backward pass per loss, and ``tx`` takes
+    the tuple).
+
+    Attributes:
+        tx: The Optax transform of the parameters.
+        weights: From optimiser state and loss values to the weights of the losses.
+        balancer: Balances the gradients at the logits.
+        reports_weights: Whether the state of ``tx`` holds weights to log.
+    """
+
+    tx: optax.GradientTransformationExtraArgs
+    weights: Callable[[optax.OptState, Array], Array] | None = None
+    balancer: optax.GradientTransformationExtraArgs | None = None
+    reports_weights: bool = True
+
+
+def fixed(*weights: float) -> Callable[[optax.OptState, Array], Array]:
+    """Weights that never change."""
+    return lambda _, values: jnp.array(weights, values.dtype)
+
+
+def sgd(config: "Config", schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimiser that all methods share."""
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(schedule, momentum=config.momentum),
+    )
+
+
+def labels_only(config: "Config", schedule: optax.Schedule) -> Plan:
+    """No teacher: the task loss alone."""
+    return Plan(optax.chain(sgd(config, schedule)), weights=fixed(1.0, 0.0))
+
+
+def kd(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Both losses with fixed weights."""
+    weights = fixed(1 - config.alpha, config.alpha)
+    return Plan(optax.chain(sgd(config, schedule)), weights=weights)
+
+
+def dot(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Fixed weights, separate momenta; weight decay in the task stream."""
+    tx = optax.chain(
+        kdopt.each(optax.scale(1 - config.alpha), optax.scale(config.alpha)),
+        kdopt.each(optax.add_decayed_weights(config.weight_decay), optax.identity()),
+        kdopt.dot(config.momentum, config.delta),
+        optax.scale_by_learning_rate(schedule),
+    )
+    return Plan(tx, reports_weights=False)
+
+
+def dto_kd(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Equal relative decrease, from the gradients of all parameters."""
+    return Plan(optax.chain(kdopt.dto_kd(rescale="convex"), sgd(config, schedule)))
+
+
+def dto_kd_shared(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Equal relative decrease, from the gradients at the logits."""
+    tx = optax.chain(sgd(config, schedule))
+    return Plan(tx, balancer=kdopt.dto_kd(rescale="convex"))
+
+
+def dto_kd_amortized(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Equal relative decrease, learned from the loss values."""
+    tx = optax.chain(sgd(config, schedule), kdopt.dto_kd_amortized())
+    return Plan(tx, weights=kdopt.loss_weights)
+
+
+def dynamic_lambda(config: "Config", schedule: optax.Schedule) -> Plan:
+    """The fixed weight, moved only as far as keeps both losses from rising."""
+    balancer = kdopt.dynamic_lambda(policy="safe", lambda_=config.alpha)
+    return Plan(optax.chain(balancer, sgd(config, schedule)))
+
+
+def min_norm(config: "Config", schedule: optax.Schedule) -> Plan:
+    """Multiple-gradient descent."""
+    return Plan(optax.chain(kdopt.min_norm(), sgd(config, schedule)))
+
+
+METHODS: dict[str, Callable[["Config", optax.Schedule], Plan]] = {
+    plan.__name__: plan
+    for plan in (
+        labels_only,
+        kd,
+        dot,
+        dto_kd,
+        dto_kd_shared,
+        dto_kd_amortized,
+        dynamic_lambda,
+        min_norm,
+    )
+}

@@ -1,0 +1,96 @@
+"""What public PyTorch checkpoints call the layers of each family.
+
+One line a layer: the path here, and there the name of the layer, or the names of the
+convolution and of the BatchNorm of a :class:`ConvNorm`. ``{i}`` stands for any index
+and ``{3*i+1}`` for arithmetic on it; the first line that fits counts.
+"""
+
+Names = dict[str, str | tuple[str, str]]
+
+
+def _residual(shortcut: str, classifier: str) -> Names:
+    return {
+        "stem": ("conv1", "bn1"),
+        "stages.{s}.{b}.units.{i}": (
+            "layer{s+1}.{b}.conv{i+1}",
+            "layer{s+1}.{b}.bn{i+1}",
+        ),
+        "stages.{s}.{b}.shortcut": (
+            f"layer{{s+1}}.{{b}}.{shortcut}.0",
+            f"layer{{s+1}}.{{b}}.{shortcut}.1",
+        ),
+        "classifier": classifier,
+    }
+
+
+# torchvision, and the three-stage CIFAR ResNets of RepDistiller and mdistiller.
+RESNET = _residual("downsample", "fc")
+# Their four-stage ones, Tiny-ImageNet's teacher among them.
+RESNET_SMALL_STEM = _residual("shortcut", "linear")
+
+WRN: Names = {
+    "stem": "conv1",
+    "stages.{s}.{b}.norm{i}": "block{s+1}.layer.{b}.bn{i}",
+    "stages.{s}.{b}.conv{i}": "block{s+1}.layer.{b}.conv{i}",
+    "stages.{s}.{b}.shortcut": "block{s+1}.layer.{b}.convShortcut",
+    "norm": "bn1",
+    "classifier": "fc",
+}
+
+VGG: Names = {
+    "stages.{s}.{i}": ("block{s}.{3*i}", "block{s}.{3*i+1}"),
+    "classifier": "classifier",
+}
+
+MOBILENET_V1: Names = {
+    "stem": ("model.0.0", "model.0.1"),
+    # There the units of all stages are counted through.
+    **{
+        f"stages.{stage}.{{i}}.{part}": (
+            f"model.{{i+{first}}}.{conv}",
+            f"model.{{i+{first}}}.{conv + 1}",
+        )
+        for stage, first in enumerate((1, 4, 6, 12))
+        for part, conv in (("depthwise", 0), ("pointwise", 3))
+    },
+    "classifier": "fc",
+}
+
+MOBILENET_V2: Names = {
+    "stem": ("conv1.0", "conv1.1"),
+    "stages.{s}.{b}.units.{i}": (
+        "blocks.{s}.{b}.conv.{3*i}",
+        "blocks.{s}.{b}.conv.{3*i+1}",
+    ),
+    "head": ("conv2.0", "conv2.1"),
+    "classifier": "classifier.0",
+}
+
+MOBILENET_V2_TINY: Names = {
+    "stem": ("pre.0", "pre.1"),
+    # Stages of one block are not numbered within.
+    "stages.0.0.units.{i}": ("stage1.residual.{3*i}", "stage1.residual.{3*i+1}"),
+    "stages.6.0.units.{i}": ("stage7.residual.{3*i}", "stage7.residual.{3*i+1}"),
+    "stages.{s}.{b}.units.{i}": (
+        "stage{s+1}.{b}.residual.{3*i}",
+        "stage{s+1}.{b}.residual.{3*i+1}",
+    ),
+    "head": ("conv1.0", "conv1.1"),
+    "classifier": "conv2",
+}
+
+SHUFFLENET_V1: Names = {
+    "stem": ("conv1", "bn1"),
+    "stages.{s}.{b}.units.{i}": (
+        "layer{s+1}.{b}.conv{i+1}",
+        "layer{s+1}.{b}.bn{i+1}",
+    ),
+    "classifier": "linear",
+}
+
+SHUFFLENET_V2: Names = {
+    "stages.{s}.0.left.{i}": ("layer{s+1}.0.conv{i+1}", "layer{s+1}.0.bn{i+1}"),
+    "stages.{s}.0.right.{i}": ("layer{s+1}.0.conv{i+3}", "layer{s+1}.0.bn{i+3}"),
+    "head": ("conv2", "bn2"),
+    **SHUFFLENET_V1,
+}

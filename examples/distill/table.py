@@ -1,0 +1,86 @@
+"""The table of an experiment, from the files of its runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from examples.distill.config import Config
+
+COLUMNS = (
+    "method",
+    "last epoch (%)",
+    "best epoch (%)",
+    "task loss",
+    "distill loss",
+    "conflict (%)",
+    "step time",
+)
+
+
+def rows(config: Config) -> list[tuple[str, ...]]:
+    """One row a method: mean and standard deviation over seeds of what is done."""
+    path = config.directory / "step_time.json"
+    times = json.loads(path.read_text()) if path.exists() else {}
+    out: list[tuple[str, ...]] = []
+    for method in config.methods:
+        files = sorted((config.directory / method).glob("seed*/result.json"))
+        results = [json.loads(file.read_text()) for file in files]
+        if not results:
+            continue
+        relative = times.get(method, {}).get("relative")
+        out.append(
+            (
+                method,
+                _spread(results, "accuracy/last", 100, 2),
+                _spread(results, "accuracy/best", 100, 2),
+                _spread(results, "train/loss/task", 1, 3),
+                _spread(results, "train/loss/distill", 1, 3),
+                _spread(results, "conflict_rate", 100, 0),
+                "" if relative is None else f"{relative:.2f}",
+            )
+        )
+    return out
+
+
+def _spread(results: list[dict], key: str, scale: float, digits: int) -> str:
+    """Mean ± sample standard deviation."""
+    values = scale * np.array([result[key] for result in results if key in result])
+    if not len(values):
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+
+
+def caption(config: Config) -> str:
+    """What was run, in one sentence."""
+    labels = "all" if config.labels is None else config.labels
+    return (
+        f"{config.dataset}: {config.teacher} to {config.student}, {labels} labels, "
+        f"{config.noise:.0%} of them drawn again at random, {config.epochs} epochs; "
+        f"mean ± standard deviation over {config.seeds} seeds. Losses: whole training "
+        "set, after the last epoch. Conflict: share of epochs whose last batch has "
+        "gradients at an obtuse angle. Step time: relative to kd, interleaved."
+    )
+
+
+def render(config: Config) -> Table:
+    """The table for a terminal."""
+    view = Table(caption=caption(config))
+    for i, column in enumerate(COLUMNS):
+        view.add_column(column, justify="right" if i else "left")
+    for row in rows(config):
+        view.add_row(*row)
+    return view
+
+
+def write(config: Config) -> Path:
+    """Writes the table as Markdown into the directory of the experiment."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1)]
+    lines[1] += "|"
+    lines += ["| " + " | ".join(row) + " |" for row in rows(config)]
+    path = config.directory / "table.md"
+    path.write_text("\n".join([*lines, "", caption(config), ""]))
+    return path

@@ -1,0 +1,144 @@
+"""DeepKD: three streams of knowledge, each for its own momentum."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from kdopt._dtypes import at_least_float32
+from kdopt._typing import Scalar
+from kdopt.losses._log_space import kl_divergence, split_target
+from kdopt.losses._logits import cross_entropy
+from kdopt.losses._reduce import batch_mean
+
+
+def deepkd(
+    student_logits: Float[Array, "b c"],
+    teacher_logits: Float[Array, "b c"],
+    labels: Int[Array, " b"],
+    *,
+    temperature: float | jax.Array = 4.0,
+    top_k: int | Int[Array, ""] | None = None,
+    decoupled: bool = False,
+    sample_weights: Float[Array, " b"] | None = None,
+) -> tuple[Scalar, Scalar, Scalar]:
+    r"""Task, target-class and non-target-class losses, to be balanced as three.
+
+    .. math::
+        L_{task} &= -\frac1B \sum_b \log \mathrm{softmax}(z^s_b)_y \\
+        L_{tcg} &= \frac{\tau^2}{B} \sum_b
+            \mathrm{KL}\big((q_y, 1 - q_y) \,\|\, (p_y, 1 - p_y)\big) \\
+        L_{ncg} &= \frac{\tau^2}{B} \sum_b (1 - q_y) \,
+            \mathrm{KL}\big(\hat q \,\|\, \hat p\big)
+
+    with :math:`p, q` the student's and the teacher's probabilities at temperature
+    :math:`\tau`, and :math:`\hat p, \hat q` the same renormalised over the ``top_k``
+    classes other than :math:`y` that the teacher finds likeliest. Without the mask
+    :math:`L_{tcg} + L_{ncg}` is :func:`kd`.
+
+    Args:
+        student_logits: :math:`z^s`, ``[b, c]``, at least two classes.
+        teacher_logits: ``[b, c]``; no gradient flows into them.
+        labels: Class indices :math:`y`, ``[b]``.
+        temperature: :math:`\tau > 0`.
+        top_k: Number of non-target classes kept, at least 1, as of
+            :func:`deepkd_top_k`; may be traced. None keeps all.
+        decoupled: Leaves the factor :math:`1 - q_y` out, as on top of :func:`dkd`.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+
+    Returns:
+        The losses (task, target, non-target) in nats, at least float32, unweighted.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import losses
+        >>> student = jnp.array([[2.0, 0.0, 1.0]])
+        >>> teacher = jnp.array([[0.0, 2.0, 1.0]])
+        >>> parts = losses.deepkd(student, teacher, jnp.array([0]))
+        >>> print(" ".join(f"{part:.4f}" for part in parts))
+        0.4076 0.9487 0.3709
+
+    References:
+        Huang et al., `DeepKD: A Deeply Decoupled and Denoised Knowledge Distillation
+        Trainer <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025
+
+    Notes:
+        The released code (haiduo/DeepKD afb5964) masks by subtracting 1000 from the
+        logits; here masked classes are left out of the sums. A misspelt argument
+        switches the mask off there.
+    """
+    student = at_least_float32(student_logits) / temperature
+    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
+    is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
+    is_other = ~is_target
+    if top_k is not None:
+        others = jnp.where(is_target, -jnp.inf, teacher)
+        rank = jnp.argsort(jnp.argsort(-others, axis=-1), axis=-1)
+        is_other &= rank < jnp.maximum(top_k, 1)
+    target_s, other_s = split_target(student, is_target, is_other)
+    target_t, other_t = split_target(teacher, is_target, is_other)
+    tcg = kl_divergence(target_t, target_s)
+    ncg = kl_divergence(other_t, other_s)
+    if not decoupled:
+        ncg = jnp.exp(target_t[:, 1]) * ncg
+    return (
+        cross_entropy(student_logits, labels, sample_weights=sample_weights),
+        temperature**2 * batch_mean(tcg, sample_weights),
+        temperature**2 * batch_mean(ncg, sample_weights),
+    )
+
+
+def deepkd_top_k(
+    progress: float | Float[Array, ""],
+    *,
+    num_classes: int,
+    start: float = 0.05,
+    plateau: float = 0.5,
+    phases: tuple[float, float] = (1 / 3, 2 / 3),
+) -> Int[Array, ""]:
+    r"""Number of non-target classes to distil, growing in three phases.
+
+    .. math::
+        k(u) = \mathrm{round}\big(C \cdot \mathrm{interp}(u;\;
+            (0, f_0), (u_1, f), (u_2, f), (1, 1))\big)
+
+    It rises linearly from :math:`f_0 C` to :math:`f C`, rests, and rises to all.
+
+    Args:
+        progress: :math:`u`, the part of the training that is over, in [0, 1].
+        num_classes: :math:`C`.
+        start: :math:`f_0`; 0.05 in the paper.
+        plateau: :math:`f`, the fraction of the classes in the middle phase; the paper
+            searches it for each data set.
+        phases: :math:`(u_1, u_2)`, where the middle phase begins and ends.
+
+    Returns:
+        :math:`k`, at least 1, int32.
+
+    Raises:
+        ValueError: If the fractions or the phases do not grow within [0, 1].
+
+    Examples:
+        >>> from kdopt import losses
+        >>> for progress in (0.0, 0.5, 1.0):
+        ...     print(losses.deepkd_top_k(progress, num_classes=100))
+        5
+        50
+        100
+
+    References:
+        Huang et al., DeepKD, NeurIPS 2025
+
+    Notes:
+        The released code holds no schedule. The plateau and the ends of the phases
+        are ours; ``plateau=0.525, phases=(0.5, 0.5)`` is linear growth throughout.
+    """
+    if not 0 <= phases[0] <= phases[1] <= 1:
+        raise ValueError(f"phases must grow within [0, 1], got {phases}.")
+    if not 0 < start <= plateau <= 1:
+        raise ValueError(
+            f"0 < start <= plateau <= 1 must hold, got {start} and {plateau}."
+        )
+    times = jnp.array([0.0, *phases, 1.0])
+    fractions = jnp.array([start, plateau, plateau, 1.0])
+    fraction = jnp.interp(jnp.asarray(progress, jnp.float32), times, fractions)
+    return jnp.maximum(jnp.round(num_classes * fraction), 1).astype(jnp.int32)

@@ -1,0 +1,54 @@
+"""FitNet: the hint, a feature map regressed on the teacher's."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdopt._typing import Scalar
+from kdopt.losses._reduce import batch_mean
+from kdopt.losses._stages import paired_stages
+
+
+def fitnet(
+    student_map: Float[Array, "b _ _ _"],
+    teacher_map: Float[Array, "b _ _ _"],
+    *,
+    sample_weights: Float[Array, " b"] | None = None,
+) -> Scalar:
+    r"""Mean squared difference of two feature maps.
+
+    .. math:: L = \frac{1}{B H W C} \sum_b \lVert r(F^s_b) - F^t_b \rVert^2
+
+    Args:
+        student_map: :math:`r(F^s)`, ``[b, h, w, c]``, the student's map taken to the
+            teacher's channels by a trained regressor.
+        teacher_map: :math:`F^t`, ``[b, h', w', c]``; the larger map is average-pooled
+            to the smaller. No gradient flows into it.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+
+    Returns:
+        The mean loss, at least float32.
+
+    Raises:
+        ValueError: If the channels differ.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import losses
+        >>> student, teacher = jnp.zeros((2, 4, 4, 3)), jnp.full((2, 8, 8, 3), 0.5)
+        >>> print(losses.fitnet(student, teacher))
+        0.25
+
+    References:
+        Romero et al., `FitNets: Hints for Thin Deep Nets
+        <https://arxiv.org/abs/1412.6550>`_, ICLR 2015, Eq. 3
+
+    Notes:
+        The paper sums and trains the hint in a stage of its own; the reference code
+        (megvii-research/mdistiller a08d46f) averages and trains at once, with weight
+        100.
+    """
+    [(student, teacher)] = paired_stages(
+        [student_map], [teacher_map], same_channels=True
+    )
+    per_sample = jnp.mean(jnp.square(student - teacher), axis=(1, 2, 3))
+    return batch_mean(per_sample, sample_weights)

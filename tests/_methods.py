@@ -1,0 +1,293 @@
+"""The one table of methods. A new method is one row; every common test follows.
+
+Each row says how to build the method for K losses, for which K, what ``update`` needs,
+which theorems of ``_asserts`` it claims and its weights on a published example.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import kdopt
+from tests import _samplers
+
+Arguments = Callable[[int], Mapping[str, Any]]
+
+
+def no_arguments(k: int) -> dict:
+    return {}
+
+
+def num_losses(**kwargs: Any) -> Arguments:
+    return lambda k: {"num_losses": k, **kwargs}
+
+
+def two(**kwargs: Any) -> Arguments:
+    return lambda k: kwargs
+
+
+class Method(NamedTuple):
+    """A row.
+
+    Attributes:
+        name: Name of the row, unique.
+        factory: Makes the transform from keyword arguments.
+        kwargs: The keyword arguments, given K.
+        ks: Numbers of losses to test.
+        needs_values: Whether ``update`` must be given ``values``.
+        scalarizer: Whether its input is one gradient tree instead of K.
+        weighted: Whether its state is a ``WeightsState``, with the NaN policy of that.
+        claims: Names of theorems in ``_asserts.CLAIMS``.
+        golden: Weights on ``GOLDEN_GRADS`` and ``GOLDEN_VALUES``, to 1e-10.
+        static_args: Arguments that ``optax.inject_hyperparams`` must leave alone.
+        strict: Whether it runs under strict promotion; what uses Optax inside does not.
+        extras: Other keyword arguments of ``update``, given K.
+    """
+
+    name: str
+    factory: Callable[..., optax.GradientTransformationExtraArgs]
+    kwargs: Arguments = no_arguments
+    ks: tuple[int, ...] = (2,)
+    needs_values: bool = False
+    scalarizer: bool = False
+    weighted: bool = True
+    claims: tuple[str, ...] = ()
+    golden: tuple[float, ...] | None = None
+    static_args: tuple[str, ...] = ("num_losses",)
+    strict: bool = True
+    extras: Arguments = no_arguments
+
+    def make(self, k: int) -> optax.GradientTransformationExtraArgs:
+        return self.factory(**self.kwargs(k))
+
+    def inject(self, k: int) -> optax.GradientTransformationExtraArgs:
+        wrapped = optax.inject_hyperparams(self.factory, static_args=self.static_args)
+        return wrapped(**self.kwargs(k))
+
+    def feed(self, grads: tuple) -> Any:
+        """What the transform takes of K gradients: all, or one tree."""
+        return grads[0] if self.scalarizer else grads
+
+
+GOLDEN_GRADS = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+"""The example of SimplexLab/TorchJD 862baed, tests/unit/aggregation/test_values.py."""
+
+GOLDEN_VALUES = np.array([1.0, 2.0])
+
+CONVEX = ("combination", "on_simplex", "scale_invariant_weights")
+DESCENT = ("non_conflicting", "zero_if_stationary", "zero_gradient_is_left_out")
+# norms sqrt(18) and sqrt(38): sqrt(38) / (sqrt(18) + sqrt(38))
+BISECTOR = 0.5923303169377979
+
+
+def _lambda_row(policy: str, *claims: str, golden: float, **kwargs: Any) -> Method:
+    return Method(
+        f"dynamic_lambda_{policy}",
+        kdopt.dynamic_lambda,
+        two(policy=policy, **kwargs),
+        needs_values=policy == "target_relative",
+        claims=("combination", "on_simplex", *claims),
+        golden=(1 - golden, golden),
+        static_args=("policy",),
+    )
+
+
+METHODS = (
+    Method(
+        "linear",
+        kdopt.linear,
+        lambda k: {"weights": [0.1 + 0.4 * i for i in range(k)]},
+        ks=(1, 2, 3, 4),
+        weighted=False,
+        static_args=(),
+        claims=("combination", "linear_under_scaling", "scale_invariant_weights"),
+        golden=(0.1, 0.5),
+    ),
+    Method(
+        "dot",
+        kdopt.dot,
+        weighted=False,
+        claims=("finite", "linear_under_scaling"),
+        static_args=(),
+    ),
+    Method(
+        "streams",
+        kdopt.streams,
+        lambda k: {"momenta": [0.2 * i for i in range(k)], "dampening": 0.1},
+        ks=(1, 2, 3, 4),
+        weighted=False,
+        claims=("finite", "linear_under_scaling"),
+        static_args=(),
+    ),
+    Method(
+        "min_norm",
+        kdopt.min_norm,
+        num_losses(),
+        ks=(1, 2, 3, 4),
+        claims=(
+            *CONVEX,
+            *DESCENT,
+            "permutation_equivariant",
+            "min_norm_kkt",
+            "equal_decrease",
+        ),
+        golden=(0.6, 0.4),
+    ),
+    Method(
+        "dto_kd",
+        kdopt.dto_kd,
+        num_losses(),
+        ks=(2, 3, 4),
+        needs_values=True,
+        claims=(
+            "combination",
+            "scale_invariant_weights",
+            *DESCENT,
+            "permutation_equivariant",
+            "loss_scale_invariant",
+            "equal_relative_decrease",
+        ),
+        # log-Gram (18, -11; -11, 9.5): pi = (20.5, 29) / 49.5, divided by the values
+        golden=(41 / 99, 29 / 99),
+    ),
+    Method(
+        "dto_kd_convex",
+        kdopt.dto_kd,
+        num_losses(rescale="convex"),
+        ks=(2, 3, 4),
+        needs_values=True,
+        claims=(
+            *CONVEX,
+            *DESCENT,
+            "permutation_equivariant",
+            "equal_relative_decrease",
+        ),
+        golden=(41 / 70, 29 / 70),
+    ),
+    Method(
+        "dto_kd_theorem",
+        kdopt.dto_kd,
+        num_losses(simplex=False),
+        ks=(2, 3, 4),
+        needs_values=True,
+        claims=(
+            "combination",
+            "permutation_equivariant",
+            "loss_scale_invariant",
+            "equal_relative_decrease",
+        ),
+        golden=(41 / 99, 29 / 99),
+    ),
+    _lambda_row("fixed", "scale_invariant_weights", golden=0.9),
+    _lambda_row(
+        "gradual",
+        *DESCENT,
+        "scale_invariant_weights",
+        "permutation_equivariant",
+        "min_norm_kkt",
+        "equal_decrease",
+        golden=0.4,
+        lambda_=0.5,
+    ),
+    _lambda_row("fast", "scale_invariant_weights", golden=1.0),
+    # 100 x^2 - 80 x + 18 = 6, the root nearest to 0.9
+    _lambda_row("target", golden=0.6, target=6.0),
+    # 100 x^2 - 80 x + 18 = 4 (1 + x), the root nearest to 0.9
+    _lambda_row("target_relative", golden=0.6107878402833892, target=4.0),
+    _lambda_row(
+        "norm_balance",
+        "non_conflicting",
+        "zero_gradient_is_left_out",
+        "scale_invariant_weights",
+        "permutation_equivariant",
+        "bisector",
+        golden=1 - BISECTOR,
+        lambda_=0.5,
+    ),
+    _lambda_row(
+        "safe", "non_conflicting", "scale_invariant_weights", golden=18 / (18 + 22)
+    ),
+    _lambda_row(
+        "cosine", "non_conflicting", "scale_invariant_weights", golden=18 / (18 + 22)
+    ),
+    Method(
+        "dto_kd_amortized",
+        kdopt.dto_kd_amortized,
+        num_losses(),
+        ks=(2, 3, 4),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+    ),
+    Method(
+        "dto_kd_amortized_same_batch",
+        kdopt.dto_kd_amortized,
+        num_losses(signal="same_batch"),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
+    ),
+    Method(
+        "dto_kd_amortized_gram",
+        kdopt.dto_kd_amortized,
+        num_losses(signal="gram"),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {"gram": np.eye(k)},
+    ),
+    Method(
+        "dto_kd_amortized_literal",
+        kdopt.dto_kd_amortized,
+        num_losses(signal="literal"),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+    ),
+)
+
+METHOD = {method.name: method for method in METHODS}
+BALANCERS = tuple(method for method in METHODS if not method.scalarizer)
+
+
+def with_k(methods: tuple[Method, ...]) -> list[tuple[str, int]]:
+    """All pairs of name and number of losses, for ``pytest.mark.parametrize``."""
+    return [(method.name, k) for method in methods for k in method.ks]
+
+
+@functools.cache
+def transform(name: str, k: int) -> optax.GradientTransformationExtraArgs:
+    """The method itself, made once."""
+    return METHOD[name].make(k)
+
+
+@functools.cache
+def jitted(name: str, k: int) -> Callable[..., Any]:
+    """``(grads, state, params, values) -> (update, state)``, compiled once a shape."""
+    method, tx = METHOD[name], transform(name, k)
+
+    @jax.jit
+    def step(grads, state, params, values):
+        feed = method.feed(grads)
+        return tx.update(feed, state, params, values=values, **method.extras(k))
+
+    return step
+
+
+def first_step(name: str, k: int):
+    """The ``run`` of the theorems: matrix and values to update and weights."""
+    tx, step = transform(name, k), jitted(name, k)
+
+    def run(grads: np.ndarray, values: np.ndarray):
+        trees, params = tuple(map(jnp.asarray, grads)), jnp.zeros(grads.shape[1])
+        update, state = step(trees, tx.init(params), params, jnp.asarray(values))
+        weights = getattr(state, "loss_weights", None)
+        return np.asarray(update), None if weights is None else np.asarray(weights)
+
+    return run

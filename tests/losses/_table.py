@@ -1,0 +1,115 @@
+"""Every loss once, as a function of one kind of input, for the tests of all."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdopt import losses
+from kdopt.losses._reduce import batch_mean
+
+
+class Case(NamedTuple):
+    """A loss as ``call(student, teacher, labels, weights)``.
+
+    Attributes:
+        name: Name of the test.
+        kind: "logits" [b, c], "vectors" [b, d], or "maps", a tuple of [b, h, w, c].
+        call: The loss.
+        same_width: Whether channels must agree.
+    """
+
+    name: str
+    kind: str
+    call: Callable[..., Any]
+    same_width: bool = False
+
+
+def _plain(loss, **options):
+    return lambda s, t, y, w: loss(s, t, sample_weights=w, **options)
+
+
+def _labelled(loss, **options):
+    return lambda s, t, y, w: loss(s, t, y, sample_weights=w, **options)
+
+
+def _mlkd(s, t, y, w):
+    return losses.mlkd((s, s / 2), (t, t / 2), sample_weights=w)
+
+
+def _deepkd(s, t, y, w):
+    return sum(losses.deepkd(s, t, y, top_k=2, sample_weights=w)[1:])
+
+
+def _ctkd(s, t, y, w):
+    tau = losses.ctkd_temperature(jnp.mean(s, where=jnp.isfinite(s)) * 0, 0.5)
+    return losses.kd(s, t, temperature=tau, sample_weights=w)
+
+
+def _nd(s, t, y, w):
+    means = jnp.sin(jnp.arange(10 * s.shape[1]).reshape(10, -1).astype(jnp.float32))
+    return losses.nd(s, t, y, means, sample_weights=w)
+
+
+def _crd(s, t, y, w):
+    state = losses.crd_init(jax.random.key(0), jnp.arange(20) % 10, dim=s.shape[1])
+    state = state._replace(log_z=jnp.ones(2))
+
+    # Row by row, so that a row's negatives do not depend on its place in the batch.
+    def row(s, t, y):
+        t = jax.lax.stop_gradient(t)[None]
+        key = jax.random.key(1)
+        return losses.crd(s[None], t, y[None], state, key, num_negatives=4)[0]
+
+    return batch_mean(jax.vmap(row)(s, t, y), w)
+
+
+def _ofd(s, t, y, w):
+    margins = [jnp.full(x.shape[-1], -0.5, jnp.float32) for x in t]
+    return losses.ofd(s, t, margins, sample_weights=w)
+
+
+def _vid(s, t, y, w):
+    scales = [jnp.ones(x.shape[-1], jnp.float32) for x in t]
+    return losses.vid(s, scales, t, sample_weights=w)
+
+
+def _hint(s, t, y, w):
+    return losses.fitnet(s[0], t[0], sample_weights=w)
+
+
+def _sp_maps(s, t, y, w):
+    return losses.sp(s[-1], t[-1], sample_weights=w)
+
+
+CASES = [
+    Case("kd", "logits", _plain(losses.kd)),
+    Case("soft_ce", "logits", _plain(losses.soft_distance)),
+    Case("soft_kl", "logits", _plain(losses.soft_distance, kind="kl", tau_teacher=2.0)),
+    Case("soft_mse", "logits", _plain(losses.soft_distance, kind="mse")),
+    Case("dkd", "logits", _labelled(losses.dkd)),
+    Case("kd_standardized", "logits", _plain(losses.kd_standardized)),
+    Case("dist", "logits", _plain(losses.dist)),
+    Case("kd_multi", "logits", _plain(losses.kd_multi)),
+    Case("batch_correlation", "logits", _plain(losses.batch_correlation)),
+    Case("class_correlation", "logits", _plain(losses.class_correlation)),
+    Case("mlkd", "logits", _mlkd),
+    Case("ctkd", "logits", _ctkd),
+    Case("deepkd", "logits", _deepkd),
+    Case("tpkd", "logits", _labelled(losses.tpkd)),
+    Case("nd", "vectors", _nd, same_width=True),
+    Case("vkd", "vectors", _plain(losses.vkd), same_width=True),
+    Case("rkd", "vectors", _plain(losses.rkd)),
+    Case("pkt", "vectors", _plain(losses.pkt)),
+    Case("sp", "vectors", _plain(losses.sp)),
+    Case("crd", "vectors", _crd, same_width=True),
+    Case("fitnet", "maps", _hint, same_width=True),
+    Case("at", "maps", _plain(losses.at)),
+    Case("nst", "maps", _plain(losses.nst)),
+    Case("ofd", "maps", _ofd, same_width=True),
+    Case("vid", "maps", _vid, same_width=True),
+    Case("kdsvd", "maps", _plain(losses.kdsvd)),
+    Case("hcl", "maps", _plain(losses.hcl), same_width=True),
+    Case("sp_maps", "maps", _sp_maps),
+]

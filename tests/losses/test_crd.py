@@ -1,0 +1,175 @@
+"""CRD: negatives, constants, memory, and the same under data parallelism."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _inputs import wave
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kdopt import losses
+from kdopt.losses._crd import _draw
+
+LABELS = jnp.array([2, 0, 1, 0, 2, 2, 1, 0, 0, 2, 1, 0])
+INDICES = jnp.array([3, 0, 6, 9])
+STEP = functools.partial(
+    jax.jit(losses.crd, static_argnames=("num_negatives", "temperature", "axis_name")),
+    num_negatives=7,
+    temperature=0.5,
+)
+
+
+@pytest.fixture
+def state():
+    return losses.crd_init(jax.random.key(0), LABELS, dim=3)
+
+
+@pytest.fixture
+def embeddings():
+    shape = (4, 3)
+    return wave(shape, 0.9, 0.3, 2, np.float32), wave(shape, 0.6, 0.8, 1, np.float32)
+
+
+def unit(x):
+    x = np.asarray(x)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_negatives_are_uniform_over_the_other_classes(state):
+    drawn = np.asarray(_draw(jax.random.key(1), INDICES, state, 6000))
+    np.testing.assert_array_equal(drawn[:, 0], INDICES)
+    for row, label in zip(drawn[:, 1:], LABELS[INDICES], strict=True):
+        others = np.flatnonzero(np.asarray(LABELS) != label)
+        counts = np.bincount(row, minlength=12)[others]
+        assert counts.sum() == 6000
+        # Five standard deviations of a multinomial count.
+        assert (
+            np.abs(counts - 6000 / len(others)).max() < 5 * (6000 / len(others)) ** 0.5
+        )
+
+
+def test_step_by_hand(state, embeddings):
+    key = jax.random.key(2)
+    drawn = np.asarray(_draw(key, INDICES, state, 7))
+    loss, new = STEP(*embeddings, INDICES, state, key)
+    noise, total, constants = 7 / 12, 0.0, []
+    memories = state.teacher_memory, state.student_memory
+    for v, memory in zip(map(unit, embeddings), memories, strict=True):
+        scores = np.exp(np.einsum("bd,bkd->bk", v, np.asarray(memory)[drawn]) / 0.5)
+        constants.append(scores.mean() * 12)
+        p = scores / constants[-1]
+        total -= np.log(p[:, 0] / (p[:, 0] + noise + 1e-7)).sum() / 4
+        total -= np.log(noise / (p[:, 1:] + noise + 1e-7)).sum() / 4
+    np.testing.assert_allclose(loss, total, rtol=1e-5)
+    np.testing.assert_allclose(jnp.exp(new.log_z), constants, rtol=1e-5)
+    expected = np.array(state.student_memory)
+    expected[INDICES] = unit(0.5 * expected[INDICES] + 0.5 * unit(embeddings[0]))
+    np.testing.assert_allclose(new.student_memory, expected, rtol=1e-5)
+
+
+def test_constants_are_fixed_by_the_first_batch(state, embeddings):
+    _, first = STEP(*embeddings, INDICES, state, jax.random.key(2))
+    loss, second = STEP(*embeddings[::-1], INDICES, first, jax.random.key(3))
+    np.testing.assert_array_equal(first.log_z, second.log_z)
+    fresh, _ = STEP(
+        *embeddings[::-1],
+        INDICES,
+        first._replace(log_z=state.log_z),
+        jax.random.key(3),
+    )
+    assert loss != fresh
+
+
+def test_masked_rows_leave_no_trace(state, embeddings):
+    key = jax.random.key(2)
+    spoilt = [x.at[2:].set(jnp.nan) for x in embeddings]
+    weights = jnp.array([1.0, 1.0, 0.0, 0.0])
+    # The padding of a batch often repeats an example.
+    indices = INDICES.at[2:].set(INDICES[0])
+    loss, new = STEP(*spoilt, indices, state, key, sample_weights=weights)
+    plain_loss, plain = STEP(*embeddings, INDICES, state, key, sample_weights=weights)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    for ours, theirs in zip(new[:3], plain[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    moved = np.any(new.student_memory != state.student_memory, axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(moved), sorted(INDICES[:2].tolist()))
+    nothing, same = STEP(*spoilt, indices, state, key, sample_weights=jnp.zeros(4))
+    assert nothing == 0
+    np.testing.assert_array_equal(same.log_z, -jnp.inf)
+    np.testing.assert_array_equal(same.student_memory, state.student_memory)
+
+
+def test_gradients(state, embeddings):
+    def loss(student, teacher, state):
+        return STEP(student, teacher, INDICES, state, jax.random.key(2))[0]
+
+    _, state = STEP(*embeddings, INDICES, state, jax.random.key(2))
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))(*embeddings, state)
+    # Both directions are trained, and only turned: never lengthened.
+    for slope, x in zip(slopes, embeddings, strict=True):
+        assert np.any(slope)
+        np.testing.assert_allclose(jnp.sum(slope * x, axis=1), 0, atol=1e-5)
+    zero = jax.grad(loss)(jnp.zeros((4, 3)), embeddings[1], state)
+    assert np.isfinite(zero).all()
+
+
+def test_replicas_write_one_memory(state, embeddings, standard):
+    """Under shard_map with the axis named, and under jit with a sharded batch."""
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+    rows, everywhere = PartitionSpec("data"), PartitionSpec()
+
+    def step(student, teacher, indices, state, key):
+        loss, state = STEP(student, teacher, indices, state, key, axis_name="data")
+        return jax.lax.pmean(loss, "data"), state
+
+    mapped = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(rows, rows, rows, everywhere, everywhere),
+            out_specs=everywhere,
+        )
+    )
+    key = jax.random.key(2)
+    loss, new = mapped(*embeddings, INDICES, state, key)
+    _, alone = STEP(*embeddings, INDICES, state, key)
+    np.testing.assert_allclose(new.student_memory, alone.student_memory, rtol=1e-6)
+    np.testing.assert_allclose(new.teacher_memory, alone.teacher_memory, rtol=1e-6)
+    # The constants come from the negatives of both halves.
+    halves = [
+        STEP(
+            embeddings[0][half],
+            embeddings[1][half],
+            INDICES[half],
+            state,
+            jax.random.fold_in(key, replica),
+        )[1].log_z
+        for replica, half in enumerate((slice(0, 2), slice(2, 4)))
+    ]
+    expected = jnp.mean(jnp.exp(jnp.stack(halves)), axis=0)
+    np.testing.assert_allclose(jnp.exp(new.log_z), expected, rtol=1e-5)
+    assert np.isfinite(loss)
+
+    sharded = jax.device_put((*embeddings, INDICES), NamedSharding(mesh, rows))
+    plain_loss, plain = STEP(*embeddings, INDICES, state, key)
+    loss, new = STEP(*sharded, state, key)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-5)
+    np.testing.assert_allclose(new.student_memory, plain.student_memory, rtol=1e-5)
+
+
+def test_small_integers_count_far_enough():
+    # Data sets store labels in a byte; there are more examples than that.
+    state = losses.crd_init(
+        jax.random.key(0), (jnp.arange(300) % 3).astype(jnp.int8), dim=3
+    )
+    drawn = np.asarray(_draw(jax.random.key(1), jnp.array([299]), state, 200))[0]
+    assert drawn[1:].max() > 255
+    assert np.all(drawn[1:] % 3 != 299 % 3)
+
+
+def test_width_must_be_that_of_the_memory(state):
+    x = jnp.ones((4, 2))
+    with pytest.raises(ValueError, match="the memory, 3, got 2"):
+        STEP(x, x, INDICES, state, jax.random.key(0))

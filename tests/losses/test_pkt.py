@@ -1,0 +1,35 @@
+"""PKT: by loops, and its invariance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _inputs import vectors
+
+from kdopt import losses
+
+
+def test_by_loops(x64):
+    def neighbours(x):
+        x = np.asarray(x)
+        close = np.array(
+            [[1 + a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in x] for a in x]
+        )
+        return close / close.sum(1, keepdims=True)
+
+    s, t = vectors()
+    p, q = neighbours(s), neighbours(t)
+    expected = np.mean(q * np.log(q / p))
+    np.testing.assert_allclose(losses.pkt(s, t, eps=0.0), expected, rtol=1e-10)
+
+
+def test_lengths_are_not_seen(x64):
+    s, _ = vectors()
+    lengths = jnp.array([[1.0], [0.1], [5.0], [2.0]])
+    np.testing.assert_allclose(losses.pkt(lengths * s, s), 0, atol=1e-15)
+
+
+def test_a_zero_vector_gets_no_gradient():
+    s, t = vectors(np.float32)
+    slope = jax.jit(jax.grad(losses.pkt))(s.at[1].set(0), t)
+    np.testing.assert_array_equal(slope[1], 0)
+    assert np.isfinite(slope).all()

@@ -1,0 +1,49 @@
+"""TPKD: the direction by bisection, and the margins it promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _inputs import LABELS, logits
+from scipy.optimize import brentq
+from scipy.special import softmax
+
+from kdopt import losses
+
+Y = jnp.asarray(LABELS)
+
+
+def extra(s, t, y):
+    """The teacher's part of the direction for one example, from its definition."""
+    others = np.delete(np.arange(len(s)), y)
+    r, q = softmax(s[others]), softmax(t[others])
+    level = brentq(lambda x: np.maximum(q - r - x, 0).sum() - x, 0, 1, xtol=1e-14)
+    d = np.empty(len(s))
+    d[y], d[others] = -level, r - np.minimum(q, r + level)
+    return d
+
+
+def test_gradient_against_bisection(x64):
+    s, t = logits()
+    task = jax.grad(losses.cross_entropy)(s, Y)
+    slope = jax.grad(losses.tpkd)(s, t, Y, distill_weight=0.7)
+    d = [extra(*row) for row in zip(np.asarray(s), np.asarray(t), LABELS, strict=True)]
+    np.testing.assert_allclose(slope, task + 0.7 * np.stack(d) / 4, atol=1e-12)
+
+
+def test_no_margin_is_lost_and_the_sum_stays(x64):
+    s, t = logits()
+    step = -(jax.grad(losses.tpkd)(s, t, Y) - jax.grad(losses.cross_entropy)(s, Y))
+    margins = np.asarray(step)[np.arange(4), LABELS][:, None] - np.asarray(step)
+    assert margins.min() > -1e-12
+    assert margins.max() > 1e-2
+    np.testing.assert_allclose(jnp.sum(step, axis=1), 0, atol=1e-12)
+
+
+def test_value_is_the_task_loss_and_agreement_adds_nothing(x64):
+    s, t = logits()
+    np.testing.assert_allclose(losses.tpkd(s, t, Y), losses.cross_entropy(s, Y))
+    np.testing.assert_allclose(
+        jax.grad(losses.tpkd)(s, s + 1, Y),
+        jax.grad(losses.cross_entropy)(s, Y),
+        atol=1e-12,
+    )

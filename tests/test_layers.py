@@ -1,0 +1,174 @@
+"""The house rules that a program can check: layers, tests, docstrings."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import kdopt
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    path.relative_to(ROOT / "kdopt").with_suffix("").as_posix(): path
+    for path in sorted((ROOT / "kdopt").rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+BASE = {"_typing", "_dtypes"}
+SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
+ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
+
+MAY_IMPORT = {
+    "_typing": set(),
+    "_dtypes": set(),
+    "_checks": BASE,
+    "_keys": BASE,
+    "_gram": BASE,
+    "_nonnegative": BASE,
+    "_spectrum": BASE,
+    "_simplex": {*BASE, "_nonnegative"},
+    "_cone": {*BASE, "_nonnegative", "_simplex"},
+    "_fixed_point": {*BASE, "_simplex"},
+    "_parabola": {*BASE, "_simplex"},
+    "_transform": {*BASE, "_gram"},
+    "_traces": {*BASE, "_gram", "_transform"},
+    "balancers": {*ALGEBRA, *PLUMBING},
+    "scalarizers": {*ALGEBRA, "_transform"},
+    "losses": {*BASE, "losses"},
+    "wrappers": {*BASE, "_gram", "_transform"},
+    "per_loss": {*BASE, "_gram", "_transform"},
+    "diagnostics": {*BASE, "_gram", "_simplex", "_parabola"},
+}
+"""Layers: for each module, or package of modules, what of kdopt it may import."""
+
+SIBLINGS = {
+    "balancers/_dot": {"balancers/_streams"},
+    "balancers/_moco": {"balancers/_modo"},
+    "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
+}
+"""One method a file: a method that is another one with its hyper-parameters set, or
+applied to something else than the gradients."""
+
+WITHOUT_TESTS_OF_ITS_OWN = {
+    "_typing",
+    "losses/_reduce",
+    *("_checks", "_keys", "_nonnegative", "_cone", "_fixed_point", "_spectrum"),
+    "_traces",
+}
+"""Names only, what every loss goes through, and solvers and plumbing whose theorems the
+tests of the methods on them check."""
+
+
+def layer(module):
+    return module.split("/")[0]
+
+
+def imports(path):
+    """Modules of kdopt that a file imports, as paths without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdopt"):
+            assert node.level == 0
+            parts = node.module.split(".")[1:]
+            if parts:
+                yield "/".join(parts)
+            else:
+                yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.split(".")[0] != "kdopt", f"{path}: import from it"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    allowed = MAY_IMPORT.get(layer(module))
+    assert allowed is not None, f"give {module} a layer in MAY_IMPORT"
+    for name in imports(MODULES[module]):
+        known = layer(name) in allowed or name in SIBLINGS.get(module, ())
+        assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
+
+
+def test_layers_have_no_cycle():
+    order = list(MAY_IMPORT)
+    for name, allowed in MAY_IMPORT.items():
+        for other in allowed - {name}:
+            assert order.index(other) < order.index(name), (name, other)
+
+
+def third_party(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_dependencies_are_few(module):
+    import sys
+
+    allowed = {"jax", "optax", "jaxtyping", "numpy", "kdopt", *sys.stdlib_module_names}
+    assert set(third_party(MODULES[module])) <= allowed
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m not in WITHOUT_TESTS_OF_ITS_OWN]
+)
+def test_every_module_has_its_tests(module):
+    *folders, name = module.split("/")
+    path = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
+    assert path.exists(), f"kdopt/{module}.py needs {path.relative_to(ROOT)}"
+
+
+def public_names():
+    for package in (kdopt, kdopt.balancers, kdopt.scalarizers, kdopt.losses):
+        for name in package.__all__:
+            yield f"{package.__name__}.{name}", getattr(package, name)
+    for name, value in vars(kdopt.diagnostics).items():
+        if getattr(value, "__module__", "") == "kdopt.diagnostics" and name[0] != "_":
+            yield f"kdopt.diagnostics.{name}", value
+
+
+FUNCTIONS = {name: f for name, f in public_names() if inspect.isfunction(f)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstring_is_complete(name):
+    doc, function = inspect.getdoc(FUNCTIONS[name]) or "", FUNCTIONS[name]
+    first = doc.splitlines()[0]
+    assert first.endswith(".") and len(first) <= 88
+    for section in ("Args:", "Returns:", "Examples:"):
+        assert f"\n{section}\n" in doc, f"{name} lacks {section}"
+    example = doc[doc.index("\nExamples:\n") :]
+    assert ">>> " in example and "print(" in example, f"{name}: a doctest that prints"
+    assert "+SKIP" not in doc
+    arguments = doc[doc.index("\nArgs:\n") : doc.index("\nReturns:\n")]
+    for parameter in inspect.signature(function).parameters:
+        assert f"    {parameter}" in arguments or f"*{parameter}" in arguments, (
+            f"{name} does not describe {parameter}"
+        )
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, value in public_names() if inspect.isclass(value)]
+)
+def test_public_classes_say_what_they_are(name):
+    value = dict(public_names())[name]
+    assert value.__doc__ and "Alias for field" not in value.__doc__
+
+
+@pytest.mark.parametrize("package", ["balancers", "scalarizers", "losses"])
+def test_all_is_sorted_and_complete(package):
+    module = getattr(kdopt, package)
+    public = {
+        name
+        for name, value in vars(module).items()
+        if name[0] != "_" and getattr(value, "__module__", "").startswith("kdopt")
+    }
+    assert list(module.__all__) == sorted(module.__all__)
+    assert set(module.__all__) == public
+
+
+def test_face_is_sorted():
+    assert list(kdopt.__all__) == sorted(kdopt.__all__)
