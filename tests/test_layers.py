@@ -16,16 +16,25 @@ MODULES = {
 }
 
 BASE = {"_typing", "_dtypes"}
-ALGEBRA = {*BASE, "_gram", "_simplex", "_parabola"}
+SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
+ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
     "_typing": set(),
     "_dtypes": set(),
+    "_checks": BASE,
+    "_keys": BASE,
     "_gram": BASE,
-    "_simplex": BASE,
+    "_nonnegative": BASE,
+    "_spectrum": BASE,
+    "_simplex": {*BASE, "_nonnegative"},
+    "_cone": {*BASE, "_nonnegative", "_simplex"},
+    "_fixed_point": {*BASE, "_simplex"},
     "_parabola": {*BASE, "_simplex"},
     "_transform": {*BASE, "_gram"},
-    "balancers": {*ALGEBRA, "_transform"},
+    "_traces": {*BASE, "_gram", "_transform"},
+    "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_transform"},
     "losses": {*BASE, "losses"},
     "wrappers": {*BASE, "_gram", "_transform"},
@@ -34,11 +43,22 @@ MAY_IMPORT = {
 }
 """Layers: for each module, or package of modules, what of kdopt it may import."""
 
-SIBLINGS = {"balancers/_dot": {"balancers/_streams"}}
-"""One method a file: a method that is another one with its hyper-parameters set."""
+SIBLINGS = {
+    "balancers/_dot": {"balancers/_streams"},
+    "balancers/_moco": {"balancers/_modo"},
+    "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
+}
+"""One method a file: a method that is another one with its hyper-parameters set, or
+applied to something else than the gradients."""
 
-WITHOUT_TESTS_OF_ITS_OWN = {"_typing", "losses/_reduce"}
-"""Names only, and what every loss goes through."""
+WITHOUT_TESTS_OF_ITS_OWN = {
+    "_typing",
+    "losses/_reduce",
+    *("_checks", "_keys", "_nonnegative", "_cone", "_fixed_point", "_spectrum"),
+    "_traces",
+}
+"""Names only, what every loss goes through, and solvers and plumbing whose theorems the
+tests of the methods on them check."""
 
 
 def layer(module):
