@@ -1,0 +1,152 @@
+"""Momentum in streams: one buffer per loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdopt
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+
+
+def _grads(seed, k=2):
+    keys = jax.random.split(jax.random.key(seed), 2 * k)
+    return tuple(
+        {
+            "w": jax.random.normal(keys[2 * i], (2, 3)),
+            "b": jax.random.normal(keys[2 * i + 1], (3,)),
+        }
+        for i in range(k)
+    )
+
+
+def _run(tx, steps=4, k=2):
+    update, state = jax.jit(tx.update), tx.init(PARAMS)
+    for seed in range(steps):
+        updates, state = update(_grads(seed, k), state, PARAMS)
+    return updates, state
+
+
+def _run_summed(tx, steps=4, k=2):
+    update, state = jax.jit(tx.update), tx.init(PARAMS)
+    for seed in range(steps):
+        total = jax.tree.map(lambda *g: sum(g), *_grads(seed, k))
+        updates, state = update(total, state, PARAMS)
+    return updates
+
+
+def _assert_close(x, y, rtol=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, 1e-6), x, y)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_equal_momenta_are_the_trace_of_the_sum(nesterov, standard):
+    got, _ = _run(kdopt.streams((0.8, 0.8, 0.8), nesterov=nesterov), k=3)
+    _assert_close(got, _run_summed(optax.trace(0.8, nesterov), k=3))
+
+
+def test_each_stream_is_a_trace_of_its_own(standard):
+    """Nesterov, dampening and momentum of one stream leave the others alone."""
+    tx = kdopt.streams((0.5, 0.9), nesterov=(True, False), dampening=(0.0, 0.3))
+    got, _ = _run(tx)
+    look, plain = optax.trace(0.5, nesterov=True), optax.trace(0.9)
+    state = look.init(PARAMS), plain.init(PARAMS)
+    for seed in range(4):
+        task, distill = _grads(seed)
+        gain = 1.0 if seed == 0 else 0.7
+        distill = jax.tree.map(lambda g, gain=gain: gain * g, distill)
+        first, a = look.update(task, state[0])
+        second, b = plain.update(distill, state[1])
+        state = a, b
+    _assert_close(got, jax.tree.map(jnp.add, first, second))
+
+
+def test_dampening_is_that_of_pytorch():
+    """Golden values: torch.optim.SGD(momentum=0.5, dampening=0.2), gradients of 1."""
+    tx = kdopt.streams((0.5,), dampening=0.2)
+    state = tx.init(jnp.zeros(1))
+    seen = []
+    for _ in range(3):
+        updates, state = tx.update((jnp.ones(1),), state)
+        seen.append(float(updates[0]))
+    np.testing.assert_allclose(seen, [1.0, 1.3, 1.45], rtol=1e-6)
+
+
+def test_normalised_streams_have_no_gain():
+    """Steady state of a constant gradient: 1 / (1 - m) without, 1 with."""
+    grads = (jnp.ones(1), 10 * jnp.ones(1))
+
+    def end(normalize):
+        tx = kdopt.dot(0.8, 0.1, normalize=normalize)
+
+        def step(state, _):
+            return tx.update(grads, state)[1], None
+
+        return jax.lax.scan(step, tx.init(jnp.zeros(1)), length=300)[0].traces
+
+    np.testing.assert_allclose(jnp.stack(end(True))[:, 0], [1.0, 10.0], rtol=1e-4)
+    np.testing.assert_allclose(
+        jnp.stack(end(False))[:, 0], [1 / 0.3, 10 / 0.1], rtol=1e-4
+    )
+
+
+def test_gain_matched_sgd_ends_where_dot_ends(standard):
+    """The control: the same steady state, weights 4/7 and 4, one memory."""
+    grads = (jnp.ones(1), 10 * jnp.ones(1))
+
+    def end(tx):
+        def step(state, _):
+            updates, state = tx.update(grads, state)
+            return state, updates
+
+        return jax.lax.scan(step, tx.init(jnp.zeros(1)), length=400)
+
+    dot = end(kdopt.dot())[1]
+    state, control = end(kdopt.gain_matched_sgd())
+    np.testing.assert_allclose(control[-1], dot[-1], rtol=1e-3)
+    assert not np.allclose(control[10], dot[10], rtol=0.05)
+    np.testing.assert_allclose(kdopt.loss_weights(state), [4 / 7, 4], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
+        kdopt.gain_matched_sgd(0.95, 0.075)
+
+
+def test_a_leaf_that_one_loss_reaches_moves_with_solo_momentum():
+    reach = ({"w": True, "b": True}, {"w": True, "b": False})
+    for solo, expected in ((None, 0.5), (0.1, 0.1)):
+        tx = kdopt.streams((0.3, 0.7), reach=reach, solo_momentum=solo)
+        ones = jax.tree.map(jnp.ones_like, PARAMS)
+        _, state = tx.update((ones, ones), tx.init(PARAMS), PARAMS)
+        _, state = tx.update((ones, ones), state, PARAMS)
+        np.testing.assert_allclose(state.traces[0]["b"], 1 + expected, rtol=1e-6)
+        np.testing.assert_allclose(state.traces[0]["w"], 1.3, rtol=1e-6)
+    with pytest.raises(ValueError, match="reach must hold one tree of bools per loss"):
+        bad = kdopt.streams((0.3, 0.7), reach=reach[:1])
+        bad.update((PARAMS, PARAMS), bad.init(PARAMS), PARAMS)
+
+
+def test_an_element_that_is_not_finite_keeps_its_momentum():
+    tx = kdopt.streams((0.5, 0.5))
+    state = tx.init(jnp.zeros(2))
+    _, state = tx.update((jnp.ones(2), jnp.ones(2)), state)
+    bad = jnp.array([jnp.nan, 1.0])
+    updates, state = tx.update((bad, jnp.ones(2)), state)
+    assert jnp.isnan(updates[0])
+    np.testing.assert_allclose(state.traces[0], [1.0, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"momenta": ()}, "one coefficient per loss, got none"),
+        ({"momenta": (1.0,)}, r"must lie in \[0, 1\), got 1"),
+        ({"momenta": (0.5,), "dampening": 2.0}, r"dampening must lie in \[0, 1\]"),
+        ({"momenta": (0.5,), "dampening": (0.1, 0.2)}, "one setting or 1 of them"),
+        ({"momenta": (0.5,), "dampening": 0.1, "nesterov": True}, "goes with neither"),
+        ({"momenta": (0.5,), "dampening": 0.1, "normalize": True}, "goes with neither"),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kdopt.streams(**arguments)
