@@ -1,6 +1,6 @@
 """Optax for several losses: gradient balancing and knowledge distillation in JAX."""
 
-from kdopt import balancers, diagnostics, losses, scalarizers
+from kdopt import balancers, diagnostics, losses, scalarizers, wrappers
 from kdopt._gram import combine, gram
 from kdopt._parabola import (
     harm_free_interval,
@@ -54,12 +54,23 @@ from kdopt.scalarizers import (
     uncertainty,
     uncertainty_weights,
 )
-from kdopt.wrappers import each
+from kdopt.wrappers import (
+    accumulate,
+    each,
+    ema,
+    every,
+    monitor,
+    partition,
+    per_layer,
+    restrict,
+    skip_nonfinite,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "WeightsState",
+    "accumulate",
     "balancers",
     "combine",
     "cosmos",
@@ -78,6 +89,8 @@ __all__ = [
     "dynamic_lambda",
     "dynamic_lambda_weights",
     "each",
+    "ema",
+    "every",
     "famo",
     "famo_weights",
     "from_weights",
@@ -96,12 +109,17 @@ __all__ = [
     "losses",
     "min_norm",
     "min_norm_weights",
+    "monitor",
+    "partition",
     "pbi",
     "pbi_weights",
+    "per_layer",
     "reachable",
+    "restrict",
     "scalarizers",
     "scale_by_dot_adam",
     "scale_by_dot_lion",
+    "skip_nonfinite",
     "softadapt",
     "softadapt_weights",
     "stch",
@@ -112,4 +130,5 @@ __all__ = [
     "value_and_grads",
     "value_and_shared_grad",
     "value_and_weighted_grad",
+    "wrappers",
 ]

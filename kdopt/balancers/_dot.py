@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import optax
 
 from kdopt._typing import Balancer
@@ -14,7 +15,7 @@ def dot(
     momentum: optax.ScalarOrSchedule = 0.9,
     delta: optax.ScalarOrSchedule = 0.075,
     *,
-    dampening: float | Sequence[float] = 0.0,
+    dampening: float | jax.Array | Sequence[float] = 0.0,
     nesterov: bool | Sequence[bool] = False,
     normalize: bool = False,
     accumulator_dtype: Any = None,

@@ -29,7 +29,7 @@ class StreamsState(NamedTuple):
 def streams(
     momenta: Sequence[optax.ScalarOrSchedule],
     *,
-    dampening: float | Sequence[float] = 0.0,
+    dampening: float | jax.Array | Sequence[float] = 0.0,
     nesterov: bool | Sequence[bool] = False,
     normalize: bool = False,
     accumulator_dtype: Any = None,
@@ -102,6 +102,8 @@ def streams(
     damped = _per_stream(dampening, len(momenta), "dampening")
     ahead = _per_stream(nesterov, len(momenta), "nesterov")
     for d, look in zip(damped, ahead, strict=True):
+        if not isinstance(d, (int, float)):
+            continue  # injected, so known at run time only
         if not 0 <= d <= 1:
             raise ValueError(f"dampening must lie in [0, 1], got {d}.")
         if d and (look or normalize):
@@ -116,10 +118,11 @@ def streams(
         traces = tuple(jax.tree.map(jnp.copy, zeros) for _ in momenta)
         return StreamsState(jnp.zeros((), jnp.int32), traces)
 
-    def gain(momentum: Any, d: float, count: jax.Array) -> Any:
+    def gain(momentum: Any, d: Any, count: jax.Array) -> Any:
         if normalize:
             return 1 - momentum
-        return jnp.where(count == 0, 1.0, 1.0 - d) if d else None
+        undamped = isinstance(d, (int, float)) and d == 0
+        return None if undamped else jnp.where(count == 0, 1.0, 1.0 - d)
 
     def update_fn(
         updates: optax.Updates,
