@@ -347,3 +347,34 @@ def test_each_applies_one_transform_per_gradient(standard):
 def test_every_public_wrapper_is_exported_at_the_top():
     for name in wrappers.__all__:
         assert name.endswith("State") or getattr(kdopt, name) is getattr(wrappers, name)
+
+
+@pytest.mark.parametrize("name", ["accumulate", "skip_nonfinite", "every"])
+def test_sharded_gradients_inside_shard_map(name):
+    """Each device holds half of every gradient; all of them decide alike."""
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=auto)
+    spec = jax.sharding.PartitionSpec("x")
+    balancer = kdopt.min_norm(axis_name="x")
+    make = {
+        "accumulate": lambda b, axis: kdopt.accumulate(b, 1),
+        "skip_nonfinite": lambda b, axis: kdopt.skip_nonfinite(b, 5, axis_name=axis),
+        "every": lambda b, axis: kdopt.every(2, b),
+    }[name]
+    sharded, whole = make(balancer, "x"), make(kdopt.min_norm(), None)
+
+    def run(tx, grads):
+        updates, _ = tx.update(grads, tx.init(grads[0]))
+        return updates
+
+    def local(*grads):
+        return run(sharded, grads)
+
+    mapped = jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+    )
+    grads = jnp.array([1.0, -2.0, 3.0, 0.5]), jnp.array([0.5, 4.0, 1.0, -1.0])
+    np.testing.assert_allclose(mapped(*grads), run(whole, grads), rtol=1e-5)
+    if name == "skip_nonfinite":
+        bad = grads[0].at[0].set(jnp.nan), grads[1]
+        np.testing.assert_array_equal(mapped(*bad), jnp.zeros(4))

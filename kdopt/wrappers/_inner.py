@@ -62,7 +62,15 @@ def update_if(
     """The update and new state, or without running it zeros and the old state."""
     shapes, _ = jax.eval_shape(update)
 
+    def zeros(like: Any) -> jax.Array:
+        zero = jnp.zeros(like.shape, like.dtype)
+        # Inside shard_map both branches must agree on what differs by device.
+        manual = getattr(like, "manual_axis_type", None)
+        if manual is None or not manual.varying:
+            return zero
+        return jax.lax.pcast(zero, tuple(manual.varying), to="varying")
+
     def hold() -> tuple[Any, Any]:
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), state
+        return jax.tree.map(zeros, shapes), state
 
     return jax.lax.cond(run, update, hold)

@@ -24,7 +24,12 @@ class SkipNonfiniteState(NamedTuple):
     inner: Any
 
 
-def skip_nonfinite(tx: optax.GradientTransformation, max_consecutive: int) -> Balancer:
+def skip_nonfinite(
+    tx: optax.GradientTransformation,
+    max_consecutive: int,
+    *,
+    axis_name: str | None = None,
+) -> Balancer:
     """Leaves steps out whose gradients or loss values are not finite.
 
     The update is then zero and the whole state, momenta and schedules included, stays
@@ -34,6 +39,9 @@ def skip_nonfinite(tx: optax.GradientTransformation, max_consecutive: int) -> Ba
         tx: A balancer, or better the whole chain that begins with one.
         max_consecutive: After so many faulty steps in a row give up and let them
             through, so that a run that is broken for good says so.
+        axis_name: Mesh axis over which gradients are sharded or not yet averaged,
+            inside ``jax.shard_map`` or ``jax.pmap``: a fault on one device makes all of
+            them leave the step out.
 
     Returns:
         The transform; its state counts the steps.
@@ -74,6 +82,8 @@ def skip_nonfinite(tx: optax.GradientTransformation, max_consecutive: int) -> Ba
         grads = any_per_loss_tuple(updates, params)
         seen = jax.tree.leaves((grads, extra_args.get("values", ())))
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in seen]))
+        if axis_name is not None:
+            finite = jax.lax.psum(jnp.where(finite, 0, 1), axis_name) == 0
         consecutive = jnp.where(finite, 0, state.consecutive + 1)
         run = finite | (consecutive > max_consecutive)
         update, inner_state = update_if(
