@@ -202,6 +202,17 @@ def test_accumulate_sums_half_precision_in_float32():
     np.testing.assert_allclose(updates[-1].astype(jnp.float32), 128.5, rtol=4e-3)
 
 
+def test_skip_nonfinite_around_accumulate_leaves_one_batch_out(standard):
+    tx = kdopt.skip_nonfinite(kdopt.accumulate(kdopt.linear([1.0, 1.0]), 2), 5)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
+    bad = jax.tree.map(lambda x: x * jnp.nan, _grads(1))
+    for row in (_grads(0), bad, _grads(2)):
+        updates, state = update(row, state, PARAMS)
+    good = (*_grads(0), *_grads(2))
+    expected = jax.tree.map(lambda *x: sum(x) / 2, *good)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4), updates, expected)
+
+
 def test_skip_nonfinite_holds_everything_and_gives_up(standard):
     tx = kdopt.skip_nonfinite(optax.chain(kdopt.dot(), optax.adam(0.1)), 2)
     update = jax.jit(tx.update)

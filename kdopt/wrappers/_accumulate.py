@@ -72,6 +72,10 @@ def accumulate(
         ...     print(updates)
         [0. 0.]
         [-2. -0.]
+
+    Notes:
+        A batch that is not finite spoils the mean of its k. Put
+        :func:`kdopt.skip_nonfinite` *around* this to leave the batch alone out.
     """
     k = check_num_losses(num_losses)
     if isinstance(every_k, int) and every_k < 1:

@@ -136,6 +136,33 @@ def test_an_element_that_is_not_finite_keeps_its_momentum():
     np.testing.assert_allclose(state.traces[0], [1.0, 1.5])
 
 
+def test_one_all_reduce_of_one_tree_is_enough():
+    """Buffers of local gradients: the mean of the update is the update of the mean."""
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=auto)
+    spec = jax.sharding.PartitionSpec("x")
+    rows = jax.random.normal(jax.random.key(0), (2, 2, 3, 5))  # device, loss, step
+
+    def run(tx, grads):
+        state = tx.init(jnp.zeros(5))
+        for step in range(3):
+            updates, state = tx.update((grads[0, step], grads[1, step]), state)
+        return updates
+
+    def local(grads):
+        return run(kdopt.dot(0.8, 0.1, axis_name="x"), grads[0])
+
+    mapped = jax.jit(
+        jax.shard_map(
+            local, mesh=mesh, in_specs=spec, out_specs=jax.sharding.PartitionSpec()
+        )
+    )
+    expected = run(kdopt.dot(0.8, 0.1), jnp.mean(rows, axis=0))
+    np.testing.assert_allclose(mapped(rows), expected, rtol=1e-5)
+    # Only the last update is used here, so only its all-reduce is left.
+    assert mapped.lower(rows).compile().as_text().count(" all-reduce(") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
