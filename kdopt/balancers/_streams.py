@@ -65,7 +65,9 @@ def streams(
             ``jax.shard_map`` or ``jax.pmap``, for gradients that were not. The buffers
             stay local to each replica: everything is linear, so one all-reduce of one
             tree gives the same update as one per loss. Weight decay and clipping that
-            need the averaged gradient must then come after.
+            need the averaged gradient must then come after. Gradients of one replica
+            come from :func:`kdopt.value_and_grads` without ``axis_name``, inside
+            ``jax.shard_map`` at ``jax.lax.pcast(params, axis_name, to="varying")``.
 
     Returns:
         A balancer of ``len(momenta)`` losses; follow it by the learning rate.

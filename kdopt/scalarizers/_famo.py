@@ -16,10 +16,10 @@ def famo(
     learning_rate: optax.ScalarOrSchedule = 0.025,
     *,
     num_losses: int = 2,
-    weight_decay: float = 0.001,
+    weight_decay: float | jax.Array = 0.001,
     signal: FamoSignal = "same_batch",
     min_losses: float | Sequence[float] | jax.Array = 0.0,
-    eps: float = 1e-8,
+    eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
     r"""Balances the rates at which the losses fall, with one backward pass a step.
 

@@ -34,7 +34,7 @@ def log_scales(
     slope_fn: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     learning_rate: optax.ScalarOrSchedule,
-    initial: float,
+    initial: float | jax.Array,
     num_losses: int,
 ) -> Scalarizer:
     """Makes a scalarizer whose log-scales descend along ``slope_fn(scales, values)``.

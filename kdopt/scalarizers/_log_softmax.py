@@ -94,10 +94,10 @@ def log_softmax(
     learning_rate: optax.ScalarOrSchedule,
     *,
     num_losses: int,
-    weight_decay: float,
+    weight_decay: float | jax.Array,
     signal: Signal,
     min_losses: float | Sequence[float] | jax.Array,
-    eps: float,
+    eps: float | jax.Array,
 ) -> Scalarizer:
     """Makes a scalarizer whose logits descend on what a signal tells of the falls.
 

@@ -33,7 +33,7 @@ def uncertainty(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     *,
     num_losses: int = 2,
-    initial: float = 0.0,
+    initial: float | jax.Array = 0.0,
 ) -> Scalarizer:
     r"""Weights losses by homoscedastic uncertainty (UW).
 

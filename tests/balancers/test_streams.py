@@ -92,40 +92,6 @@ def test_normalised_streams_have_no_gain():
     )
 
 
-def test_gain_matched_sgd_ends_where_dot_ends(standard):
-    """The control: the same steady state, weights 4/7 and 4, one memory."""
-    grads = (jnp.ones(1), 10 * jnp.ones(1))
-
-    def end(tx):
-        def step(state, _):
-            updates, state = tx.update(grads, state)
-            return state, updates
-
-        return jax.lax.scan(step, tx.init(jnp.zeros(1)), length=400)
-
-    dot = end(kdopt.dot())[1]
-    state, control = end(kdopt.gain_matched_sgd())
-    np.testing.assert_allclose(control[-1], dot[-1], rtol=1e-3)
-    assert not np.allclose(control[10], dot[10], rtol=0.05)
-    np.testing.assert_allclose(kdopt.loss_weights(state), [4 / 7, 4], rtol=1e-5)
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
-        kdopt.gain_matched_sgd(0.95, 0.075)
-
-
-def test_a_leaf_that_one_loss_reaches_moves_with_solo_momentum():
-    reach = ({"w": True, "b": True}, {"w": True, "b": False})
-    for solo, expected in ((None, 0.5), (0.1, 0.1)):
-        tx = kdopt.streams((0.3, 0.7), reach=reach, solo_momentum=solo)
-        ones = jax.tree.map(jnp.ones_like, PARAMS)
-        _, state = tx.update((ones, ones), tx.init(PARAMS), PARAMS)
-        _, state = tx.update((ones, ones), state, PARAMS)
-        np.testing.assert_allclose(state.traces[0]["b"], 1 + expected, rtol=1e-6)
-        np.testing.assert_allclose(state.traces[0]["w"], 1.3, rtol=1e-6)
-    with pytest.raises(ValueError, match="reach must hold one tree of bools per loss"):
-        bad = kdopt.streams((0.3, 0.7), reach=reach[:1])
-        bad.update((PARAMS, PARAMS), bad.init(PARAMS), PARAMS)
-
-
 def test_an_element_that_is_not_finite_keeps_its_momentum():
     tx = kdopt.streams((0.5, 0.5))
     state = tx.init(jnp.zeros(2))

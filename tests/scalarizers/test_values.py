@@ -7,9 +7,10 @@ import optax
 import pytest
 
 import kdopt
-from kdopt import scalarizers
 
 PREFERENCES, BOUNDS = [0.5, 0.2, 0.3], [0.1, 0.0, -0.2]
+
+
 R, B = np.array(PREFERENCES), np.array(BOUNDS)
 
 
@@ -100,31 +101,6 @@ def test_weights_without_values_say_what_to_pass(name):
 def test_preferences_of_the_wrong_length_say_so():
     with pytest.raises(ValueError, match="preferences must be a number or 2 of them"):
         kdopt.stch(preferences=PREFERENCES).init(jnp.zeros(2))
-
-
-def test_stch_goes_from_the_mean_to_the_maximum():
-    values = jnp.array([1.0, 3.0])
-    smooth = scalarizers.stch_weights(values, mu=1e6)
-    sharp = scalarizers.stch_weights(values, mu=1e-6)
-    np.testing.assert_allclose(smooth, [0.25, 0.25], rtol=1e-5)
-    np.testing.assert_allclose(sharp, [0.0, 0.5])
-
-
-def test_geometric_mean_ignores_factors_of_single_losses():
-    values, factors = jnp.array([2.0, 0.5]), jnp.array([100.0, 1e-3])
-    before = scalarizers.geometric_mean_weights(values)
-    after = scalarizers.geometric_mean_weights(values * factors) * factors
-    np.testing.assert_allclose(after / after[0], before / before[0], rtol=1e-5)
-
-
-def test_losses_on_the_ray_are_held_there():
-    """On the ray the distance has no gradient: the weights are the ray."""
-    on = scalarizers.pbi_weights(jnp.asarray(3 * R), preferences=PREFERENCES)
-    np.testing.assert_allclose(on, R / jnp.linalg.norm(R), rtol=1e-6)
-    on = scalarizers.cosmos_weights(
-        jnp.asarray(3 * R), preferences=PREFERENCES, penalty=1.0
-    )
-    np.testing.assert_allclose(on, R, rtol=1e-5)
 
 
 def test_injected_hyperparameters_reach_the_weights(standard):
