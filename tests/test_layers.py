@@ -37,19 +37,45 @@ MAY_IMPORT = {
     "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_transform"},
     "losses": {*BASE, "losses"},
-    "wrappers": {*BASE, "_gram", "_transform"},
     "per_loss": {*BASE, "_gram", "_transform"},
     "diagnostics": {*BASE, "_gram", "_simplex", "_parabola"},
+    "_reachable": BASE,
+    "wrappers": {*BASE, "_gram", "_transform", "diagnostics"},
 }
 """Layers: for each module, or package of modules, what of kdopt it may import."""
 
+REACH, VALUES = "balancers/_reach", "scalarizers/_values"
+SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
+
 SIBLINGS = {
-    "balancers/_dot": {"balancers/_streams"},
     "balancers/_moco": {"balancers/_modo"},
     "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
+    "balancers/_dot": {"balancers/_streams", REACH},
+    "balancers/_dot_adam": {REACH},
+    "balancers/_dot_lars": {"balancers/_dot", REACH},
+    "balancers/_dot_lion": {REACH},
+    "balancers/_gain_matched_sgd": {"balancers/_linear", REACH},
+    "balancers/_streams": {REACH},
+    "scalarizers/_cosmos": {VALUES},
+    "scalarizers/_dto_kd_amortized": {"scalarizers/_log_softmax"},
+    "scalarizers/_dwa": {WINDOWS},
+    "scalarizers/_famo": {"scalarizers/_log_softmax"},
+    "scalarizers/_geometric_mean": {VALUES},
+    "scalarizers/_imtl_l": {SCALES},
+    "scalarizers/_log_softmax": {VALUES},
+    "scalarizers/_pbi": {VALUES},
+    "scalarizers/_softadapt": {WINDOWS},
+    "scalarizers/_stch": {VALUES},
+    "scalarizers/_uncertainty": {SCALES},
+    "scalarizers/_windows": {VALUES},
+    **{
+        f"wrappers/_{name}": {"wrappers/_inner"}
+        for name in ("accumulate", "ema", "every", "partition", "restrict")
+    },
+    "wrappers/_skip_nonfinite": {"wrappers/_inner"},
 }
-"""One method a file: a method that is another one with its hyper-parameters set, or
-applied to something else than the gradients."""
+"""One method a file: one that is another with its hyper-parameters set, or that shares
+an engine with its kin."""
 
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",

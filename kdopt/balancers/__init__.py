@@ -6,11 +6,20 @@ from kdopt.balancers._cagrad import cagrad, cagrad_weights
 from kdopt.balancers._conflict_free import conflict_free, conflict_free_weights
 from kdopt.balancers._db_mtl import db_mtl, db_mtl_weights
 from kdopt.balancers._dot import dot
+from kdopt.balancers._dot_adam import (
+    DotAdamState,
+    dot_adam,
+    dot_adamw,
+    scale_by_dot_adam,
+)
+from kdopt.balancers._dot_lars import dot_lars
+from kdopt.balancers._dot_lion import DotLionState, dot_lion, scale_by_dot_lion
 from kdopt.balancers._dto_kd import dto_kd, dto_kd_weights
 from kdopt.balancers._dual_proj import dual_proj, dual_proj_weights
 from kdopt.balancers._dynamic_lambda import dynamic_lambda, dynamic_lambda_weights
 from kdopt.balancers._excess_mtl import ExcessMtlState, excess_mtl
 from kdopt.balancers._fairgrad import fairgrad, fairgrad_weights
+from kdopt.balancers._gain_matched_sgd import gain_matched_sgd
 from kdopt.balancers._graddrop import GradDropState, graddrop
 from kdopt.balancers._gradnorm import gradnorm
 from kdopt.balancers._gradvac import gradvac, gradvac_weights
@@ -33,6 +42,8 @@ from kdopt.balancers._trimmed_mean import trimmed_mean
 from kdopt.balancers._upgrad import upgrad, upgrad_weights
 
 __all__ = [
+    "DotAdamState",
+    "DotLionState",
     "ExcessMtlState",
     "GradDropState",
     "LinearState",
@@ -48,6 +59,10 @@ __all__ = [
     "db_mtl",
     "db_mtl_weights",
     "dot",
+    "dot_adam",
+    "dot_adamw",
+    "dot_lars",
+    "dot_lion",
     "dto_kd",
     "dto_kd_weights",
     "dual_proj",
@@ -57,6 +72,7 @@ __all__ = [
     "excess_mtl",
     "fairgrad",
     "fairgrad_weights",
+    "gain_matched_sgd",
     "graddrop",
     "gradnorm",
     "gradvac",
@@ -77,6 +93,8 @@ __all__ = [
     "pcgrad",
     "pcgrad_weights",
     "random_weights",
+    "scale_by_dot_adam",
+    "scale_by_dot_lion",
     "sdmgrad",
     "sdmgrad_weights",
     "streams",

@@ -1,19 +1,23 @@
 """DOT: the distillation-oriented trainer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import optax
 
 from kdopt._typing import Balancer
-from kdopt.balancers._streams import Reach, streams
+from kdopt.balancers._reach import Reach, plus
+from kdopt.balancers._streams import streams
 
 
 def dot(
     momentum: optax.ScalarOrSchedule = 0.9,
     delta: optax.ScalarOrSchedule = 0.075,
     *,
-    dampening: float | jax.Array = 0.0,
+    dampening: float | jax.Array | Sequence[float] = 0.0,
+    nesterov: bool | Sequence[bool] = False,
+    normalize: bool = False,
     accumulator_dtype: Any = None,
     reach: Reach | None = None,
     axis_name: str | None = None,
@@ -32,7 +36,11 @@ def dot(
     Args:
         momentum: :math:`\mu`, a number or a schedule.
         delta: :math:`\Delta`, a number or a schedule; negative values favour the task.
-        dampening: Gradients after the first step are multiplied by 1 - dampening.
+        dampening: Gradients after the first step are multiplied by 1 - dampening; a
+            number or one per loss.
+        nesterov: Whether a stream looks ahead; a bool or one per loss.
+        normalize: Whether buffers are averages, so that Delta changes how long a
+            gradient is remembered and not how much it counts in the end.
         accumulator_dtype: Dtype of the buffers; by default that of the parameters.
         reach: Which parameters each loss reaches, a pair of trees of bools; what only
             one loss reaches moves with plain :math:`\mu`. See :func:`kdopt.streams`.
@@ -72,27 +80,16 @@ def dot(
 
         A constant gradient is amplified by :math:`1 / (1 - \mu \pm \Delta)`: with the
         defaults 5.7 times for the task and 40 times for distillation, where plain SGD
-        amplifies both 10 times. Part of the effect of DOT is this change of weights.
+        amplifies both 10 times. Part of the effect of DOT is this change of weights:
+        ``normalize=True`` takes it out, :func:`kdopt.gain_matched_sgd` has it alone.
     """
     return streams(
-        (_plus(momentum, delta, -1), _plus(momentum, delta, 1)),
+        (plus(momentum, delta, -1), plus(momentum, delta, 1)),
         dampening=dampening,
+        nesterov=nesterov,
+        normalize=normalize,
         accumulator_dtype=accumulator_dtype,
         reach=reach,
         solo_momentum=momentum,
         axis_name=axis_name,
     )
-
-
-def _plus(
-    momentum: optax.ScalarOrSchedule, delta: optax.ScalarOrSchedule, sign: int
-) -> optax.ScalarOrSchedule:
-    """Momentum plus signed delta; a schedule if one of them is."""
-    if not callable(momentum) and not callable(delta):
-        return momentum + sign * delta
-
-    def schedule(count: Any) -> Any:
-        start = momentum(count) if callable(momentum) else momentum
-        return start + sign * (delta(count) if callable(delta) else delta)
-
-    return schedule

@@ -1,6 +1,7 @@
 """Momentum in streams: one heavy-ball buffer for each loss."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
+from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta
 
 
 class StreamsState(NamedTuple):
@@ -24,14 +26,12 @@ class StreamsState(NamedTuple):
     traces: PerLossGrads
 
 
-Reach = PerLossGrads | Callable[[optax.Params], PerLossGrads]
-"""For each loss a tree of bools like params: does the loss depend on this leaf?"""
-
-
 def streams(
     momenta: Sequence[optax.ScalarOrSchedule],
     *,
-    dampening: float | jax.Array = 0.0,
+    dampening: float | jax.Array | Sequence[float] = 0.0,
+    nesterov: bool | Sequence[bool] = False,
+    normalize: bool = False,
     accumulator_dtype: Any = None,
     reach: Reach | None = None,
     solo_momentum: optax.ScalarOrSchedule | None = None,
@@ -39,17 +39,26 @@ def streams(
 ) -> Balancer:
     r"""Keeps one momentum buffer per loss and adds them up.
 
-    .. math:: v_i \leftarrow (1 - d_t) \, g_i + m_i v_i, \qquad u = \sum_i v_i
+    .. math:: v_i \leftarrow (1 - d_{i,t}) \, g_i + m_i v_i, \qquad u = \sum_i v_i
 
-    with :math:`d_0 = 0` and :math:`d_t = d` afterwards.
+    with :math:`d_{i,0} = 0` and :math:`d_{i,t} = d_i` afterwards. DeepKD is three of
+    them: task, target-class and non-target-class distillation with momenta
+    :math:`\mu + \Delta`, :math:`\mu - \Delta` and :math:`\mu + \Delta`.
 
     Args:
         momenta: Coefficients :math:`m_i`, one per loss: numbers in [0, 1) or schedules.
-        dampening: :math:`d`; the first step is not dampened, as in PyTorch's SGD.
+        dampening: :math:`d_i`, a number or one per loss; the first step is not
+            dampened, as in PyTorch's SGD.
+        nesterov: Whether a stream looks ahead, a bool or one per loss: it then
+            contributes :math:`g_i + m_i v_i` with the new :math:`v_i`.
+        normalize: Whether :math:`g_i` enters as :math:`(1 - m_i) g_i`, from the first
+            step on. A constant gradient is then amplified by 1 in every stream: the
+            momenta set how long a gradient is remembered and nothing else.
         accumulator_dtype: Dtype of the buffers; by default that of the parameters.
         reach: Which parameters each loss reaches: a tuple of K trees of bools, or a
-            function from params to it. A leaf that only one loss reaches moves with
-            ``solo_momentum``. By default every loss reaches every leaf.
+            function from params to it; :func:`kdopt.reachable` finds it. A leaf that
+            only one loss reaches moves with ``solo_momentum``. By default every loss
+            reaches every leaf.
         solo_momentum: Momentum of leaves that one loss reaches; by default the mean of
             ``momenta``.
         axis_name: Mesh axis over which the *update* is averaged, inside
@@ -64,7 +73,8 @@ def streams(
         A balancer of ``len(momenta)`` losses; follow it by the learning rate.
 
     Raises:
-        ValueError: If there are no momenta, or a number is outside [0, 1).
+        ValueError: If there are no momenta, a number is outside [0, 1), or a stream is
+            dampened and Nesterov or normalised.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -76,28 +86,45 @@ def streams(
         >>> print(update)
         [4.4]
 
+    References:
+        Huang et al., `DeepKD <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025, Eq. 7
+
     Notes:
         An element whose new momentum would not be finite keeps its old one; the update
         itself is not masked, so that ``optax.apply_if_finite`` behind it, or you, can
         see the fault. Equal momenta make this ``optax.trace`` on the summed gradient.
+
+        The authors' code of DeepKD (github.com/haiduo/DeepKD, afb5964) moves the task
+        buffer with :math:`\mu - \Delta`, unlike their Eq. 7.
     """
     momenta = tuple(momenta)
     if not momenta:
         raise ValueError("momenta must hold one coefficient per loss, got none.")
-    for momentum in (*momenta, solo_momentum):
-        if isinstance(momentum, (int, float)) and not 0 <= momentum < 1:
+    check_momenta(*momenta, solo_momentum)
+    damped = _per_stream(dampening, len(momenta), "dampening")
+    ahead = _per_stream(nesterov, len(momenta), "nesterov")
+    for d, look in zip(damped, ahead, strict=True):
+        if not isinstance(d, (int, float)):
+            continue  # injected, so known at run time only
+        if not 0 <= d <= 1:
+            raise ValueError(f"dampening must lie in [0, 1], got {d}.")
+        if d and (look or normalize):
             raise ValueError(
-                f"A momentum must lie in [0, 1), got {momentum:.4g}: at 1 or more the "
-                "buffer grows without bound."
+                "dampening goes with neither nesterov nor normalize, which set the "
+                f"size of the gradient themselves; got dampening={d}."
             )
-    if isinstance(dampening, (int, float)) and not 0 <= dampening <= 1:
-        raise ValueError(f"dampening must lie in [0, 1], got {dampening}.")
     buffer_dtype = None if accumulator_dtype is None else jnp.dtype(accumulator_dtype)
 
     def init_fn(params: optax.Params) -> StreamsState:
         zeros = optax.tree.zeros_like(params, dtype=buffer_dtype)
         traces = tuple(jax.tree.map(jnp.copy, zeros) for _ in momenta)
         return StreamsState(jnp.zeros((), jnp.int32), traces)
+
+    def gain(momentum: Any, d: Any, count: jax.Array) -> Any:
+        if normalize:
+            return 1 - momentum
+        undamped = isinstance(d, (int, float)) and d == 0
+        return None if undamped else jnp.where(count == 0, 1.0, 1.0 - d)
 
     def update_fn(
         updates: optax.Updates,
@@ -107,71 +134,58 @@ def streams(
     ) -> tuple[optax.Updates, StreamsState]:
         del extra_args
         grads = per_loss_tuple(updates, params, len(momenta))
-        leaves = [jax.tree.leaves(tree) for tree in grads]
-        old = [jax.tree.leaves(tree) for tree in state.traces]
-        current = [_value(m, state.count) for m in momenta]
-        solo = None if solo_momentum is None else _value(solo_momentum, state.count)
-        factors = _leaf_momenta(current, solo, _masks(reach, params, grads))
-        undamped = isinstance(dampening, (int, float)) and dampening == 0
-        gain = None if undamped else jnp.where(state.count == 0, 1, 1 - dampening)
-
-        combined, traces = [], [[] for _ in momenta]
-        for n, parts in enumerate(zip(*leaves, strict=True)):
-            moved = [
-                _advance(g, old[i][n], factors[n][i], gain) for i, g in enumerate(parts)
+        factors = leaf_momenta(
+            momenta,
+            solo_momentum,
+            reach,
+            count=state.count,
+            grads=grads,
+            params=params,
+        )
+        leaves = zip(*map(jax.tree.leaves, grads), strict=True)
+        old = zip(*map(jax.tree.leaves, state.traces), strict=True)
+        combined, traces = [], []
+        for parts, buffers, ms in zip(leaves, old, factors, strict=True):
+            steps = [
+                _advance(g, v, m, gain(m, d, state.count), look)
+                for g, v, m, d, look in zip(
+                    parts, buffers, ms, damped, ahead, strict=True
+                )
             ]
-            for trace, new, i in zip(traces, moved, range(len(moved)), strict=True):
-                kept = jnp.where(jnp.isfinite(new), new, old[i][n].astype(new.dtype))
-                trace.append(kept.astype(old[i][n].dtype))
-            total = moved[0]
-            for new in moved[1:]:
-                total = total + new
+            total = functools.reduce(jnp.add, (out for out, _ in steps))
             combined.append(total.astype(parts[0].dtype))
+            traces.append([trace for _, trace in steps])
 
-        structure = jax.tree.structure(grads[0])
-        update = jax.tree.unflatten(structure, combined)
+        update = jax.tree.unflatten(jax.tree.structure(grads[0]), combined)
         if axis_name is not None:
             update = jax.lax.pmean(update, axis_name)
-        new_traces = tuple(
-            jax.tree.unflatten(jax.tree.structure(tree), trace)
-            for tree, trace in zip(state.traces, traces, strict=True)
-        )
+        structure = jax.tree.structure(state.traces[0])
+        columns = zip(*traces, strict=True) if traces else [()] * len(momenta)
+        new_traces = tuple(jax.tree.unflatten(structure, column) for column in columns)
         count = jnp.asarray(optax.safe_increment(state.count))
         return update, StreamsState(count, new_traces)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _value(momentum: optax.ScalarOrSchedule, count: jax.Array) -> Any:
-    return momentum(count) if callable(momentum) else momentum
-
-
-def _masks(reach: Reach | None, params: Any, grads: PerLossGrads) -> list[list[bool]]:
-    """For each leaf, for each loss: does the loss reach it?"""
-    masks = reach(grads[0] if params is None else params) if callable(reach) else reach
-    if masks is None:
-        return [[True] * len(grads) for _ in jax.tree.leaves(grads[0])]
-    if len(masks) != len(grads):
+def _per_stream(option: Any, num_streams: int, name: str) -> tuple:
+    """One setting per stream, of one for all or of a sequence of them."""
+    many = tuple(option) if isinstance(option, Sequence) else (option,) * num_streams
+    if len(many) != num_streams:
         raise ValueError(
-            f"reach must hold one tree of bools per loss, {len(grads)} of them, got "
-            f"{len(masks)}."
+            f"{name} must be one setting or {num_streams} of them, got {len(many)}."
         )
-    columns = [jax.tree.leaves(jax.tree.broadcast(mask, grads[0])) for mask in masks]
-    return [[bool(flag) for flag in flags] for flags in zip(*columns, strict=True)]
+    return many
 
 
-def _leaf_momenta(
-    momenta: list[Any], solo: Any, masks: list[list[bool]]
-) -> list[list[Any]]:
-    """Momentum of each leaf in each stream."""
-    alone = sum(momenta) / len(momenta) if solo is None else solo
-    return [[alone] * len(momenta) if sum(m) == 1 else momenta for m in masks]
-
-
-def _advance(g: jax.Array, trace: jax.Array, momentum: Any, gain: Any) -> jax.Array:
-    """One heavy-ball step of one leaf, in the wider of the two dtypes."""
+def _advance(
+    g: jax.Array, trace: jax.Array, momentum: Any, gain: Any, nesterov: bool
+) -> tuple[jax.Array, jax.Array]:
+    """What one leaf of one stream contributes, and its new buffer."""
     dtype = g.dtype if g.dtype == trace.dtype else accumulator_dtype(g, trace)
-    g = g.astype(dtype)
+    g, old, m = g.astype(dtype), trace.astype(dtype), jnp.asarray(momentum, dtype)
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)
-    return g + jnp.asarray(momentum, dtype) * trace.astype(dtype)
+    new = g + m * old
+    kept = jnp.where(jnp.isfinite(new), new, old).astype(trace.dtype)
+    return (g + m * new if nesterov else new), kept

@@ -1,5 +1,54 @@
 """Scalarizers: weights from loss values alone, one backward pass a step."""
 
-from kdopt.scalarizers._dto_kd_amortized import DtoKdAmortizedState, dto_kd_amortized
+from kdopt.scalarizers._cosmos import CosmosState, cosmos, cosmos_weights
+from kdopt.scalarizers._dto_kd_amortized import dto_kd_amortized
+from kdopt.scalarizers._dwa import dwa, dwa_weights
+from kdopt.scalarizers._famo import famo
+from kdopt.scalarizers._geometric_mean import (
+    GeometricMeanState,
+    geometric_mean,
+    geometric_mean_weights,
+)
+from kdopt.scalarizers._imtl_l import imtl_l, imtl_l_weights
+from kdopt.scalarizers._linear import LinearState, linear
+from kdopt.scalarizers._log_scales import LogScalesState
+from kdopt.scalarizers._log_softmax import LogSoftmaxState, famo_weights
+from kdopt.scalarizers._pbi import PbiState, pbi, pbi_weights
+from kdopt.scalarizers._random_weights import RandomWeightsState, random_weights
+from kdopt.scalarizers._softadapt import softadapt, softadapt_weights
+from kdopt.scalarizers._stch import StchState, stch, stch_weights
+from kdopt.scalarizers._uncertainty import uncertainty, uncertainty_weights
+from kdopt.scalarizers._windows import WindowsState
 
-__all__ = ["DtoKdAmortizedState", "dto_kd_amortized"]
+__all__ = [
+    "CosmosState",
+    "GeometricMeanState",
+    "LinearState",
+    "LogScalesState",
+    "LogSoftmaxState",
+    "PbiState",
+    "RandomWeightsState",
+    "StchState",
+    "WindowsState",
+    "cosmos",
+    "cosmos_weights",
+    "dto_kd_amortized",
+    "dwa",
+    "dwa_weights",
+    "famo",
+    "famo_weights",
+    "geometric_mean",
+    "geometric_mean_weights",
+    "imtl_l",
+    "imtl_l_weights",
+    "linear",
+    "pbi",
+    "pbi_weights",
+    "random_weights",
+    "softadapt",
+    "softadapt_weights",
+    "stch",
+    "stch_weights",
+    "uncertainty",
+    "uncertainty_weights",
+]

@@ -1,54 +1,13 @@
 """DTO-KD, amortised: the weights follow the losses, one backward pass a step."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import get_args
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import check_num_losses, hold_unless, values_array
-from kdopt._typing import Scalarizer, Values, Weights
-
-Signal = Literal["next", "same_batch", "gram", "literal"]
-
-
-class DtoKdAmortizedState(NamedTuple):
-    r"""State of :func:`dto_kd_amortized`.
-
-    Attributes:
-        logits: :math:`\xi`, ``[k]``; the trade-off weights are their softmax.
-        log_gaps: :math:`\log D` of the last step, ``[k]``; NaN before the first.
-        min_losses: Lower bounds of the losses, ``[k]``.
-        eps: Floor of a loss minus its bound.
-        notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite.
-        inner: State of the optimiser of the logits.
-    """
-
-    logits: jax.Array
-    log_gaps: jax.Array
-    min_losses: jax.Array
-    eps: jax.Array
-    notfinite_count: jax.Array
-    inner: Any
-
-    def gaps(self, values: Values) -> Values:
-        """Losses above their bounds."""
-        return jnp.maximum(values - self.min_losses, self.eps)
-
-    def loss_weights(self, values: Values | None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        if values is None:
-            raise ValueError(
-                "The weights of dto_kd_amortized depend on the loss values: use "
-                "kdopt.loss_weights(opt_state, values), or give "
-                "value_and_weighted_grad "
-                "weights=lambda values: kdopt.loss_weights(opt_state, values)."
-            )
-        raw = jax.nn.softmax(self.logits) / self.gaps(values.astype(self.logits.dtype))
-        return raw / jnp.sum(raw)
+from kdopt._typing import Scalarizer
+from kdopt.scalarizers._log_softmax import Signal, log_softmax
 
 
 def dto_kd_amortized(
@@ -141,79 +100,11 @@ def dto_kd_amortized(
         raise ValueError(
             f"signal must be one of {', '.join(get_args(Signal))}, got {signal!r}."
         )
-    k = check_num_losses(num_losses, minimum=2)
-    optimizer = (
-        optax.sgd(learning_rate)
-        if signal == "literal"
-        else optax.chain(
-            optax.add_decayed_weights(weight_decay), optax.adam(learning_rate)
-        )
+    return log_softmax(
+        learning_rate,
+        num_losses=num_losses,
+        weight_decay=weight_decay,
+        signal=signal,
+        min_losses=min_losses,
+        eps=eps,
     )
-
-    def init_fn(params: optax.Params) -> DtoKdAmortizedState:
-        dtype = accumulator_dtype(*jax.tree.leaves(params))
-        logits = jnp.zeros(k, dtype)
-        return DtoKdAmortizedState(
-            logits=logits,
-            log_gaps=jnp.full(k, jnp.nan, dtype),
-            min_losses=jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,)),
-            eps=jnp.asarray(eps, dtype),
-            notfinite_count=jnp.zeros((), jnp.int32),
-            inner=optimizer.init(logits),
-        )
-
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        values: Any = None,
-        value_fn: Any = None,
-        gram: Any = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, DtoKdAmortizedState]:
-        del extra_args
-        dtype = state.logits.dtype
-        values = values_array(values, k, dtype)
-        gaps = state.gaps(values)
-        log_gaps = jnp.log(gaps)
-        pi = jax.nn.softmax(state.logits)
-        if signal == "next":
-            fall = state.log_gaps - log_gaps
-        elif signal == "same_batch":
-            if value_fn is None or params is None:
-                raise ValueError(
-                    "signal 'same_batch' needs params and value_fn=, a function from "
-                    "parameters to the loss values on this batch."
-                )
-            after = value_fn(optax.apply_updates(params, updates))
-            fall = log_gaps - jnp.log(state.gaps(values_array(after, k, dtype)))
-        elif signal == "gram":
-            if gram is None:
-                raise ValueError(
-                    "signal 'gram' needs gram=, that of the raw gradients."
-                )
-            fall = jnp.asarray(gram, dtype) @ (pi / gaps) / gaps
-        else:
-            fall = jnp.dot(pi, log_gaps) * log_gaps
-        seen = jnp.all(jnp.isfinite(values))
-        usable = seen & jnp.all(jnp.isfinite(fall))
-        fall = jnp.where(usable, fall, 0)
-        # The literal reading steps pi and takes a softmax of it; the others step xi.
-        base = pi if signal == "literal" else state.logits
-        slope = fall if signal == "literal" else pi * (fall - jnp.dot(pi, fall))
-        step, inner = optimizer.update(slope, state.inner, base)
-        logits, inner = hold_unless(
-            usable,
-            (optax.apply_updates(base, step), inner),
-            (state.logits, state.inner),
-        )
-        missed = jnp.where(seen, 0, 1).astype(jnp.int32)
-        return updates, state._replace(
-            logits=logits,
-            log_gaps=jnp.where(seen, log_gaps, state.log_gaps),
-            notfinite_count=state.notfinite_count + missed,
-            inner=inner,
-        )
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

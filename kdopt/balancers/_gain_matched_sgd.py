@@ -1,0 +1,41 @@
+"""The control of DOT: its change of weights without its change of memory."""
+
+import optax
+
+from kdopt._typing import Balancer
+from kdopt.balancers._linear import linear
+from kdopt.balancers._reach import check_momenta
+
+
+def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
+    r"""Plain momentum on losses weighted by the steady-state gains of DOT.
+
+    .. math::
+        v \leftarrow \frac{1 - \mu}{1 - \mu + \Delta} \, g_{task}
+                   + \frac{1 - \mu}{1 - \mu - \Delta} \, g_{dist} + \mu v, \qquad u = v
+
+    A constant gradient moves the parameters exactly as under :func:`kdopt.dot`. What
+    DOT does better than this is due to its two memories, and not to its weights.
+
+    Args:
+        momentum: :math:`\mu`.
+        delta: :math:`\Delta`.
+
+    Returns:
+        A balancer of two losses, task first; follow it by the learning rate. The same
+        with one backward pass: :func:`kdopt.value_and_weighted_grad` with these
+        weights, and ``optax.sgd`` with momentum.
+
+    Raises:
+        ValueError: If :math:`\mu \pm \Delta` is outside [0, 1).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> state = kdopt.gain_matched_sgd().init(jnp.zeros(1))
+        >>> print("{:.4f} {:.4f}".format(*kdopt.loss_weights(state)))
+        0.5714 4.0000
+    """
+    check_momenta(momentum, momentum - delta, momentum + delta)
+    gains = [(1 - momentum) / (1 - momentum + sign * delta) for sign in (1, -1)]
+    return optax.chain(linear(gains), optax.trace(momentum))

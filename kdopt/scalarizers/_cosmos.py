@@ -1,0 +1,132 @@
+"""COSMOS: a weighted sum and the cosine between losses and preferences."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._transform import check_num_losses
+from kdopt._typing import Scalarizer, Values, Weights
+from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
+
+
+class CosmosState(NamedTuple):
+    """State of :func:`kdopt.cosmos`.
+
+    Attributes:
+        preferences: One per loss, ``[k]``.
+        penalty: Strength of the cosine.
+        last_weights: ``[k]``; used again where values are not finite.
+        notfinite_count: Number of steps, int32, with values that were not finite.
+    """
+
+    preferences: jax.Array
+    penalty: jax.Array
+    last_weights: Weights
+    notfinite_count: jax.Array
+
+    def loss_weights(self, values: Any) -> Weights:
+        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        fresh = cosmos_weights(
+            given_values(values, self.last_weights),
+            preferences=self.preferences,
+            penalty=self.penalty,
+        )
+        return held(fresh, self.last_weights)
+
+
+def cosmos_weights(
+    values: Values,
+    *,
+    preferences: float | Sequence[float] | jax.Array | None = None,
+    penalty: float | jax.Array = 1.0,
+) -> Weights:
+    r"""Weights of a weighted sum of losses with a cosine penalty.
+
+    .. math::
+        f(L) = r^\top L - \lambda \frac{r^\top L}{\lVert r \rVert \lVert L \rVert},
+        \qquad
+        w = \nabla f = r - \frac{\lambda}{\lVert L \rVert} \big(\hat r - (\hat r^\top
+            \hat L) \, \hat L\big)
+
+    with :math:`\hat r = r / \lVert r \rVert` and :math:`\hat L = L / \lVert L \rVert`.
+
+    Args:
+        values: Loss values :math:`L`, ``[k]``.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        penalty: :math:`\lambda \ge 0`; the losses are drawn to the ray along :math:`r`.
+
+    Returns:
+        Weights, ``[k]``, of any sign; :math:`r` where all values are 0.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import scalarizers
+        >>> weights = scalarizers.cosmos_weights(jnp.array([3.0, 4.0]))
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.4774 0.5170
+
+    References:
+        Ruchte and Grabocka, `Scalable Pareto Front Approximation for Deep
+        Multi-Objective Learning <https://arxiv.org/abs/2103.13392>`_, ICDM 2021, Eq. 5
+    """
+    r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
+    norm = jnp.linalg.norm(values)
+    zero = norm == 0
+    inverse = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))
+    unit, ray = values * inverse, r / jnp.linalg.norm(r)
+    slope = (ray - jnp.dot(ray, unit) * unit) * inverse
+    return r - jnp.asarray(penalty, values.dtype) * slope
+
+
+def cosmos(
+    *,
+    penalty: float | jax.Array = 1.0,
+    preferences: float | Sequence[float] | jax.Array | None = None,
+    num_losses: int = 2,
+) -> Scalarizer:
+    r"""Scalarises by a weighted sum that holds the losses near a ray (COSMOS).
+
+    See :func:`kdopt.scalarizers.cosmos_weights` for the equation.
+
+    Args:
+        penalty: :math:`\lambda`; the paper tunes it per data set, between 1 and 10.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        num_losses: K.
+
+    Returns:
+        A scalarizer; ``update`` needs ``values``. Weights are negative where a loss is
+        small and the penalty large: then that loss rises on purpose.
+
+    Raises:
+        ValueError: If ``preferences`` has neither one entry nor K.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> state = kdopt.cosmos().init(jnp.zeros(2))
+        >>> weights = kdopt.loss_weights(state, jnp.array([3.0, 4.0]))
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.4774 0.5170
+
+    References:
+        Ruchte and Grabocka, `Scalable Pareto Front Approximation for Deep
+        Multi-Objective Learning <https://arxiv.org/abs/2103.13392>`_, ICDM 2021, Eq. 5
+
+    Notes:
+        The paper draws new preferences at every step and feeds them to the network;
+        here they are fixed.
+    """
+    k = check_num_losses(num_losses)
+
+    def make_state(dtype: jnp.dtype) -> CosmosState:
+        r = one_per_loss(preferences, k, dtype, name="preferences")
+        return CosmosState(
+            preferences=r,
+            penalty=jnp.asarray(penalty, dtype),
+            last_weights=r,
+            notfinite_count=jnp.zeros((), jnp.int32),
+        )
+
+    return from_values(make_state, num_losses=k)

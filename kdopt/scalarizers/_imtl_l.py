@@ -1,0 +1,80 @@
+"""IMTL-L: every loss is scaled to the same size by a factor that is learned."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._typing import Scalarizer, Values, Weights
+from kdopt.scalarizers._log_scales import log_scales
+
+
+def imtl_l_weights(log_scales: jax.Array) -> Weights:
+    r"""Weights of the losses under learned scales.
+
+    .. math:: w_i = e^{s_i}
+
+    Args:
+        log_scales: :math:`s`, ``[k]``.
+
+    Returns:
+        Positive weights, ``[k]``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import scalarizers
+        >>> weights = scalarizers.imtl_l_weights(jnp.zeros(2))
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        1.0000 1.0000
+    """
+    return jnp.exp(log_scales)
+
+
+def imtl_l(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    *,
+    num_losses: int = 2,
+    initial: float | jax.Array = 0.0,
+) -> Scalarizer:
+    r"""Scales the losses to one size (IMTL-L, impartial learning of losses).
+
+    .. math:: \min_{\theta, s} \; \sum_i e^{s_i} L_i - s_i, \qquad w_i = e^{s_i}
+
+    For losses at rest :math:`e^{s_i} L_i = 1` for each of them.
+
+    Args:
+        learning_rate: Of Adam on :math:`s`; a number or a schedule.
+        num_losses: K.
+        initial: First :math:`s_i`.
+
+    Returns:
+        A scalarizer; ``update`` needs ``values``. The weights start at
+        :math:`e^{s}` each, as in a plain sum.
+
+    Raises:
+        ValueError: If ``num_losses`` is not a positive int.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.imtl_l(0.1)
+        >>> params = jnp.zeros(2)
+        >>> _, state = tx.update(params, tx.init(params), params, values=(4.0, 0.5))
+        >>> weights = kdopt.loss_weights(state)
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.9048 1.1052
+
+    References:
+        Liu et al., `Towards Impartial Multi-task Learning
+        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, Eq. 8
+    """
+
+    def slope_fn(scales: jax.Array, values: Values) -> jax.Array:
+        return jnp.exp(scales) * values - 1
+
+    return log_scales(
+        imtl_l_weights,
+        slope_fn,
+        learning_rate=learning_rate,
+        initial=initial,
+        num_losses=num_losses,
+    )

@@ -1,0 +1,79 @@
+"""RLW: weights drawn anew at every step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt._transform import check_num_losses
+from kdopt._typing import Scalarizer, Weights
+
+
+class RandomWeightsState(NamedTuple):
+    """State of :func:`random_weights`.
+
+    Attributes:
+        loss_weights: Weights for the next backward pass, ``[k]``.
+        key: Random key of those after.
+    """
+
+    loss_weights: Weights
+    key: jax.Array
+
+
+def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
+    r"""Weights the losses at random (RLW), with one backward pass.
+
+    .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
+
+    A baseline that is hard to beat: a balancer should at least be better than this. It
+    lives in ``kdopt.scalarizers`` only, for the reason given at :func:`linear`.
+
+    Args:
+        key: Random key.
+        num_losses: K.
+
+    Returns:
+        A scalarizer; ``update`` needs no ``values``. Weights sum to one, their
+        expectation is 1 / K each.
+
+    Raises:
+        ValueError: If ``num_losses`` is not a positive int.
+
+    Examples:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.scalarizers.random_weights(jax.random.key(0))
+        >>> params = jnp.zeros(2)
+        >>> state = tx.init(params)
+        >>> weights = kdopt.loss_weights(state)
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.3997 0.6003
+
+    References:
+        Lin et al., `Reasonable Effectiveness of Random Weighting
+        <https://arxiv.org/abs/2111.10603>`_, TMLR 2022, section 3
+    """
+    k = check_num_losses(num_losses)
+
+    def draw(key: jax.Array, dtype: Any) -> RandomWeightsState:
+        key, subkey = jax.random.split(key)
+        return RandomWeightsState(
+            jax.nn.softmax(jax.random.normal(subkey, (k,), dtype)), key
+        )
+
+    def init_fn(params: optax.Params) -> RandomWeightsState:
+        return draw(key, accumulator_dtype(*jax.tree.leaves(params)))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, RandomWeightsState]:
+        del params, extra_args
+        return updates, draw(state.key, state.loss_weights.dtype)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

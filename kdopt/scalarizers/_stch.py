@@ -1,0 +1,136 @@
+"""STCH: a smooth maximum of the losses."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._transform import check_num_losses
+from kdopt._typing import Scalarizer, Values, Weights
+from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
+
+
+class StchState(NamedTuple):
+    """State of :func:`kdopt.stch`: hyper-parameters, and the weights of the last step.
+
+    Attributes:
+        preferences: One per loss, ``[k]``.
+        min_losses: Lower bounds of the losses, ``[k]``.
+        mu: Smoothing.
+        last_weights: ``[k]``; used again where values are not finite.
+        notfinite_count: Number of steps, int32, with values that were not finite.
+    """
+
+    preferences: jax.Array
+    min_losses: jax.Array
+    mu: jax.Array
+    last_weights: Weights
+    notfinite_count: jax.Array
+
+    def loss_weights(self, values: Any) -> Weights:
+        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        fresh = stch_weights(
+            given_values(values, self.last_weights),
+            preferences=self.preferences,
+            min_losses=self.min_losses,
+            mu=self.mu,
+        )
+        return held(fresh, self.last_weights)
+
+
+def stch_weights(
+    values: Values,
+    *,
+    preferences: float | Sequence[float] | jax.Array | None = None,
+    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    mu: float | jax.Array = 1.0,
+) -> Weights:
+    r"""Weights of the smooth Tchebycheff scalarisation.
+
+    .. math::
+        f(L) = \mu \log \sum_i \exp\frac{r_i (L_i - b_i)}{\mu}, \qquad
+        w_i = \frac{\partial f}{\partial L_i}
+            = r_i \, \mathrm{softmax}\Big(\frac{r (L - b)}{\mu}\Big)_i
+
+    Args:
+        values: Loss values :math:`L`, ``[k]``.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        min_losses: The ideal point :math:`b`, a number or ``[k]``.
+        mu: Smoothing :math:`\mu > 0`: towards 0 the worst loss has all the weight,
+            towards infinity the weights are :math:`r / K`.
+
+    Returns:
+        Non-negative weights, ``[k]``; they sum to at most the largest preference.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import scalarizers
+        >>> weights = scalarizers.stch_weights(jnp.array([1.0, 3.0]), mu=0.5)
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.0596 0.4404
+
+    References:
+        Lin et al., `Smooth Tchebycheff Scalarization for Multi-Objective Optimization
+        <https://arxiv.org/abs/2402.19078>`_, ICML 2024, Eq. 8
+    """
+    r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
+    gaps = values - jnp.asarray(min_losses, values.dtype)
+    return r * jax.nn.softmax(r * gaps / jnp.asarray(mu, values.dtype))
+
+
+def stch(
+    *,
+    mu: float | jax.Array = 1.0,
+    preferences: float | Sequence[float] | jax.Array | None = None,
+    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    num_losses: int = 2,
+) -> Scalarizer:
+    r"""Scalarises by a smooth maximum of the losses (smooth Tchebycheff, STCH).
+
+    Every Pareto-optimal point is the optimum for some preferences, also on non-convex
+    fronts, which no fixed weighted sum can do. See
+    :func:`kdopt.scalarizers.stch_weights` for the equation.
+
+    Args:
+        mu: Smoothing :math:`\mu > 0`, on the scale of preference times loss.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        min_losses: The ideal point :math:`b`, a number or ``[k]``.
+        num_losses: K.
+
+    Returns:
+        A scalarizer; ``update`` needs ``values``. With the default preferences the
+        weights sum to 1 / K.
+
+    Raises:
+        ValueError: If a hyper-parameter has neither one entry nor K.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> state = kdopt.stch(mu=0.5).init(jnp.zeros(2))
+        >>> weights = kdopt.loss_weights(state, jnp.array([1.0, 3.0]))
+        >>> print("{:.4f} {:.4f}".format(*weights))
+        0.0596 0.4404
+
+    References:
+        Lin et al., `Smooth Tchebycheff Scalarization for Multi-Objective Optimization
+        <https://arxiv.org/abs/2402.19078>`_, ICML 2024, Algorithm 1
+
+    Notes:
+        LibMTL (4336804) applies it to log-losses, divided by their means over the first
+        epochs; for that, build the losses so.
+    """
+    k = check_num_losses(num_losses)
+
+    def make_state(dtype: jnp.dtype) -> StchState:
+        r = one_per_loss(preferences, k, dtype, name="preferences")
+        return StchState(
+            preferences=r,
+            min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
+            mu=jnp.asarray(mu, dtype),
+            last_weights=r / k,
+            notfinite_count=jnp.zeros((), jnp.int32),
+        )
+
+    return from_values(make_state, num_losses=k)

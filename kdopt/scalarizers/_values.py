@@ -1,0 +1,89 @@
+"""Scalarizers without memory: weights that are a pure function of the values."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt._transform import check_num_losses, values_array
+from kdopt._typing import Scalarizer, Values, Weights
+
+
+def given_values(values: Any, like: jax.Array) -> Values:
+    """Checks the values that :func:`kdopt.loss_weights` was given.
+
+    Raises:
+        ValueError: If there are none, or not one per entry of ``like``.
+    """
+    if values is None:
+        raise ValueError(
+            "The weights of this scalarizer depend on the loss values: use "
+            "kdopt.loss_weights(opt_state, values), or give value_and_weighted_grad "
+            "weights=lambda values: kdopt.loss_weights(opt_state, values)."
+        )
+    return values_array(values, len(like), like.dtype)
+
+
+def held(fresh: Weights, last: Weights) -> Weights:
+    """The last weights where the fresh ones are not finite."""
+    return jnp.where(jnp.all(jnp.isfinite(fresh)), fresh, last)
+
+
+def one_per_loss(
+    numbers: float | Sequence[float] | jax.Array | None,
+    num_losses: int,
+    dtype: jnp.dtype,
+    *,
+    name: str,
+) -> jax.Array:
+    """Makes ``[k]`` of a number or of K of them; None stands for equal shares."""
+    array = jnp.asarray(1 / num_losses if numbers is None else numbers, dtype)
+    if array.shape not in ((), (num_losses,)):
+        raise ValueError(
+            f"{name} must be a number or {num_losses} of them, got an array of shape "
+            f"{array.shape}. For another number of losses pass num_losses=."
+        )
+    return jnp.broadcast_to(array, (num_losses,))
+
+
+def from_values(
+    make_state: Callable[[jnp.dtype], Any], *, num_losses: int
+) -> Scalarizer:
+    """Makes a scalarizer of a state that knows its own weights.
+
+    Args:
+        make_state: ``make_state(dtype)`` returns a named tuple that holds the
+            hyper-parameters, ``last_weights`` and ``notfinite_count`` and has the
+            method ``loss_weights(values)``.
+        num_losses: K.
+
+    Returns:
+        The scalarizer; it remembers the last weights, for a step that is not finite.
+    """
+    k = check_num_losses(num_losses)
+
+    def init_fn(params: optax.Params) -> Any:
+        return make_state(accumulator_dtype(*jax.tree.leaves(params)))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del params, extra_args
+        dtype = state.last_weights.dtype
+        array = values_array(values, k, dtype)
+        missed = jnp.where(jnp.all(jnp.isfinite(array)), 0, 1).astype(jnp.int32)
+        # Made anew, so that injected hyper-parameters reach the next weights.
+        return updates, make_state(dtype)._replace(
+            last_weights=state.loss_weights(array),
+            notfinite_count=state.notfinite_count + missed,
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,88 @@
+"""The engine of DWA and SoftAdapt: means over windows of steps, compared in pairs."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt._transform import check_num_losses, values_array
+from kdopt._typing import Scalarizer, Values, Weights
+from kdopt.scalarizers._values import held
+
+
+class WindowsState(NamedTuple):
+    """State of :func:`kdopt.dwa` and :func:`kdopt.softadapt`.
+
+    Attributes:
+        loss_weights: Weights for the next backward pass, ``[k]``.
+        mean: Mean of the values of this window so far, ``[k]``.
+        previous: Mean of the values of the last whole window, ``[k]``; NaN before.
+        count: Number of steps of this window, int32.
+        notfinite_count: Number of steps, int32, that were left out because a value was
+            not finite.
+    """
+
+    loss_weights: Weights
+    mean: Values
+    previous: Values
+    count: jax.Array
+    notfinite_count: jax.Array
+
+
+def compare_windows(
+    weights_fn: Callable[[Values, Values], Weights],
+    *,
+    initial_weight: float,
+    num_losses: int,
+    window: int,
+) -> Scalarizer:
+    """Makes a scalarizer of ``weights_fn(mean, previous_mean)``, called every window.
+
+    Weights that are not finite are replaced by the ones before, so that nothing
+    happens until two windows are complete.
+    """
+    k = check_num_losses(num_losses)
+    if not isinstance(window, int) or window < 1:
+        raise ValueError(
+            f"window must be a number of steps, an int of at least 1, got {window!r}."
+        )
+
+    def init_fn(params: optax.Params) -> WindowsState:
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return WindowsState(
+            loss_weights=jnp.full(k, initial_weight, dtype),
+            mean=jnp.zeros(k, dtype),
+            previous=jnp.full(k, jnp.nan, dtype),
+            count=jnp.zeros((), jnp.int32),
+            notfinite_count=jnp.zeros((), jnp.int32),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, WindowsState]:
+        del params, extra_args
+        dtype = state.mean.dtype
+        array = values_array(values, k, dtype)
+        finite = jnp.all(jnp.isfinite(array))
+        count = state.count + finite.astype(jnp.int32)
+        share = (array - state.mean) / jnp.maximum(count, 1).astype(dtype)
+        mean = jnp.where(finite, state.mean + share, state.mean)
+        full = count >= window
+        fresh = held(weights_fn(mean, state.previous), state.loss_weights)
+        return updates, WindowsState(
+            loss_weights=jnp.where(full, fresh, state.loss_weights),
+            mean=jnp.where(full, 0, mean),
+            previous=jnp.where(full, mean, state.previous),
+            count=jnp.where(full, 0, count),
+            notfinite_count=state.notfinite_count + (~finite).astype(jnp.int32),
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,29 @@
+"""Wrappers: what Optax's own cannot do to a tuple of gradients."""
+
+from kdopt.wrappers._accumulate import AccumulateState, accumulate
+from kdopt.wrappers._each import each
+from kdopt.wrappers._ema import EmaState, ema
+from kdopt.wrappers._every import EveryState, every
+from kdopt.wrappers._monitor import MonitorState, monitor
+from kdopt.wrappers._partition import PartitionState, partition, per_layer
+from kdopt.wrappers._restrict import RestrictState, restrict
+from kdopt.wrappers._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
+
+__all__ = [
+    "AccumulateState",
+    "EmaState",
+    "EveryState",
+    "MonitorState",
+    "PartitionState",
+    "RestrictState",
+    "SkipNonfiniteState",
+    "accumulate",
+    "each",
+    "ema",
+    "every",
+    "monitor",
+    "partition",
+    "per_layer",
+    "restrict",
+    "skip_nonfinite",
+]

@@ -1,0 +1,134 @@
+"""Average the gradients of each loss over several batches, then balance once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt._transform import check_num_losses, per_loss_tuple, values_array
+from kdopt._typing import Balancer, PerLossGrads, Values
+from kdopt.wrappers._inner import update_if
+
+
+class AccumulateState(NamedTuple):
+    """State of :func:`accumulate`.
+
+    Attributes:
+        mini_step: Number of batches since the last full step, int32; 0 right after.
+        full_steps: Number of full steps, int32.
+        grads: Running mean of the gradients of each loss, at least float32.
+        values: Running mean of the loss values, ``[k]``.
+        inner: State of the wrapped transform.
+    """
+
+    mini_step: jax.Array
+    full_steps: jax.Array
+    grads: PerLossGrads
+    values: Values
+    inner: Any
+
+
+def accumulate(
+    tx: optax.GradientTransformation,
+    every_k: int | Callable[[jax.Array], Any],
+    *,
+    num_losses: int = 2,
+) -> Balancer:
+    r"""Averages the gradients of each loss over k batches before they are balanced.
+
+    .. math:: \bar g_i = \frac1k \sum_{t=1}^k g_i^{(t)}, \qquad
+        \bar L_i = \frac1k \sum_{t=1}^k L_i^{(t)}
+
+    A Gram matrix is quadratic in the gradients: that of the mean over a large batch is
+    not the mean of those of its parts. So this must come before the balancer, where
+    ``optax.MultiSteps`` cannot stand. On the other steps the update is zero and
+    nothing of ``tx`` runs.
+
+    Args:
+        tx: A balancer, or better the whole chain that begins with one: momenta and
+            schedules behind it then count full steps only.
+        every_k: k, an int or a function from the number of full steps to it.
+        num_losses: K.
+
+    Returns:
+        The transform. ``state.mini_step == 0`` after a full step. Extra arguments are
+        passed on as they were on the last of the k steps, ``values`` as a mean.
+
+    Raises:
+        ValueError: If ``every_k`` is not a positive int.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import kdopt
+        >>> tx = kdopt.accumulate(optax.chain(kdopt.min_norm(), optax.sgd(1.0)), 2)
+        >>> params = jnp.zeros(2)
+        >>> state = tx.init(params)
+        >>> for row in (jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0])):
+        ...     updates, state = tx.update((row, row), state, params)
+        ...     print(updates)
+        [0. 0.]
+        [-2. -0.]
+
+    Notes:
+        A batch that is not finite spoils the mean of its k. Put
+        :func:`kdopt.skip_nonfinite` *around* this to leave the batch alone out.
+    """
+    k = check_num_losses(num_losses)
+    if isinstance(every_k, int) and every_k < 1:
+        raise ValueError(f"every_k must be at least 1, got {every_k}.")
+    inner = optax.with_extra_args_support(tx)
+
+    def init_fn(params: optax.Params) -> AccumulateState:
+        def zeros(x: jax.Array) -> jax.Array:
+            return jnp.zeros(jnp.shape(x), accumulator_dtype(x))
+
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return AccumulateState(
+            mini_step=jnp.zeros((), jnp.int32),
+            full_steps=jnp.zeros((), jnp.int32),
+            grads=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            values=jnp.zeros(k, dtype),
+            inner=inner.init(params),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, AccumulateState]:
+        grads = per_loss_tuple(updates, params, k)
+        count = state.mini_step + 1
+
+        def mean(old: jax.Array, new: jax.Array) -> jax.Array:
+            return old + (new.astype(old.dtype) - old) / count.astype(old.dtype)
+
+        means = jax.tree.map(mean, state.grads, grads)
+        mean_values = state.values
+        if values is not None:
+            mean_values = mean(state.values, values_array(values, k, mean_values.dtype))
+            extra_args["values"] = mean_values
+        period = every_k(state.full_steps) if callable(every_k) else every_k
+        full = count >= period
+        ready = jax.tree.map(lambda m, g: m.astype(g.dtype), means, grads)
+        update, inner_state = update_if(
+            full,
+            lambda: inner.update(ready, state.inner, params, **extra_args),
+            state.inner,
+        )
+        kept = jax.tree.map(lambda m: jnp.where(full, 0, m), (means, mean_values))
+        return update, AccumulateState(
+            mini_step=jnp.where(full, 0, count),
+            full_steps=state.full_steps + full.astype(jnp.int32),
+            grads=kept[0],
+            values=kept[1],
+            inner=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,120 @@
+"""Scalarizers whose weights are the gradient of a function of the values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdopt
+
+PREFERENCES, BOUNDS = [0.5, 0.2, 0.3], [0.1, 0.0, -0.2]
+
+
+R, B = np.array(PREFERENCES), np.array(BOUNDS)
+
+
+def _stch(values):
+    return 0.7 * jax.nn.logsumexp(R * (values - B) / 0.7)
+
+
+def _geometric_mean(values):
+    return jnp.prod(values - B) ** (1 / 3)
+
+
+def _cosmos(values):
+    cosine = jnp.dot(R, values) / jnp.linalg.norm(R) / jnp.linalg.norm(values)
+    return jnp.dot(R, values) - 2.0 * cosine
+
+
+def _pbi(values):
+    ray = R / jnp.linalg.norm(R)
+    along = jnp.dot(ray, values - B)
+    return along + 5.0 * jnp.linalg.norm(values - B - along * ray)
+
+
+CASES = {
+    "stch": (
+        _stch,
+        kdopt.stch(mu=0.7, preferences=PREFERENCES, min_losses=BOUNDS, num_losses=3),
+    ),
+    "geometric_mean": (
+        _geometric_mean,
+        kdopt.geometric_mean(min_losses=BOUNDS, num_losses=3),
+    ),
+    "cosmos": (
+        _cosmos,
+        kdopt.cosmos(penalty=2.0, preferences=PREFERENCES, num_losses=3),
+    ),
+    "pbi": (_pbi, kdopt.pbi(preferences=PREFERENCES, min_losses=BOUNDS, num_losses=3)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_the_gradient_of_the_scalarisation(name, x64):
+    function, tx = CASES[name]
+    state = tx.init(jnp.zeros(2))
+    for seed in range(3):
+        values = jax.random.uniform(jax.random.key(seed), (3,), minval=0.3, maxval=4.0)
+        weights = kdopt.loss_weights(state, values)
+        np.testing.assert_allclose(weights, jax.grad(function)(values), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_that_are_not_finite_bring_the_last_weights_back(name):
+    _, tx = CASES[name]
+    params = jnp.zeros(2)
+    state = tx.init(params)
+    assert jnp.all(jnp.isfinite(kdopt.loss_weights(state, jnp.full(3, jnp.nan))))
+    good, bad = jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, jnp.nan, jnp.inf])
+    expected = kdopt.loss_weights(state, good)
+    _, state = tx.update(params, state, params, values=good)
+    np.testing.assert_array_equal(kdopt.loss_weights(state, bad), expected)
+    _, state = tx.update(params, state, params, values=bad)
+    np.testing.assert_array_equal(kdopt.loss_weights(state, bad), expected)
+    assert state.notfinite_count == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_edges_are_finite(name):
+    _, tx = CASES[name]
+    state = tx.init(jnp.zeros(2))
+    for values in (
+        jnp.zeros(3),
+        jnp.full(3, 1e-18),
+        jnp.full(3, 1e18),
+        jnp.asarray(R),
+        jnp.asarray(R + B),
+    ):
+        assert jnp.all(jnp.isfinite(kdopt.loss_weights(state, values)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_without_values_say_what_to_pass(name):
+    _, tx = CASES[name]
+    with pytest.raises(ValueError, match=r"kdopt.loss_weights\(opt_state, values\)"):
+        kdopt.loss_weights(tx.init(jnp.zeros(2)))
+    with pytest.raises(ValueError, match="pass them by name"):
+        tx.update(jnp.zeros(2), tx.init(jnp.zeros(2)))
+
+
+def test_preferences_of_the_wrong_length_say_so():
+    with pytest.raises(ValueError, match="preferences must be a number or 2 of them"):
+        kdopt.stch(preferences=PREFERENCES).init(jnp.zeros(2))
+
+
+def test_injected_hyperparameters_reach_the_weights(standard):
+    """A schedule of mu: the state must follow it, not keep the first value."""
+
+    def schedule(count):
+        return jnp.where(count < 1, 1.0, 1e-6)
+
+    tx = optax.inject_hyperparams(kdopt.stch, static_args=("num_losses",))(mu=schedule)
+    params, values = jnp.zeros(2), jnp.array([1.0, 3.0])
+    state = tx.init(params)
+    before = kdopt.loss_weights(state, values)
+    for _ in range(2):
+        _, state = tx.update(params, state, params, values=values)
+    after = kdopt.loss_weights(state, values)
+    assert before[0] > 0.1
+    np.testing.assert_allclose(after, [0.0, 0.5], atol=1e-6)

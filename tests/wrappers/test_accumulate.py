@@ -1,0 +1,63 @@
+"""accumulate: one step on the mean."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdopt
+
+PARAMS = {"head": jnp.zeros(2), "trunk": jnp.zeros((2, 2))}
+
+
+def _grads(seed, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    return tuple(
+        {
+            "head": jax.random.normal(keys[i], (2,), dtype),
+            "trunk": jax.random.normal(keys[i + 2], (2, 2), dtype),
+        }
+        for i in range(2)
+    )
+
+
+@pytest.mark.parametrize("period", [3, lambda step: 3])
+def test_accumulate_is_one_step_on_the_mean(period, standard):
+    inner = optax.chain(kdopt.dto_kd(), optax.adam(0.1))
+    tx = kdopt.accumulate(inner, period)
+    state, rows = tx.init(PARAMS), [_grads(seed) for seed in range(3)]
+    update = jax.jit(tx.update)
+    for i, row in enumerate(rows):
+        values = jnp.array([1.0 + i, 2.0])
+        updates, state = update(row, state, PARAMS, values=values)
+        if i < 2:
+            assert not any(jnp.any(u) for u in jax.tree.leaves(updates))
+            assert state.mini_step == i + 1
+    mean = jax.tree.map(lambda *x: sum(x) / 3, *rows)
+    expected, after = inner.update(
+        mean, inner.init(PARAMS), PARAMS, values=jnp.array([2.0, 2.0])
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4), updates, expected)
+    assert state.mini_step == 0 and state.full_steps == 1
+    # Adam has counted one step, not three.
+    counts = optax.tree.get_all_with_path(state.inner, "count")
+    assert [int(c) for _, c in counts] == [1]
+    np.testing.assert_allclose(
+        kdopt.loss_weights(state), kdopt.loss_weights(after), rtol=1e-4
+    )
+    assert not any(jnp.any(g) for g in jax.tree.leaves(state.grads))
+
+
+def test_accumulate_sums_half_precision_in_float32():
+    """256 additions of 1 to 256 in bfloat16 would add nothing at all."""
+    params = jnp.zeros(1, jnp.bfloat16)
+    tx = kdopt.accumulate(kdopt.linear([1.0, 0.0]), 512)
+
+    def step(state, g):
+        updates, state = tx.update((g, g), state, params)
+        return state, updates
+
+    rows = jnp.concatenate([jnp.full(256, 256.0), jnp.ones(256)]).astype(jnp.bfloat16)
+    _, updates = jax.lax.scan(step, tx.init(params), rows[:, None])
+    np.testing.assert_allclose(updates[-1].astype(jnp.float32), 128.5, rtol=4e-3)
