@@ -53,7 +53,7 @@ def from_traces(
 
     Two passes over gradients and means: one for the Gram matrix of the new means, one
     to write them and their combination. A step that is not finite keeps the old means
-    and reuses the weights; its update is not masked.
+    and reuses the weights; what is not finite in the gradients shows in its update.
 
     Args:
         weights_fn: ``(gram of the means, count, inner) -> (weights, inner)``.
@@ -97,7 +97,9 @@ def from_traces(
         if scales_fn is not None:
             losses = values_array(values, k, dtype)
             finite = jnp.all(jnp.isfinite(losses))
-            scales = scales_fn(losses)
+            # Bad values with good gradients: the old means give a sound update.
+            rate = jnp.where(finite, rate, 0)
+            scales = jnp.where(finite, scales_fn(losses), 1)
 
         def move(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
             # The two factors apart: their product may overflow where grad is small.
