@@ -9,7 +9,7 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta, plus
 
@@ -86,6 +86,9 @@ def scale_by_dot_adam(
     Notes:
         The paper says that DOT fits every optimiser with momentum and tests SGD alone;
         what is split and what is shared here is our reading.
+
+        As in :func:`kdopt.streams`, an element whose new moment would not be finite
+        keeps its old one, and the update itself is not masked.
     """
     momenta = (plus(b1, delta, -1), plus(b1, delta, 1))
     check_momenta(b1, *momenta)
@@ -143,9 +146,9 @@ def _first_moment(
     g = g.astype(dtype)
     new = b * mu.astype(dtype) + (1 - b) * g
     if not nesterov:
-        return new / (1 - b**t), new.astype(mu.dtype)
+        return new / (1 - b**t), hold_elements(new, mu)
     ahead = b * new / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
-    return ahead, new.astype(mu.dtype)
+    return ahead, hold_elements(new, mu)
 
 
 def _second_moment(
@@ -156,7 +159,7 @@ def _second_moment(
     b, t = jnp.asarray(b2, dtype), count.astype(dtype)
     new = b * nu.astype(dtype) + (1 - b) * g.astype(dtype) ** 2
     root = jnp.sqrt(new / (1 - b**t) + jnp.asarray(eps_root, dtype))
-    return new.astype(nu.dtype), root + jnp.asarray(eps, dtype)
+    return hold_elements(new, nu), root + jnp.asarray(eps, dtype)
 
 
 def dot_adam(

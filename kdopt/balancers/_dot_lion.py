@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import Reach, at, check_momenta, leaf_momenta, plus
 
@@ -76,6 +76,10 @@ def scale_by_dot_lion(
 
     Notes:
         The paper of DOT tests SGD alone; what is split here is our reading.
+
+        As in :func:`kdopt.streams`, an element whose new momentum would not be finite
+        keeps its old one. The update is a sign: it is NaN where the gradient is, but
+        not where that is infinite.
     """
     momenta = (plus(b2, delta, -1), plus(b2, delta, 1))
     check_momenta(b1, b2, *momenta)
@@ -106,7 +110,7 @@ def scale_by_dot_lion(
             signs.append(jnp.sign(total).astype(gs[0].dtype))
             mus.append(
                 [
-                    _mix(g, m, beta).astype(m.dtype)
+                    hold_elements(_mix(g, m, beta), m)
                     for g, m, beta in zip(gs, ms, betas, strict=True)
                 ]
             )

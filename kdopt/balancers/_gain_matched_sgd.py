@@ -5,6 +5,7 @@ import optax
 from kdopt._typing import Balancer
 from kdopt.balancers._linear import linear
 from kdopt.balancers._reach import check_momenta
+from kdopt.balancers._streams import streams
 
 
 def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
@@ -38,4 +39,6 @@ def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
     """
     check_momenta(momentum, momentum - delta, momentum + delta)
     gains = [(1 - momentum) / (1 - momentum + sign * delta) for sign in (1, -1)]
-    return optax.chain(linear(gains), optax.trace(momentum))
+    # streams of one, for its policy towards what is not finite
+    alone = optax.stateless(lambda updates, _: (updates,))
+    return optax.chain(linear(gains), alone, streams([momentum]))

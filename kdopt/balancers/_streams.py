@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta
 
@@ -187,5 +187,4 @@ def _advance(
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)
     new = g + m * old
-    kept = jnp.where(jnp.isfinite(new), new, old).astype(trace.dtype)
-    return (g + m * new if nesterov else new), kept
+    return (g + m * new if nesterov else new), hold_elements(new, trace)
