@@ -80,7 +80,7 @@ an engine with its kin."""
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",
     "losses/_reduce",
-    *("_checks", "_keys", "_nonnegative", "_cone", "_fixed_point", "_spectrum"),
+    *("_checks", "_keys"),
     "_traces",
 }
 """Names only, what every loss goes through, and solvers and plumbing whose theorems the
