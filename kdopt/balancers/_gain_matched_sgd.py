@@ -1,5 +1,6 @@
 """The control of DOT: its change of weights without its change of memory."""
 
+import jax
 import optax
 
 from kdopt._typing import Balancer
@@ -8,7 +9,9 @@ from kdopt.balancers._reach import check_momenta
 from kdopt.balancers._streams import streams
 
 
-def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
+def gain_matched_sgd(
+    momentum: float | jax.Array = 0.9, delta: float | jax.Array = 0.075
+) -> Balancer:
     r"""Plain momentum on losses weighted by the steady-state gains of DOT.
 
     .. math::
