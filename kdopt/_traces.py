@@ -13,6 +13,7 @@ from kdopt._transform import (
     check_num_losses,
     hold_unless,
     per_loss_tuple,
+    start_state,
     values_array,
 )
 from kdopt._typing import Balancer, PerLossGrads, Weights
@@ -61,7 +62,7 @@ def from_traces(
         num_losses: K.
         scales_fn: From the values ``[k]`` to :math:`c_i`; then ``update`` needs
             ``values``.
-        initial_state: What the method remembers.
+        initial_state: What the method remembers; floats take the dtype of the weights.
         axis_name: Mesh axis over which the gradients are sharded.
     """
     k = check_num_losses(num_losses)
@@ -76,7 +77,7 @@ def from_traces(
             traces=tuple(jax.tree.map(zeros, params) for _ in range(k)),
             loss_weights=jnp.full(k, 1 / k, dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
-            inner=jax.tree.map(jnp.asarray, initial_state),
+            inner=start_state(initial_state, dtype),
         )
 
     def update_fn(

@@ -131,6 +131,16 @@ def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(ok, n.astype(o.dtype), o), new, old)
 
 
+def start_state(initial: Any, dtype: jnp.dtype) -> Any:
+    """Arrays of a pytree of numbers and arrays, floats in the given dtype."""
+
+    def own(x: Any) -> jax.Array:
+        floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
+        return jnp.asarray(x, dtype if floating else None)
+
+    return jax.tree.map(own, initial)
+
+
 def hold_elements(new: jax.Array, old: jax.Array) -> jax.Array:
     """The new array in the old one's dtype; the old where that is not finite."""
     cast = new.astype(old.dtype)
@@ -185,15 +195,11 @@ def from_weights(
     def init_fn(params: optax.Params) -> WeightsState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
 
-        def own(x: Any) -> jax.Array:
-            floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
-            return jnp.asarray(x, dtype if floating else None)
-
         return WeightsState(
             loss_weights=jnp.full(k, 1 / k, dtype),
             gram=jnp.zeros((k, k), dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
-            inner=jax.tree.map(own, initial_state) if stateful else (),
+            inner=start_state(initial_state, dtype) if stateful else (),
         )
 
     def update_fn(

@@ -38,3 +38,12 @@ def test_noise_averages_out():
     # The min-norm weights of one batch lean to the gradient without noise.
     naive = kdopt.min_norm_weights(jnp.diag(jnp.array([1.0, 1.0 + 2 * 4.0])))
     assert naive[0] > 0.85
+
+
+def test_the_state_has_the_dtype_of_the_parameters_whenever_it_was_made():
+    tx = kdopt.moco()
+    with jax.enable_x64(True):
+        wide = kdopt.moco()
+        state = tx.init(jnp.zeros(2, jnp.float64))
+        assert state.inner.dtype == state.loss_weights.dtype == jnp.float64
+    assert wide.init(jnp.zeros(2, jnp.float32)).inner.dtype == jnp.float32
