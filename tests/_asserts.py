@@ -135,6 +135,13 @@ def zero_if_stationary(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
     np.testing.assert_allclose(update / size, 0, atol=1e-7)
 
 
+def zero_if_strongly_stationary(
+    run: Run, grads: np.ndarray, values: np.ndarray
+) -> None:
+    """No step where a positive combination of the gradients is zero."""
+    zero_if_stationary(run, grads, values)
+
+
 def moves_if_weakly_stationary(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
     """A step wherever no *positive* combination of the gradients is zero."""
     assert np.linalg.norm(run(grads, values)[0]) > 1e-3
@@ -162,6 +169,14 @@ CLAIMS: dict[str, tuple[Theorem, tuple[str, ...]]] = {
         (bisector, (*REGULAR, "parallel", "equal", "opposite")),
         (zero_gradient_is_left_out, ("zero_task", "zero_distill")),
         (zero_if_stationary, ("opposite", "strongly_stationary", "weakly_stationary")),
+        (zero_if_strongly_stationary, ("opposite", "strongly_stationary")),
         (moves_if_weakly_stationary, ("weakly_stationary",)),
     )
 }
+
+LEAST_K = {
+    "zero_if_stationary": 2,
+    "zero_if_strongly_stationary": 2,
+    "moves_if_weakly_stationary": 3,
+}
+"""Losses below which no such matrix exists, apart from zero."""

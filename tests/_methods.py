@@ -27,6 +27,11 @@ def num_losses(**kwargs: Any) -> Arguments:
     return lambda k: {"num_losses": k, **kwargs}
 
 
+def num_losses_and_key(k: int) -> dict:
+    """For the methods that draw an order, of three losses or more."""
+    return {"num_losses": k, **({"key": KEY} if k > 2 else {})}
+
+
 def two(**kwargs: Any) -> Arguments:
     return lambda k: kwargs
 
@@ -40,8 +45,13 @@ class Method(NamedTuple):
         kwargs: The keyword arguments, given K.
         ks: Numbers of losses to test.
         needs_values: Whether ``update`` must be given ``values``.
+        needs_params: Whether ``update`` must be given ``params``.
         scalarizer: Whether its input is one gradient tree instead of K.
         weighted: Whether its state is a ``WeightsState``, with the NaN policy of that.
+        plumbing: Whether dtypes, transformations and wrappers are tested: not for a row
+            that is another with other numbers, whose theorems differ.
+        hides: What one gradient may hold, ``"nan"`` or ``"inf"``, without a trace in
+            the update.
         claims: Names of theorems in ``_asserts.CLAIMS``.
         golden: Weights on ``GOLDEN_GRADS`` and ``GOLDEN_VALUES``, to 1e-10.
         static_args: Arguments that ``optax.inject_hyperparams`` must leave alone.
@@ -54,13 +64,21 @@ class Method(NamedTuple):
     kwargs: Arguments = no_arguments
     ks: tuple[int, ...] = (2,)
     needs_values: bool = False
+    needs_params: bool = False
     scalarizer: bool = False
     weighted: bool = True
+    plumbing: bool = True
+    hides: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     golden: tuple[float, ...] | None = None
     static_args: tuple[str, ...] = ("num_losses",)
     strict: bool = True
     extras: Arguments = no_arguments
+
+    @property
+    def few(self) -> int:
+        """K of the tests that need but one: the least of several losses."""
+        return min(k for k in self.ks if k > 1)
 
     def make(self, k: int) -> optax.GradientTransformationExtraArgs:
         return self.factory(**self.kwargs(k))
@@ -79,10 +97,15 @@ GOLDEN_GRADS = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 
 GOLDEN_VALUES = np.array([1.0, 2.0])
 
+KEY = jax.random.key(0)
+
 CONVEX = ("combination", "on_simplex", "scale_invariant_weights")
+SYMMETRIC = ("combination", "scale_invariant_weights", "permutation_equivariant")
 DESCENT = ("non_conflicting", "zero_if_stationary", "zero_gradient_is_left_out")
-# norms sqrt(18) and sqrt(38): sqrt(38) / (sqrt(18) + sqrt(38))
-BISECTOR = 0.5923303169377979
+# The norms of the example are sqrt(18) and sqrt(38), the product is -22.
+NORMS = 18**0.5, 38**0.5
+COSINE = -22 / (18 * 38) ** 0.5
+BISECTOR = NORMS[1] / (NORMS[0] + NORMS[1])
 
 
 def _lambda_row(policy: str, *claims: str, golden: float, **kwargs: Any) -> Method:
@@ -216,6 +239,255 @@ METHODS = (
         "cosine", "non_conflicting", "scale_invariant_weights", golden=18 / (18 + 22)
     ),
     Method(
+        "min_norm_by_norm",
+        kdopt.min_norm,
+        num_losses(normalize="norm"),
+        ks=(2, 3),
+        static_args=("num_losses", "normalize"),
+        plumbing=False,
+        claims=("combination", "non_conflicting", "permutation_equivariant"),
+    ),
+    Method(
+        "pcgrad",
+        kdopt.pcgrad,
+        num_losses_and_key,
+        ks=(1, 2, 3),
+        static_args=("num_losses", "key"),
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1 + 22 / 18, 1 + 22 / 38),
+    ),
+    Method(
+        "gradvac",
+        kdopt.gradvac,
+        num_losses_and_key,
+        ks=(1, 2, 3),
+        static_args=("num_losses", "key"),
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1 + 22 / 18, 1 + 22 / 38),
+    ),
+    Method(
+        "cagrad",
+        kdopt.cagrad,
+        num_losses(),
+        ks=(1, 2, 4),
+        claims=SYMMETRIC,
+        # the mean (1, 1, 1) and the first gradient at half the length of the mean
+        golden=(0.5 + 0.5 * 3**0.5 / NORMS[0], 0.5),
+    ),
+    Method(
+        "cagrad_wide",
+        kdopt.cagrad,
+        num_losses(c=1.0),
+        ks=(2, 3),
+        plumbing=False,
+        claims=(*SYMMETRIC, "non_conflicting"),
+    ),
+    Method(
+        "imtl_g",
+        kdopt.imtl_g,
+        num_losses(),
+        ks=(1, 2, 4),
+        claims=SYMMETRIC,
+        golden=(BISECTOR, 1 - BISECTOR),
+    ),
+    Method(
+        "nash_mtl",
+        kdopt.nash_mtl,
+        num_losses(),
+        ks=(1, 2, 4),
+        claims=(
+            "combination",
+            "permutation_equivariant",
+            "non_conflicting",
+            "loss_scale_invariant",
+        ),
+        # 1 / (n_i sqrt(1 + cos)), of length sqrt(2), shortened to 1
+        golden=tuple((2 * (1 + COSINE)) ** -0.5 / n for n in NORMS),
+    ),
+    Method(
+        "fairgrad",
+        kdopt.fairgrad,
+        num_losses(),
+        ks=(1, 2, 4),
+        # with alpha = 1 as Nash-MTL without a bound
+        claims=(
+            "combination",
+            "permutation_equivariant",
+            "non_conflicting",
+            "loss_scale_invariant",
+        ),
+        golden=tuple((1 + COSINE) ** -0.5 / n for n in NORMS),
+    ),
+    Method(
+        "aligned_mtl",
+        kdopt.aligned_mtl,
+        num_losses(),
+        ks=(1, 2, 4),
+        static_args=("num_losses", "scale"),
+        claims=SYMMETRIC,
+    ),
+    Method("upgrad", kdopt.upgrad, num_losses(), ks=(1, 2, 3), claims=SYMMETRIC),
+    Method(
+        "upgrad_exact",
+        kdopt.upgrad,
+        num_losses(reg_eps=0.0),
+        ks=(2, 4),
+        plumbing=False,
+        claims=(
+            *SYMMETRIC,
+            "linear_under_scaling",
+            "non_conflicting",
+            "zero_if_strongly_stationary",
+            "moves_if_weakly_stationary",
+        ),
+        golden=((1 + 22 / 18) / 2, (1 + 22 / 38) / 2),
+    ),
+    Method(
+        "dual_proj",
+        kdopt.dual_proj,
+        num_losses(reg_eps=0.0),
+        ks=(1, 2, 4),
+        claims=(
+            *SYMMETRIC,
+            "non_conflicting",
+            "zero_if_strongly_stationary",
+            "moves_if_weakly_stationary",
+        ),
+        golden=(22 / 36, 0.5),
+    ),
+    Method(
+        "conflict_free",
+        kdopt.conflict_free,
+        num_losses(),
+        ks=(1, 2, 4),
+        claims=SYMMETRIC,
+        golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
+    ),
+    Method(
+        "sdmgrad",
+        kdopt.sdmgrad,
+        num_losses(),
+        ks=(1, 2, 3),
+        claims=(*CONVEX, "permutation_equivariant"),
+        golden=(0.6, 0.4),
+    ),
+    Method(
+        "modo",
+        kdopt.modo,
+        num_losses(),
+        ks=(1, 2, 3),
+        claims=("combination", "on_simplex"),
+    ),
+    Method(
+        "moco",
+        kdopt.moco,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("finite",),
+    ),
+    Method(
+        "db_mtl",
+        kdopt.db_mtl,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        weighted=False,
+        claims=("finite",),
+    ),
+    Method(
+        "gradnorm",
+        kdopt.gradnorm,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        claims=("combination",),
+        golden=(1.0, 1.0),
+    ),
+    Method(
+        "graddrop",
+        kdopt.graddrop,
+        num_losses(key=KEY),
+        ks=(1, 2, 3),
+        weighted=False,
+        static_args=("num_losses", "key", "leak"),
+        claims=("finite",),
+    ),
+    Method(
+        "krum",
+        kdopt.krum,
+        num_losses(),
+        ks=(3, 4),
+        static_args=("num_losses", "num_byzantine", "num_selected"),
+        claims=CONVEX,
+    ),
+    Method(
+        "trimmed_mean",
+        kdopt.trimmed_mean,
+        num_losses(),
+        ks=(3, 4),
+        weighted=False,
+        hides=("nan", "inf"),  # it drops the extremes
+        static_args=("num_losses", "num_trimmed"),
+        claims=("finite",),
+    ),
+    Method(
+        "excess_mtl",
+        kdopt.excess_mtl,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("combination", "on_simplex"),
+    ),
+    Method(
+        "random_weights",
+        kdopt.random_weights,
+        num_losses(key=KEY),
+        ks=(1, 2, 3),
+        static_args=("num_losses", "key"),
+        claims=CONVEX,
+    ),
+    Method(
+        "scale_by_dot_adam",
+        kdopt.scale_by_dot_adam,
+        weighted=False,
+        static_args=(),
+        claims=("finite",),
+    ),
+    Method(
+        "scale_by_dot_lion",
+        kdopt.scale_by_dot_lion,
+        weighted=False,
+        static_args=(),
+        hides=("inf",),  # of which the update is the sign
+        claims=("finite",),
+    ),
+    Method(
+        "dot_lars",
+        kdopt.dot_lars,
+        two(learning_rate=0.1),
+        needs_params=True,
+        weighted=False,
+        static_args=(),
+        strict=False,
+        claims=("finite",),
+    ),
+    Method(
+        "gain_matched_sgd",
+        kdopt.gain_matched_sgd,
+        weighted=False,
+        static_args=(),
+        claims=("finite", "linear_under_scaling"),
+    ),
+    Method(
+        "momentum_conflict_free",
+        kdopt.momentum_conflict_free,
+        num_losses(),
+        ks=(1, 2, 3),
+        scalarizer=True,
+        weighted=False,
+    ),
+    Method(
         "dto_kd_amortized",
         kdopt.dto_kd_amortized,
         num_losses(),
@@ -282,11 +554,15 @@ def jitted(name: str, k: int) -> Callable[..., Any]:
 
 def first_step(name: str, k: int):
     """The ``run`` of the theorems: matrix and values to update and weights."""
-    tx, step = transform(name, k), jitted(name, k)
+    step = jitted(name, k)
+
+    @functools.cache
+    def start(size: int):
+        params = jnp.zeros(size)
+        return transform(name, k).init(params), params
 
     def run(grads: np.ndarray, values: np.ndarray):
-        trees, params = tuple(map(jnp.asarray, grads)), jnp.zeros(grads.shape[1])
-        update, state = step(trees, tx.init(params), params, jnp.asarray(values))
+        update, state = step(tuple(grads), *start(grads.shape[1]), values)
         weights = getattr(state, "loss_weights", None)
         return np.asarray(update), None if weights is None else np.asarray(weights)
 
