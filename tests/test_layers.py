@@ -43,7 +43,11 @@ SIBLINGS = {
     "balancers/_dot_adam": {REACH},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
     "balancers/_dot_lion": {REACH},
-    "balancers/_gain_matched_sgd": {"balancers/_linear", REACH},
+    "balancers/_gain_matched_sgd": {
+        "balancers/_linear",
+        "balancers/_streams",
+        REACH,
+    },
     "balancers/_streams": {REACH},
     "scalarizers/_cosmos": {VALUES},
     "scalarizers/_dto_kd_amortized": {"scalarizers/_log_softmax"},

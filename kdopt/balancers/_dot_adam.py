@@ -11,7 +11,13 @@ from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
 from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta, plus
+from kdopt.balancers._reach import (
+    Reach,
+    check_momenta,
+    finite_or,
+    leaf_momenta,
+    plus,
+)
 
 
 class DotAdamState(NamedTuple):
@@ -85,7 +91,8 @@ def scale_by_dot_adam(
 
     Notes:
         The paper says that DOT fits every optimiser with momentum and tests SGD alone;
-        what is split and what is shared here is our reading.
+        what is split and what is shared here is our reading. An element whose new
+        moment would not be finite keeps its old one, as in :func:`kdopt.streams`.
     """
     momenta = (plus(b1, delta, -1), plus(b1, delta, 1))
     check_momenta(b1, *momenta)
@@ -142,10 +149,11 @@ def _first_moment(
     b, t = jnp.asarray(beta, dtype), count.astype(dtype)
     g = g.astype(dtype)
     new = b * mu.astype(dtype) + (1 - b) * g
+    kept = finite_or(new, mu)
     if not nesterov:
-        return new / (1 - b**t), new.astype(mu.dtype)
+        return new / (1 - b**t), kept
     ahead = b * new / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
-    return ahead, new.astype(mu.dtype)
+    return ahead, kept
 
 
 def _second_moment(
@@ -156,7 +164,7 @@ def _second_moment(
     b, t = jnp.asarray(b2, dtype), count.astype(dtype)
     new = b * nu.astype(dtype) + (1 - b) * g.astype(dtype) ** 2
     root = jnp.sqrt(new / (1 - b**t) + jnp.asarray(eps_root, dtype))
-    return new.astype(nu.dtype), root + jnp.asarray(eps, dtype)
+    return finite_or(new, nu), root + jnp.asarray(eps, dtype)
 
 
 def dot_adam(

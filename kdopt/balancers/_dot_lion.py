@@ -10,7 +10,14 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, at, check_momenta, leaf_momenta, plus
+from kdopt.balancers._reach import (
+    Reach,
+    at,
+    check_momenta,
+    finite_or,
+    leaf_momenta,
+    plus,
+)
 
 
 class DotLionState(NamedTuple):
@@ -75,7 +82,8 @@ def scale_by_dot_lion(
         <https://arxiv.org/abs/2302.06675>`_, NeurIPS 2023, Algorithm 2
 
     Notes:
-        The paper of DOT tests SGD alone; what is split here is our reading.
+        The paper of DOT tests SGD alone; what is split here is our reading. An element
+        whose new momentum would not be finite keeps its old one.
     """
     momenta = (plus(b2, delta, -1), plus(b2, delta, 1))
     check_momenta(b1, b2, *momenta)
@@ -103,10 +111,12 @@ def scale_by_dot_lion(
         for gs, ms, betas in zip(parts, old, factors, strict=True):
             mixed = [_mix(g, m, look) for g, m in zip(gs, ms, strict=True)]
             total = functools.reduce(jnp.add, mixed)
-            signs.append(jnp.sign(total).astype(gs[0].dtype))
+            # The sign of an infinite sum would hide the fault.
+            sign = jnp.where(jnp.isfinite(total), jnp.sign(total), jnp.nan)
+            signs.append(sign.astype(gs[0].dtype))
             mus.append(
                 [
-                    _mix(g, m, beta).astype(m.dtype)
+                    finite_or(_mix(g, m, beta), m)
                     for g, m, beta in zip(gs, ms, betas, strict=True)
                 ]
             )

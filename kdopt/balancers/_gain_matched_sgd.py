@@ -1,13 +1,18 @@
 """The control of DOT: its change of weights without its change of memory."""
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from kdopt._typing import Balancer
 from kdopt.balancers._linear import linear
 from kdopt.balancers._reach import check_momenta
+from kdopt.balancers._streams import streams
 
 
-def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
+def gain_matched_sgd(
+    momentum: float | jax.Array = 0.9, delta: float | jax.Array = 0.075
+) -> Balancer:
     r"""Plain momentum on losses weighted by the steady-state gains of DOT.
 
     .. math::
@@ -38,4 +43,9 @@ def gain_matched_sgd(momentum: float = 0.9, delta: float = 0.075) -> Balancer:
     """
     check_momenta(momentum, momentum - delta, momentum + delta)
     gains = [(1 - momentum) / (1 - momentum + sign * delta) for sign in (1, -1)]
-    return optax.chain(linear(gains), optax.trace(momentum))
+    alone = optax.stateless(lambda updates, _: (updates,))
+    return optax.chain(
+        linear(jnp.stack([jnp.asarray(gain) for gain in gains])),
+        alone,
+        streams((momentum,)),
+    )

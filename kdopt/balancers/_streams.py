@@ -11,7 +11,12 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta
+from kdopt.balancers._reach import (
+    Reach,
+    check_momenta,
+    finite_or,
+    leaf_momenta,
+)
 
 
 class StreamsState(NamedTuple):
@@ -187,5 +192,4 @@ def _advance(
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)
     new = g + m * old
-    kept = jnp.where(jnp.isfinite(new), new, old).astype(trace.dtype)
-    return (g + m * new if nesterov else new), kept
+    return (g + m * new if nesterov else new), finite_or(new, trace)
