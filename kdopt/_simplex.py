@@ -1,15 +1,10 @@
-"""Small solvers on a Gram matrix ``[k, k]``: no gradient is touched here."""
-
-import itertools
+"""Least-norm points and projections on a Gram matrix ``[k, k]``: no gradient here."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from kdopt._nonnegative import nonnegative_qp
 from kdopt._typing import Gram, Scalar, Weights
-
-MAX_ENUMERATED = 4
-"""Number of losses up to which every face of the simplex is tried."""
 
 
 def normalize(gram: Gram) -> tuple[Gram, Scalar]:
@@ -25,6 +20,41 @@ def normalize(gram: Gram) -> tuple[Gram, Scalar]:
     return gram / scale, scale
 
 
+def unit_gram(gram: Gram) -> tuple[Gram, Weights, jax.Array]:
+    r"""Splits a Gram matrix into cosines and norms.
+
+    .. math:: G = \mathrm{diag}(n) \, C \, \mathrm{diag}(n)
+
+    Solved on :math:`C`, a method loses no digit to gradients of very different length.
+
+    Returns:
+        The cosines :math:`C`, ``[k, k]``, with ones on the diagonal; the norms
+        :math:`n`, ``[k]``, and which of the gradients are not zero, ``[k]``. A zero
+        gradient has norm 1 and cosine 0 here.
+    """
+    squares = jnp.diagonal(gram)
+    active = squares > 0
+    norms = jnp.sqrt(jnp.where(active, squares, 1))
+    # One division after the other: the product of two norms may overflow.
+    cosines = jnp.clip(gram / norms[:, None] / norms[None, :], -1, 1)
+    cosines = jnp.where(active[:, None] & active[None, :], cosines, 0)
+    identity = jnp.eye(len(gram), dtype=bool)
+    return jnp.where(identity, 1, cosines), norms, active
+
+
+def relative_inverse(norms: Weights, active: jax.Array) -> Weights:
+    """Shortest norm over each norm, in (0, 1]; 0 for gradients that are zero."""
+    shortest = jnp.min(jnp.where(active, norms, jnp.inf))
+    return jnp.where(active, jnp.where(active, shortest, 0) / norms, 0)
+
+
+def sum_to_one(weights: Weights) -> Weights:
+    """Divides by the sum; equal weights where all are zero."""
+    total = jnp.sum(weights)
+    uniform = jnp.full_like(weights, 1 / len(weights))
+    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1), uniform)
+
+
 def min_norm_point(gram: Gram) -> Weights:
     r"""Weights of the point of least norm in the convex hull of the gradients.
 
@@ -35,23 +65,27 @@ def min_norm_point(gram: Gram) -> Weights:
     converged loss would stop the others.
 
     Args:
-        gram: ``[k, k]``, k at most 4.
+        gram: ``[k, k]``.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``. Exact to rounding: a closed form for
-        two losses, else the best of all faces of the simplex.
+        Non-negative weights of sum one, ``[k]``: a closed form for two losses, else an
+        active-set method, exact to rounding of the cosines between the gradients.
     """
     k = len(gram)
     if k == 1:
         return jnp.ones(1, gram.dtype)
-    gram, _ = normalize(gram)
-    active = jnp.diagonal(gram) > 0
-    weights = _pair(gram, clip=True) if k == 2 else _best_face(gram)
-    weights = jnp.where(active, weights, 0)
-    # Two losses, one at zero: the closed form gave everything to the inactive one.
-    rest = jnp.where(jnp.any(active), active, True).astype(gram.dtype)
-    weights = jnp.where(jnp.sum(weights) > 0, weights, rest)
-    return weights / jnp.sum(weights)
+    if k == 2:
+        active = jnp.diagonal(gram) > 0
+        weights = jnp.where(active, _pair(normalize(gram)[0], clip=True), 0)
+        # With one gradient zero, the closed form gave everything to that one.
+        lost = jnp.sum(weights) == 0
+        return sum_to_one(jnp.where(lost, active.astype(gram.dtype), weights))
+    # With z = w n in units of the shortest norm the constraint is a z = 1, and the
+    # minimiser of z C z + (a z - 1)^2 over z >= 0 is a multiple of the solution.
+    cosines, norms, active = unit_gram(gram)
+    inverse = relative_inverse(norms, active)
+    hessian = cosines + inverse[:, None] * inverse[None, :]
+    return sum_to_one(nonnegative_qp(hessian, inverse) * inverse)
 
 
 def affine_min_norm_point(gram: Gram) -> Weights:
@@ -69,12 +103,22 @@ def affine_min_norm_point(gram: Gram) -> Weights:
     k = len(gram)
     if k == 1:
         return jnp.ones(1, gram.dtype)
-    gram, _ = normalize(gram)
     if k == 2:
-        return _pair(gram, clip=False)
-    weights = _stationary(gram, jnp.ones(k, bool))
-    finite = jnp.all(jnp.isfinite(weights))
-    return jnp.where(finite, weights, jnp.full(k, 1 / k, gram.dtype))
+        return _pair(normalize(gram)[0], clip=False)
+    # The bordered system [G 1; 1' 0] [w; -m] = [0; 1] in units of the norms. A zero
+    # gradient keeps its row, of zeros: it takes all the weight, as it should.
+    cosines, norms, active = unit_gram(gram)
+    cosines = jnp.where(active[:, None], cosines, 0)
+    inverse = jnp.where(active, relative_inverse(norms, active), 1)[:, None]
+    zero, one = jnp.zeros((1, 1), gram.dtype), jnp.ones(1, gram.dtype)
+    matrix = jnp.block([[cosines, inverse], [inverse.T, zero]])
+    target = jnp.concatenate([jnp.zeros(k, gram.dtype), one])
+    weights = jnp.linalg.solve(matrix, target)[:k] * inverse[:, 0]
+    # A solution that does not solve it betrays a singular matrix.
+    total = jnp.sum(weights)
+    solved = jnp.isfinite(total) & (jnp.abs(total - 1) < 0.1)
+    uniform = jnp.full(k, 1 / k, gram.dtype)
+    return jnp.where(solved, weights / jnp.where(solved, total, 1), uniform)
 
 
 def _pair(gram: Gram, *, clip: bool) -> Weights:
@@ -89,32 +133,21 @@ def _pair(gram: Gram, *, clip: bool) -> Weights:
     return jnp.stack([1 - second, second])
 
 
-def _stationary(gram: Gram, face: jax.Array) -> Weights:
-    """Stationary point of the quadratic on the affine hull of one face.
+def project_simplex(point: Weights) -> Weights:
+    r"""Projects on the simplex.
 
-    Solves the bordered system ``[G 1; 1' 0] [w; -m] = [0; 1]``, which is singular
-    only if the gradients of the face are affinely dependent.
+    .. math:: \Pi(y) = \arg\min_{w \ge 0, \, \sum w = 1} \lVert w - y \rVert^2
+        = \max(y - \theta, 0)
+
+    Args:
+        point: ``[k]``.
+
+    Returns:
+        Non-negative weights of sum one, ``[k]``.
     """
-    k = len(gram)
-    on = face.astype(gram.dtype)
-    block = gram * on[:, None] * on[None, :] + jnp.diag(1 - on)
-    top = jnp.concatenate([block, on[:, None]], axis=1)
-    bottom = jnp.concatenate([on, jnp.zeros(1, gram.dtype)])[None, :]
-    target = jnp.zeros(k + 1, gram.dtype).at[k].set(1)
-    return jnp.linalg.solve(jnp.concatenate([top, bottom]), target)[:k]
-
-
-def _best_face(gram: Gram) -> Weights:
-    """Tries the stationary point of every face and keeps the best feasible one."""
-    k = len(gram)
-    faces = np.array(list(itertools.product((False, True), repeat=k))[1:])
-    allowed = jnp.all(~faces | (jnp.diagonal(gram) > 0)[None, :], axis=-1)
-    points = jax.vmap(_stationary, in_axes=(None, 0))(gram, jnp.asarray(faces))
-    # Clipped and rescaled, every candidate is feasible, so that the smallest value
-    # wins without any tolerance: the minimiser itself is among them, unchanged.
-    points = jnp.where(faces, jnp.clip(points, 0, None), 0)
-    points = points / jnp.sum(points, axis=-1, keepdims=True)
-    norms = jnp.einsum("fi,ij,fj->f", points, gram, points)
-    norms = jnp.where(allowed & jnp.isfinite(norms), norms, jnp.inf)
-    best = points[jnp.argmin(norms)]
-    return jnp.where(jnp.isfinite(best), best, 0)
+    point = point - jnp.max(point)  # else a large common part swallows the digits
+    ordered = jnp.sort(point, descending=True)
+    count = jnp.arange(1, len(point) + 1, dtype=point.dtype)
+    levels = (jnp.cumsum(ordered) - 1) / count
+    theta = levels[jnp.sum(ordered > levels) - 1]
+    return sum_to_one(jnp.maximum(point - theta, 0))

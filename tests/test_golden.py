@@ -75,6 +75,9 @@ def test_dot_follows_the_reference(decay, dampening):
         np.testing.assert_allclose(got, row, rtol=1e-10, atol=6e-11)
 
 
+min_norm_weights = jax.jit(kdopt.min_norm_weights)
+
+
 def random_grams(count, seed=0):
     """Grams of two gradients whose norms differ by up to 100 and any angle."""
     rng = np.random.default_rng(seed)
@@ -161,7 +164,7 @@ def test_bounds_on_the_length_of_the_min_norm_point():
     under conflict: two unit vectors at 120 degrees have a min-norm point of length 1/2.
     """
     for rows, gram in random_grams(40):
-        length = np.linalg.norm(kdopt.min_norm_weights(gram) @ rows)
+        length = np.linalg.norm(min_norm_weights(gram) @ rows)
         shorter = np.min(np.linalg.norm(rows, axis=1))
         assert length <= shorter * (1 + 1e-12)
         if gram[0, 1] >= 0:
@@ -169,19 +172,20 @@ def test_bounds_on_the_length_of_the_min_norm_point():
     for degrees, expected in ((120, 0.5), (150, 0.2588190451), (175, 0.0436193874)):
         angle = np.deg2rad(degrees)
         rows = np.array([[1, 0], [np.cos(angle), np.sin(angle)]])
-        update = kdopt.min_norm_weights(jnp.asarray(rows @ rows.T)) @ rows
+        update = min_norm_weights(jnp.asarray(rows @ rows.T)) @ rows
         np.testing.assert_allclose(np.linalg.norm(update), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("k", [3, 4])
 def test_min_norm_beats_every_feasible_point(k):
-    solve = jax.jit(kdopt.min_norm_weights)
     points = np.random.default_rng(0).dirichlet(np.full(k, 0.5), size=4000)
     points = np.vstack([points, np.eye(k)])
     for kind in ("generic", "conflicting", "parallel", "opposite", "rank_deficient"):
         for seed in range(4):
             rows = _samplers.KINDS[kind](seed, k)
-            best = np.linalg.norm(np.asarray(solve(jnp.asarray(rows @ rows.T))) @ rows)
+            best = np.linalg.norm(
+                np.asarray(min_norm_weights(jnp.asarray(rows @ rows.T))) @ rows
+            )
             others = np.linalg.norm(points @ rows, axis=1)
             assert best <= np.min(others) + 1e-9, kind
 
@@ -192,6 +196,6 @@ def test_min_norm_of_three_by_a_fine_grid():
     grid = grid[grid[:, 2] >= 0]
     for seed in range(4):
         rows = _samplers.generic(seed, 3)
-        weights = kdopt.min_norm_weights(jnp.asarray(rows @ rows.T))
+        weights = min_norm_weights(jnp.asarray(rows @ rows.T))
         nearest = grid[np.argmin(np.linalg.norm(grid @ rows, axis=1))]
         np.testing.assert_allclose(weights, nearest, atol=0.011)

@@ -16,16 +16,25 @@ MODULES = {
 }
 
 BASE = {"_typing", "_dtypes"}
-ALGEBRA = {*BASE, "_gram", "_simplex", "_parabola"}
+SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
+ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
     "_typing": set(),
     "_dtypes": set(),
+    "_checks": BASE,
+    "_keys": BASE,
     "_gram": BASE,
-    "_simplex": BASE,
+    "_nonnegative": BASE,
+    "_spectrum": BASE,
+    "_simplex": {*BASE, "_nonnegative"},
+    "_cone": {*BASE, "_nonnegative", "_simplex"},
+    "_fixed_point": {*BASE, "_simplex"},
     "_parabola": {*BASE, "_simplex"},
     "_transform": {*BASE, "_gram"},
-    "balancers": {*ALGEBRA, "_transform"},
+    "_traces": {*BASE, "_gram", "_transform"},
+    "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_transform"},
     "losses": {*BASE, "losses"},
     "per_loss": {*BASE, "_gram", "_transform"},
@@ -39,6 +48,8 @@ REACH, VALUES = "balancers/_reach", "scalarizers/_values"
 SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
+    "balancers/_moco": {"balancers/_modo"},
+    "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
     "balancers/_dot": {"balancers/_streams", REACH},
     "balancers/_dot_adam": {REACH},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
@@ -70,8 +81,14 @@ SIBLINGS = {
 """One method a file: one that is another with its hyper-parameters set, or that shares
 an engine with its kin."""
 
-WITHOUT_TESTS_OF_ITS_OWN = {"_typing", "losses/_reduce"}
-"""Names only, and what every loss goes through."""
+WITHOUT_TESTS_OF_ITS_OWN = {
+    "_typing",
+    "losses/_reduce",
+    *("_checks", "_keys", "_nonnegative", "_cone", "_fixed_point", "_spectrum"),
+    "_traces",
+}
+"""Names only, what every loss goes through, and solvers and plumbing whose theorems the
+tests of the methods on them check."""
 
 
 def layer(module):

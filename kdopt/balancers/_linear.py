@@ -1,4 +1,4 @@
-"""Fixed weights: the baseline of every comparison."""
+"""Fixed or scheduled weights: the baseline of every comparison."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,43 +14,67 @@ from kdopt._typing import Balancer, Weights
 
 
 class LinearState(NamedTuple):
-    """The fixed weights, ``[k]``, where :func:`kdopt.loss_weights` finds them."""
+    """State of :func:`linear`.
 
+    Attributes:
+        count: Number of steps, int32.
+        loss_weights: Weights of the last step, ``[k]``, those of the first before it.
+    """
+
+    count: jax.Array
     loss_weights: Weights
 
 
-def linear(weights: Sequence[float] | jax.Array) -> Balancer:
-    r"""Combines the gradients with fixed weights.
+def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Balancer:
+    r"""Combines the gradients with weights that are known beforehand.
 
-    .. math:: u = \sum_i w_i \, g_i
+    .. math:: u = \sum_i w_i(t) \, g_i
 
     This is a plain weighted sum of losses, at the price of K backward passes. For the
     same update with one, give the weights to :func:`kdopt.value_and_weighted_grad`.
 
     Args:
-        weights: Coefficients :math:`w`, ``[k]``; any real numbers.
+        weights: Coefficients :math:`w`, ``[k]``; any real numbers, or schedules of the
+            number of the step.
 
     Returns:
         A balancer of ``len(weights)`` losses.
 
     Raises:
-        ValueError: If the weights are not a non-empty list of numbers.
+        ValueError: If the weights are not a non-empty list of numbers or schedules.
 
     Examples:
         >>> import jax.numpy as jnp
+        >>> import optax
         >>> import kdopt
-        >>> tx = kdopt.linear([0.1, 0.9])
+        >>> tx = kdopt.linear([0.1, optax.linear_schedule(0.9, 0.0, 2)])
         >>> grads = (jnp.array([10.0]), jnp.array([20.0]))
-        >>> update, _ = tx.update(grads, tx.init(jnp.zeros(1)))
-        >>> print(update)
+        >>> state = tx.init(jnp.zeros(1))
+        >>> for _ in range(3):
+        ...     update, state = tx.update(grads, state)
+        ...     print(update)
         [19.]
+        [10.]
+        [1.]
     """
-    array = jnp.asarray(weights)
-    if array.ndim != 1 or not len(array):
+    if not jnp.iterable(weights) or not len(weights):
         raise ValueError(f"weights must be a list of K numbers, got {weights!r}.")
+    entries = list(weights)
+    k = len(entries)
+    for entry in entries:
+        if not callable(entry) and jnp.ndim(entry) != 0:
+            raise ValueError(
+                f"weights must hold K numbers or schedules, got {entry!r} in it."
+            )
+
+    def current(count: jax.Array, dtype: jnp.dtype) -> Weights:
+        numbers = [w(count) if callable(w) else w for w in entries]
+        return jnp.stack([jnp.asarray(number, dtype) for number in numbers])
 
     def init_fn(params: optax.Params) -> LinearState:
-        return LinearState(array.astype(accumulator_dtype(*jax.tree.leaves(params))))
+        count = jnp.zeros((), jnp.int32)
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return LinearState(count, current(count, dtype))
 
     def update_fn(
         updates: optax.Updates,
@@ -59,8 +83,9 @@ def linear(weights: Sequence[float] | jax.Array) -> Balancer:
         **extra_args: Any,
     ) -> tuple[optax.Updates, LinearState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, len(array))
-        current = array.astype(state.loss_weights.dtype)
-        return combine(grads, current), LinearState(current)
+        grads = per_loss_tuple(updates, params, k)
+        now = current(state.count, state.loss_weights.dtype)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return combine(grads, now), LinearState(count, now)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,23 +1,47 @@
 """MGDA: the point of least norm in the convex hull of the gradients."""
 
-from kdopt._simplex import min_norm_point
+from typing import Literal, TypeAlias, get_args
+
+import jax.numpy as jnp
+
+from kdopt._checks import check_choice
+from kdopt._simplex import min_norm_point, unit_gram
 from kdopt._transform import from_weights
-from kdopt._typing import Balancer, Gram, Weights
+from kdopt._typing import Balancer, Gram, Values, Weights
+
+Normalization: TypeAlias = Literal["none", "norm", "loss", "loss_and_norm"]
+
+LEAST_VALUE = 1e-8
+"""Floor of the loss values by which gradients are divided."""
 
 
-def min_norm_weights(gram: Gram) -> Weights:
+def min_norm_weights(
+    gram: Gram, values: Values | None = None, *, normalize: Normalization = "none"
+) -> Weights:
     r"""Weights of the convex combination of least norm.
 
-    .. math:: w = \arg\min_{w \ge 0, \, \sum_i w_i = 1} w^\top G w
+    .. math::
+        \pi = \arg\min_{\pi \ge 0, \, \sum_i \pi_i = 1}
+              \Big\lVert \sum_i \pi_i \frac{g_i}{c_i} \Big\rVert^2, \qquad
+        w_i = \frac{\pi_i}{c_i}
 
-    For two losses, with :math:`a = G_{00}`, :math:`b = G_{11}`, :math:`c = G_{01}`:
+    with :math:`c_i` of 1, the norm :math:`\lVert g_i \rVert`, the loss :math:`L_i`, or
+    the product of the two. For two losses and :math:`c_i = 1`, with
+    :math:`a = G_{00}`, :math:`b = G_{11}`, :math:`c = G_{01}`:
     :math:`w_1 = \mathrm{clip}\big((a - c) / (a + b - 2c), 0, 1\big)`.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
+        values: Loss values, ``[k]``; needed to normalize by loss.
+        normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
+            ``"loss"`` or ``"loss_and_norm"``.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``.
+        Non-negative weights, ``[k]``, which sum to one if nothing is normalized.
+        Accurate to rounding: closed form for two losses, active set for more.
+
+    Raises:
+        ValueError: If ``normalize`` is unknown or misses its values.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -32,27 +56,51 @@ def min_norm_weights(gram: Gram) -> Weights:
         Sener and Koltun, `Multi-Task Learning as Multi-Objective Optimization
         <https://arxiv.org/abs/1810.04650>`_, NeurIPS 2018, Eq. 3
     """
-    return min_norm_point(gram)
+    check_choice("normalize", normalize, get_args(Normalization))
+    if normalize == "none":
+        return min_norm_point(gram)
+    scales = jnp.ones(len(gram), gram.dtype)
+    if normalize in ("norm", "loss_and_norm"):
+        gram, scales, _ = unit_gram(gram)
+    if normalize in ("loss", "loss_and_norm"):
+        if values is None:
+            raise ValueError(f"normalize={normalize!r} needs the loss values.")
+        gaps = jnp.maximum(values.astype(gram.dtype), LEAST_VALUE)
+        # With the least one at 1 no entry can overflow.
+        relative = gaps / jnp.min(gaps)
+        gram = gram / relative[:, None] / relative[None, :]
+        scales = scales * gaps
+    return min_norm_point(gram) / scales
 
 
-def min_norm(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
+def min_norm(
+    *,
+    num_losses: int = 2,
+    normalize: Normalization = "none",
+    axis_name: str | None = None,
+) -> Balancer:
     r"""Balances by multiple-gradient descent (MGDA).
 
     The update decreases no loss more slowly than any other: to first order every loss
-    with positive weight falls by :math:`\eta \lVert u \rVert^2` and the others by more.
-    It is zero exactly at Pareto-stationary points. Its length is at most that of the
-    shortest gradient, so learning rates are larger than for a sum of losses.
+    with positive weight falls by :math:`\eta \lVert u \rVert^2` and the others by more
+    (the losses divided by :math:`c_i`, if the gradients are normalized). It is zero
+    exactly at Pareto-stationary points. Its length is at most that of the shortest
+    gradient, so learning rates are larger than for a sum of losses.
 
     Args:
         num_losses: K.
+        normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
+            ``"loss"`` (the rule of :func:`kdopt.dto_kd`) or ``"loss_and_norm"``. The
+            last two need ``values`` in ``update``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
-        A balancer; see :func:`min_norm_weights` for the equation. Weights sum to one.
+        A balancer; see :func:`min_norm_weights` for the equation. Weights sum to one
+        if nothing is normalized; else they are of order :math:`1 / c_i`.
 
     Raises:
-        ValueError: If ``num_losses`` is not a positive int.
+        ValueError: If ``num_losses`` is not a positive int or ``normalize`` unknown.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -67,6 +115,18 @@ def min_norm(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
 
     Notes:
         A gradient that is exactly zero is left out. The original would give it all the
-        weight and stop: then a converged distillation loss would end the training.
+        weight and stop: then a converged distillation loss would end the training. The
+        authors' code keeps the two weights within [0.001, 0.999]; here they reach the
+        ends.
     """
-    return from_weights(min_norm_weights, num_losses=num_losses, axis_name=axis_name)
+    check_choice("normalize", normalize, get_args(Normalization))
+
+    def weights_fn(gram: Gram, values: Values | None = None) -> Weights:
+        return min_norm_weights(gram, values, normalize=normalize)
+
+    return from_weights(
+        weights_fn,
+        num_losses=num_losses,
+        needs_values=normalize in ("loss", "loss_and_norm"),
+        axis_name=axis_name,
+    )

@@ -1,145 +1,118 @@
-"""Momentum in streams: one buffer per loss."""
+"""Momentum in streams: schedules, dtypes, reach and what is refused."""
 
-import jax
+import chex
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import kdopt
+from tests import _samplers
 
-PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
-
-
-def _grads(seed, k=2):
-    keys = jax.random.split(jax.random.key(seed), 2 * k)
-    return tuple(
-        {
-            "w": jax.random.normal(keys[2 * i], (2, 3)),
-            "b": jax.random.normal(keys[2 * i + 1], (3,)),
-        }
-        for i in range(k)
-    )
+GRADS = [_samplers.trees(_samplers.generic(seed, 3), jnp.float32) for seed in range(3)]
+PARAMS = GRADS[0][0]
 
 
-def _run(tx, steps=4, k=2):
-    update, state = jax.jit(tx.update), tx.init(PARAMS)
-    for seed in range(steps):
-        updates, state = update(_grads(seed, k), state, PARAMS)
+def run(tx, grads=GRADS, params=PARAMS):
+    state, updates = tx.init(params), []
+    for step in grads:
+        update, state = tx.update(step, state, params)
+        updates.append(update)
     return updates, state
 
 
-def _run_summed(tx, steps=4, k=2):
-    update, state = jax.jit(tx.update), tx.init(PARAMS)
-    for seed in range(steps):
-        total = jax.tree.map(lambda *g: sum(g), *_grads(seed, k))
-        updates, state = update(total, state, PARAMS)
-    return updates
+def test_every_stream_is_a_trace_of_its_own():
+    momenta = (0.5, 0.0, 0.9)
+    updates, state = run(kdopt.streams(momenta))
+    for i, momentum in enumerate(momenta):
+        trace = optax.trace(momentum)
+        alone = trace.init(PARAMS)
+        for step in GRADS:
+            _, alone = trace.update(step[i], alone)
+        chex.assert_trees_all_close(state.traces[i], alone.trace, rtol=1e-6)
+    total = optax.tree.add(optax.tree.add(*state.traces[:2]), state.traces[2])
+    chex.assert_trees_all_close(updates[-1], total, rtol=1e-5, atol=1e-6)
+    assert state.count == 3
 
 
-def _assert_close(x, y, rtol=1e-5):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, 1e-6), x, y)
+@pytest.mark.parametrize("dampening", [0.25, jnp.float32(0.25)])
+def test_dampening_spares_the_first_step(dampening):
+    tx = kdopt.streams((0.5,), dampening=dampening)
+    updates, _ = run(tx, [(jnp.ones(1),)] * 3, jnp.ones(1))
+    np.testing.assert_allclose(jnp.stack(updates)[:, 0], [1, 1.25, 1.375])
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_equal_momenta_are_the_trace_of_the_sum(nesterov, standard):
-    got, _ = _run(kdopt.streams((0.8, 0.8, 0.8), nesterov=nesterov), k=3)
-    _assert_close(got, _run_summed(optax.trace(0.8, nesterov), k=3))
+def test_schedules_are_asked_at_the_count_of_steps():
+    tx = kdopt.streams((lambda count: jnp.array([0.0, 0.5, 0.25])[count],))
+    updates, _ = run(tx, [(jnp.ones(1),)] * 3, jnp.ones(1))
+    np.testing.assert_allclose(jnp.stack(updates)[:, 0], [1, 1.5, 1.375])
 
 
-def test_each_stream_is_a_trace_of_its_own(standard):
-    """Nesterov, dampening and momentum of one stream leave the others alone."""
-    tx = kdopt.streams((0.5, 0.9), nesterov=(True, False), dampening=(0.0, 0.3))
-    got, _ = _run(tx)
-    look, plain = optax.trace(0.5, nesterov=True), optax.trace(0.9)
-    state = look.init(PARAMS), plain.init(PARAMS)
-    for seed in range(4):
-        task, distill = _grads(seed)
-        gain = 1.0 if seed == 0 else 0.7
-        distill = jax.tree.map(lambda g, gain=gain: gain * g, distill)
-        first, a = look.update(task, state[0])
-        second, b = plain.update(distill, state[1])
-        state = a, b
-    _assert_close(got, jax.tree.map(jnp.add, first, second))
+def test_reach_may_be_a_function_and_a_prefix():
+    """A leaf of one stream moves with the mean momentum, or the one given."""
+    params = {"shared": jnp.ones(1), "head": jnp.ones(1)}
+    grads = [({"shared": jnp.ones(1), "head": jnp.ones(1)}, dict(params))] * 2
+    zero_head = [(t, {**d, "head": jnp.zeros(1)}) for t, d in grads]
+
+    def reach(p):
+        assert p.keys() == params.keys()
+        return True, {"shared": True, "head": False}
+
+    for solo, gain in ((None, 0.6), (0.1, 0.1)):
+        tx = kdopt.streams((0.4, 0.8), reach=reach, solo_momentum=solo)
+        updates, _ = run(tx, zero_head, params)
+        np.testing.assert_allclose(updates[1]["head"], 1 + gain, rtol=1e-6)
+        np.testing.assert_allclose(updates[1]["shared"], 1.4 + 1.8, rtol=1e-6)
 
 
-def test_dampening_is_that_of_pytorch():
-    """Golden values: torch.optim.SGD(momentum=0.5, dampening=0.2), gradients of 1."""
-    tx = kdopt.streams((0.5,), dampening=0.2)
-    state = tx.init(jnp.zeros(1))
-    seen = []
-    for _ in range(3):
-        updates, state = tx.update((jnp.ones(1),), state)
-        seen.append(float(updates[0]))
-    np.testing.assert_allclose(seen, [1.0, 1.3, 1.45], rtol=1e-6)
+def test_reach_of_another_length():
+    tx = kdopt.streams((0.4, 0.8), reach=(True,))
+    with pytest.raises(
+        ValueError, match="one tree of bools per loss, 2 of them, got 1"
+    ):
+        tx.update((jnp.ones(1),) * 2, tx.init(jnp.ones(1)))
 
 
-def test_normalised_streams_have_no_gain():
-    """Steady state of a constant gradient: 1 / (1 - m) without, 1 with."""
-    grads = (jnp.ones(1), 10 * jnp.ones(1))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_accumulator_dtype(dtype):
+    grads = [(jnp.ones(2, jnp.bfloat16),)] * 3
+    tx = kdopt.streams((0.5,), accumulator_dtype=dtype)
+    updates, state = run(tx, grads, jnp.ones(2, jnp.bfloat16))
+    assert state.traces[0].dtype == dtype
+    assert updates[-1].dtype == jnp.bfloat16
+    np.testing.assert_allclose(state.traces[0].astype(float), 1.75)
 
-    def end(normalize):
-        tx = kdopt.dot(0.8, 0.1, normalize=normalize)
 
-        def step(state, _):
-            return tx.update(grads, state)[1], None
-
-        return jax.lax.scan(step, tx.init(jnp.zeros(1)), length=300)[0].traces
-
-    np.testing.assert_allclose(jnp.stack(end(True))[:, 0], [1.0, 10.0], rtol=1e-4)
-    np.testing.assert_allclose(
-        jnp.stack(end(False))[:, 0], [1 / 0.3, 10 / 0.1], rtol=1e-4
+def test_float32_buffers_gather_what_bfloat16_ones_lose():
+    grads = [(jnp.ones(1, jnp.bfloat16),)] + [(jnp.full(1, 2**-9, jnp.bfloat16),)] * 4
+    full, half = (
+        run(kdopt.streams((1 - 2**-20,), accumulator_dtype=d), grads, grads[0][0])[1]
+        for d in ("float32", "bfloat16")
     )
+    np.testing.assert_allclose(full.traces[0], 1 + 4 * 2**-9, rtol=1e-5)
+    np.testing.assert_allclose(half.traces[0].astype(float), 1)
 
 
-def test_an_element_that_is_not_finite_keeps_its_momentum():
+def test_bad_elements_hold_their_momentum():
     tx = kdopt.streams((0.5, 0.5))
-    state = tx.init(jnp.zeros(2))
-    _, state = tx.update((jnp.ones(2), jnp.ones(2)), state)
-    bad = jnp.array([jnp.nan, 1.0])
-    updates, state = tx.update((bad, jnp.ones(2)), state)
-    assert jnp.isnan(updates[0])
+    grads = (jnp.array([1.0, 1.0]), jnp.array([2.0, 2.0]))
+    _, state = tx.update(grads, tx.init(grads[0]))
+    update, state = tx.update((jnp.array([jnp.nan, 1.0]), grads[1]), state)
+    assert bool(jnp.isnan(update[0])) and update[1] == 1.5 + 3
     np.testing.assert_allclose(state.traces[0], [1.0, 1.5])
-
-
-def test_one_all_reduce_of_one_tree_is_enough():
-    """Buffers of local gradients: the mean of the update is the update of the mean."""
-    auto = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((2,), ("x",), axis_types=auto)
-    spec = jax.sharding.PartitionSpec("x")
-    rows = jax.random.normal(jax.random.key(0), (2, 2, 3, 5))  # device, loss, step
-
-    def run(tx, grads):
-        state = tx.init(jnp.zeros(5))
-        for step in range(3):
-            updates, state = tx.update((grads[0, step], grads[1, step]), state)
-        return updates
-
-    def local(grads):
-        return run(kdopt.dot(0.8, 0.1, axis_name="x"), grads[0])
-
-    mapped = jax.jit(
-        jax.shard_map(
-            local, mesh=mesh, in_specs=spec, out_specs=jax.sharding.PartitionSpec()
-        )
-    )
-    expected = run(kdopt.dot(0.8, 0.1), jnp.mean(rows, axis=0))
-    np.testing.assert_allclose(mapped(rows), expected, rtol=1e-5)
-    # Only the last update is used here, so only its all-reduce is left.
-    assert mapped.lower(rows).compile().as_text().count(" all-reduce(") == 1
+    np.testing.assert_allclose(state.traces[1], [3.0, 3.0])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("kwargs", "message"),
     [
         ({"momenta": ()}, "one coefficient per loss, got none"),
-        ({"momenta": (1.0,)}, r"must lie in \[0, 1\), got 1"),
-        ({"momenta": (0.5,), "dampening": 2.0}, r"dampening must lie in \[0, 1\]"),
-        ({"momenta": (0.5,), "dampening": (0.1, 0.2)}, "one setting or 1 of them"),
-        ({"momenta": (0.5,), "dampening": 0.1, "nesterov": True}, "goes with neither"),
-        ({"momenta": (0.5,), "dampening": 0.1, "normalize": True}, "goes with neither"),
+        ({"momenta": (0.9, 1.0)}, r"must lie in \[0, 1\), got 1"),
+        ({"momenta": (-0.1,)}, r"must lie in \[0, 1\), got -0.1"),
+        ({"momenta": (0.9,), "solo_momentum": 2.0}, r"got 2"),
+        ({"momenta": (0.9,), "dampening": 1.5}, r"dampening must lie in \[0, 1\]"),
     ],
 )
-def test_bad_arguments_say_what_is_wrong(arguments, message):
+def test_bad_numbers(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        kdopt.streams(**arguments)
+        kdopt.streams(**kwargs)

@@ -1,0 +1,78 @@
+"""Checks of hyper-parameters, made once in a factory.
+
+A number may also arrive as a traced array (``optax.inject_hyperparams``), whose value
+is not known then: only Python numbers are checked.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._typing import Weights
+
+Preference = Sequence[float] | jax.Array | None
+"""Relative importance of the K losses; None for equal."""
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Checks an option that is one of a few words."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_range(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    open_minimum: bool = False,
+    open_maximum: bool = False,
+) -> None:
+    """Checks a Python number; an array or a schedule passes."""
+    if not isinstance(value, (int, float)):
+        return
+    low = value > minimum if open_minimum else value >= minimum
+    high = value < maximum if open_maximum else value <= maximum
+    if not (low and high):
+        left = "(" if open_minimum else "["
+        right = ")" if open_maximum else "]"
+        raise ValueError(
+            f"{name} must lie in {left}{minimum:g}, {maximum:g}{right}, got {value!r}."
+        )
+
+
+def check_preference(preference: Preference, num_losses: int) -> None:
+    """Checks that there is one number per loss, and none negative."""
+    if preference is None:
+        return
+    array = preference_array(preference, num_losses, jnp.zeros(()).dtype)
+    if not isinstance(array, jax.core.Tracer) and bool(jnp.any(array < 0)):
+        raise ValueError(f"preference must not be negative, got {preference!r}.")
+
+
+def check_key(key: Any, name: str) -> jax.Array:
+    """Checks that a random method was given a key."""
+    if key is None:
+        raise ValueError(f"{name} is random: pass key=jax.random.key(0).")
+    return key
+
+
+def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weights:
+    """Makes an array of a preference; None becomes ``1 / k`` each.
+
+    Raises:
+        ValueError: If there are not K numbers.
+    """
+    if preference is None:
+        return jnp.full(k, 1 / k, dtype)
+    array = jnp.asarray(preference, dtype)
+    if array.shape != (k,):
+        raise ValueError(
+            f"preference must hold one number per loss, {k} of them, got an array of "
+            f"shape {array.shape}."
+        )
+    return array

@@ -1,0 +1,149 @@
+"""Least changes of a direction that keep it from raising a loss."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._nonnegative import nonnegative_qp, solve_face
+from kdopt._simplex import normalize, relative_inverse, unit_gram
+from kdopt._typing import Gram, Scalar, Weights
+
+
+def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
+    r"""Weights of a direction projected on the dual cone of the gradients.
+
+    .. math:: v = \arg\min_{v \ge u} v^\top G v
+
+    :math:`J^\top v` is the nearest point to :math:`J^\top u` among the directions whose
+    product with no gradient is negative.
+
+    Args:
+        gram: ``[k, k]``.
+        floor: Weights :math:`u \ge 0` of the direction, ``[k]``.
+
+    Returns:
+        ``[k]``; a zero gradient keeps its weight.
+    """
+    cosines, norms, active = unit_gram(gram)
+    norms = jnp.where(active, norms / jnp.max(jnp.where(active, norms, 0)), 1)
+    lengths = floor * norms * active.astype(gram.dtype)
+    added = nonnegative_qp(cosines, -cosines @ lengths)
+    return floor + jnp.where(active, added / norms, 0)
+
+
+def regularize(
+    gram: Gram, norm_eps: float | jax.Array, reg_eps: float | jax.Array
+) -> Gram:
+    """Scales a Gram matrix to trace one and adds a ridge.
+
+    A matrix whose trace is below ``norm_eps``, or zero, becomes the identity, with
+    which no direction conflicts.
+    """
+    scaled, scale = normalize(gram)
+    trace = jnp.trace(scaled)
+    small = (trace == 0) | (trace * scale < jnp.asarray(norm_eps, gram.dtype))
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    ridge = jnp.asarray(reg_eps, gram.dtype) * identity
+    return jnp.where(small, identity, scaled / jnp.where(small, 1, trace) + ridge)
+
+
+class _Path(NamedTuple):
+    """Where a walk along the path of solutions stands."""
+
+    level: Scalar
+    point: Weights
+    face: jax.Array
+    done: jax.Array
+    count: jax.Array
+
+
+def conflict_averse_step(gram: Gram, radius: Scalar) -> Weights:
+    r"""Change within a ball that does most for the loss that falls least.
+
+    .. math:: x : \quad J^\top x = \arg\max_{\lVert r \rVert \le c \lVert g_0 \rVert}
+        \; \min_i \; \langle g_i, g_0 + r \rangle, \qquad g_0 = \tfrac1K \sum_i g_i
+
+    For a wanted rate :math:`\mu` the shortest :math:`r` with
+    :math:`\langle g_i, g_0 + r \rangle \ge \mu` is :math:`J^\top x` with
+    :math:`x \ge 0`; the path :math:`x(\mu)` is piecewise linear. The walk follows it
+    from bend to bend, each a linear system, until :math:`r` has the allowed length.
+
+    Args:
+        gram: ``[k, k]``.
+        radius: :math:`c \ge 0`.
+
+    Returns:
+        Non-negative ``[k]``, exact to rounding of the cosines. Zero gradients are left
+        out. If ``J' x`` vanishes to rounding before it has the allowed length, no loss
+        can be helped: the result is then ``-1 / K``, so that the update is zero.
+    """
+    k = len(gram)
+    cosines, norms, active = unit_gram(gram)
+    longest = jnp.max(jnp.where(active, norms, 0))
+    longest = jnp.where(longest > 0, longest, 1)
+    relative = jnp.where(active, norms / longest, 0)
+    inverse = relative_inverse(norms, active)
+    eps = jnp.finfo(gram.dtype).eps
+    mean = cosines @ relative / k
+    length = jnp.sqrt(jnp.maximum(jnp.dot(mean, relative) / k, 0))
+    # In units of the length of g_0; a mean of zero leaves nothing to do.
+    rates = jnp.where(length > 0, mean / jnp.where(length > 0, length, 1), 0)
+    point = _follow(cosines, rates, inverse, active, jnp.asarray(radius, gram.dtype))
+    # How much of the lengths survives in the sum: none at a Pareto-stationary point.
+    survives = jnp.dot(point, cosines @ point) > 4 * k * eps * jnp.sum(point) ** 2
+    stationary = (jnp.sum(point) > 0) & ~survives
+    step = point * length * jnp.where(active, longest / norms, 0)
+    return jnp.where(stationary, jnp.full(k, -1 / k, gram.dtype), step)
+
+
+def _follow(
+    cosines: Gram, rates: Weights, slopes: Weights, active: jax.Array, radius: Scalar
+) -> Weights:
+    """Walks from ``x = 0`` to ``x C x = radius ** 2``."""
+    k = len(rates)
+    eps = 4 * k * jnp.finfo(rates.dtype).eps
+
+    def body(path: _Path) -> _Path:
+        x, face = path.point, path.face
+        direction = solve_face(cosines, slopes, face)
+        lift = cosines @ direction
+        # Where does the length reach the radius, a quadratic in the step?
+        # The floor is the rounding of a, which may vanish.
+        a = jnp.maximum(jnp.dot(direction, lift), eps * jnp.sum(direction**2))
+        b = jnp.maximum(jnp.dot(x, lift), 0)
+        c = jnp.maximum(radius**2 - jnp.dot(x, cosines @ x), 0)
+        root = jnp.sqrt(b**2 + a * c)
+        end = jnp.where(c > 0, c / jnp.where(c > 0, b + root, 1), 0)
+
+        # Where does another constraint become tight, or a multiplier vanish?
+        slack = jnp.maximum(rates + cosines @ x - path.level * slopes, 0)
+        closing = slopes - lift
+        joins = active & ~face & (closing > 2 * eps * slopes)
+        join = jnp.where(joins, slack / jnp.where(joins, closing, 1), jnp.inf)
+        leaves = face & (direction < 0)
+        leave = jnp.where(leaves, x / jnp.where(leaves, -direction, 1), jnp.inf)
+        step = jnp.minimum(end, jnp.minimum(jnp.min(join), jnp.min(leave)))
+        done = ~(end > step)
+        joined = (jnp.arange(k) == jnp.argmin(join)) & (join <= step)
+        return _Path(
+            level=path.level + step,
+            point=jnp.maximum(x + step * direction, 0),
+            face=(face | joined) & ~(leave <= step),
+            done=done,
+            count=path.count + 1,
+        )
+
+    def unfinished(path: _Path) -> jax.Array:
+        return ~path.done & (path.count < 4 * k + 8)
+
+    levels = jnp.where(active, rates / jnp.where(active, slopes, 1), jnp.inf)
+    first = jnp.argmin(levels)
+    start = _Path(
+        level=levels[first],
+        point=jnp.zeros_like(rates),
+        face=active & (jnp.arange(k) == first),
+        done=~jnp.any(active),
+        count=jnp.zeros((), jnp.int32),
+    )
+    return jax.lax.while_loop(unfinished, body, start).point

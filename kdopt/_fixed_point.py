@@ -1,0 +1,85 @@
+"""The fixed points of Nash-MTL and FairGrad."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdopt._simplex import unit_gram
+from kdopt._typing import Gram, Weights
+
+NUM_STEPS = 60
+"""Bound on the Newton steps; a dozen is usual."""
+
+
+class _Newton(NamedTuple):
+    """Where the iteration stands."""
+
+    point: Weights
+    change: jax.Array
+    count: jax.Array
+
+
+def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
+    r"""Weights under which every loss falls at a fair rate.
+
+    .. math:: G w = w^{-1 / \alpha}, \qquad w > 0
+
+    This is where :math:`\tfrac12 w^\top G w - \sum_i w_i^p / p` is least, with
+    :math:`p = 1 - 1 / \alpha`: a convex function, minimised by Newton's method from
+    the solution for orthogonal gradients.
+
+    Args:
+        gram: ``[k, k]``.
+        alpha: Positive; 1 is the Nash bargaining solution.
+
+    Returns:
+        Positive weights, ``[k]``, 0 for a gradient that is zero. For exactly opposite
+        gradients, where no solution exists, they are large but finite.
+    """
+    dtype = gram.dtype
+    k = len(gram)
+    cosines, norms, active = unit_gram(gram)
+    power = 1 / jnp.asarray(alpha, dtype)
+    # With w = y * n^(-2 alpha / (1 + alpha)) orthogonal gradients give y = 1, and the
+    # equations become C (b y) = b y^(-1 / alpha).
+    longest = jnp.max(jnp.where(active, norms, 0))
+    relative = norms / jnp.where(longest > 0, longest, 1)
+    exponent = (power - 1) / (power + 1)
+    b = jnp.where(active, relative**exponent, 0)
+    b = b / jnp.maximum(jnp.max(b), jnp.finfo(dtype).tiny)
+    scaled = jnp.where(active, 1 / norms ** (2 / (1 + power)), 0)
+
+    ridge = 2 * k * jnp.finfo(dtype).eps
+    cosines = cosines + ridge * jnp.eye(k, dtype=dtype)
+    lengths = jnp.asarray(0.5 ** np.arange(12), dtype)
+    tolerance = 4 * jnp.finfo(dtype).eps
+
+    def residual(y: Weights) -> Weights:
+        return jnp.where(active, cosines @ (b * y) - b * y**-power, 0)
+
+    def body(newton: _Newton) -> _Newton:
+        y = newton.point
+        error = residual(y)
+        hessian = cosines + jnp.diag(power * y ** (-power - 1))
+        move = -jnp.linalg.solve(hessian, error)
+        move = jnp.where(active & (b > 0), move / jnp.where(b > 0, b, 1), 0)
+        # At most nine tenths of the way to the boundary...
+        shrink = jnp.max(jnp.where(active, -move / y, 0))
+        move = move * jnp.minimum(1, 0.9 / jnp.maximum(shrink, 0.9))
+        # ... and not past the minimum along the way, by more than rounding.
+        tries = y[None, :] + lengths[:, None] * move[None, :]
+        slopes = jax.vmap(residual)(tries) @ (b * move)
+        start = jnp.abs(jnp.dot(error, b * move))
+        best = jnp.argmax(slopes <= 0.5 * start)
+        new = jnp.where(active, tries[best], 1)
+        return _Newton(new, jnp.max(jnp.abs(new - y) / y), newton.count + 1)
+
+    def unfinished(newton: _Newton) -> jax.Array:
+        return (newton.change > tolerance) & (newton.count < NUM_STEPS)
+
+    begin = _Newton(
+        jnp.ones(k, dtype), jnp.asarray(1.0, dtype), jnp.zeros((), jnp.int32)
+    )
+    return jax.lax.while_loop(unfinished, body, begin).point * scaled

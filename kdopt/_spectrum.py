@@ -1,0 +1,25 @@
+"""Inverses of a Gram matrix that may be singular."""
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._typing import Gram, Weights
+
+
+def positive_spectrum(matrix: Gram) -> tuple[Weights, Gram, jax.Array]:
+    """Eigenvalues in ascending order, eigenvectors, and which of them count.
+
+    Returns:
+        ``[k]``, ``[k, k]`` with vectors in columns, and ``[k]`` of bools: False for
+        what is zero to rounding.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    floor = values[-1] * len(matrix) * jnp.finfo(matrix.dtype).eps
+    return values, vectors, values > jnp.maximum(floor, 0)
+
+
+def pseudo_inverse(matrix: Gram) -> Gram:
+    """Moore-Penrose inverse of a positive semi-definite matrix."""
+    values, vectors, counts = positive_spectrum(matrix)
+    inverse = jnp.where(counts, 1 / jnp.where(counts, values, 1), 0)
+    return (vectors * inverse[None, :]) @ vectors.T

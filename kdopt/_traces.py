@@ -1,0 +1,125 @@
+"""Balancers that weight a running mean of each gradient instead of the gradients."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._gram import combine, gram
+from kdopt._transform import (
+    check_num_losses,
+    hold_unless,
+    per_loss_tuple,
+    values_array,
+)
+from kdopt._typing import Balancer, PerLossGrads, Weights
+
+
+class TracesState(NamedTuple):
+    """State of a balancer that weights running means of the gradients.
+
+    Attributes:
+        count: Number of steps that counted, int32.
+        traces: K running means, each shaped like the parameters, in at least float32.
+        loss_weights: Weights of the running means at the last step, ``[k]``.
+        notfinite_count: Number of steps, int32, that were left out because gradients,
+            values or weights were not finite.
+        inner: What the method itself remembers; ``()`` if nothing.
+    """
+
+    count: jax.Array
+    traces: PerLossGrads
+    loss_weights: Weights
+    notfinite_count: jax.Array
+    inner: Any
+
+
+def from_traces(
+    weights_fn: Callable[..., Any],
+    rate_fn: Callable[[jax.Array], jax.Array],
+    *,
+    num_losses: int,
+    scales_fn: Callable[[Weights], Weights] | None = None,
+    initial_state: Any = (),
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Makes a balancer of running means of the gradients.
+
+    .. math::
+        m_i \leftarrow m_i + r_t (c_i g_i - m_i), \qquad u = \sum_i w_i m_i
+
+    Two passes over gradients and means: one for the Gram matrix of the new means, one
+    to write them and their combination. A step that is not finite keeps the old means
+    and reuses the weights; what is not finite in the gradients shows in its update.
+
+    Args:
+        weights_fn: ``(gram of the means, count, inner) -> (weights, inner)``.
+        rate_fn: :math:`r_t` of the number of the step, which starts at 1.
+        num_losses: K.
+        scales_fn: From the values ``[k]`` to :math:`c_i`; then ``update`` needs
+            ``values``.
+        initial_state: What the method remembers.
+        axis_name: Mesh axis over which the gradients are sharded.
+    """
+    k = check_num_losses(num_losses)
+
+    def init_fn(params: optax.Params) -> TracesState:
+        def zeros(leaf: Any) -> jax.Array:
+            return jnp.zeros_like(at_least_float32(jnp.asarray(leaf)))
+
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return TracesState(
+            count=jnp.zeros((), jnp.int32),
+            traces=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            notfinite_count=jnp.zeros((), jnp.int32),
+            inner=jax.tree.map(jnp.asarray, initial_state),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, TracesState]:
+        del extra_args
+        grads = per_loss_tuple(updates, params, k)
+        dtype = state.loss_weights.dtype
+        count = jnp.asarray(optax.safe_increment(state.count))
+        rate = rate_fn(count.astype(dtype))
+        scales = jnp.ones(k, dtype)
+        finite = jnp.ones((), bool)
+        if scales_fn is not None:
+            losses = values_array(values, k, dtype)
+            finite = jnp.all(jnp.isfinite(losses))
+            # Bad values with good gradients: the old means give a sound update.
+            rate = jnp.where(finite, rate, 0)
+            scales = jnp.where(finite, scales_fn(losses), 1)
+
+        def move(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
+            # The two factors apart: their product may overflow where grad is small.
+            goal = grad.astype(trace.dtype) * scales[i].astype(trace.dtype)
+            return trace + rate.astype(trace.dtype) * (goal - trace)
+
+        traces = tuple(
+            jax.tree.map(lambda m, g, i=i: move(i, m, g), state.traces[i], grads[i])
+            for i in range(k)
+        )
+        matrix = jax.lax.stop_gradient(gram(traces, axis_name=axis_name)).astype(dtype)
+        weights, inner = weights_fn(matrix, count.astype(dtype), state.inner)
+        finite &= jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(weights))
+        weights = jnp.where(finite, weights, state.loss_weights)
+        mixed = combine(traces, weights)
+        update = jax.tree.map(lambda u, g: u.astype(g.dtype), mixed, grads[0])
+        count, traces, inner = hold_unless(
+            finite, (count, traces, inner), (state.count, state.traces, state.inner)
+        )
+        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        return update, TracesState(count, traces, weights, missed, inner)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

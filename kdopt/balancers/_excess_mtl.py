@@ -1,0 +1,148 @@
+"""ExcessMTL: more weight for the losses that are furthest from their optimum."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdopt._checks import check_range
+from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._gram import combine
+from kdopt._transform import check_num_losses, hold_unless, per_loss_tuple
+from kdopt._typing import Balancer, PerLossGrads, Weights
+
+
+class ExcessMtlState(NamedTuple):
+    """State of :func:`excess_mtl`.
+
+    Attributes:
+        squares: Sums of the squared gradients of each loss, K trees like params.
+        first_risks: Excess risks at the first step, ``[k]``; NaN before it.
+        loss_weights: Weights of the last step, ``[k]``.
+        notfinite_count: Number of steps, int32, that were left out because the
+            gradients were not finite.
+    """
+
+    squares: PerLossGrads
+    first_risks: Weights
+    loss_weights: Weights
+    notfinite_count: jax.Array
+
+
+def excess_mtl(
+    *,
+    num_losses: int = 2,
+    learning_rate: float | jax.Array = 0.01,
+    eps: float | jax.Array = 1e-7,
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Balances by estimated excess risks (ExcessMTL).
+
+    With squares, roots and quotients taken element by element:
+
+    .. math::
+        S_i \leftarrow S_i + g_i^2, \qquad
+        R_i = \Big\langle g_i, \frac{g_i}{\sqrt{S_i + \varepsilon}} \Big\rangle, \qquad
+        w_i \propto w_i \exp\Big( \eta \frac{R_i}{R_i^{(0)}} \Big)
+
+    A loss with label noise stays large at its optimum, but its excess risk vanishes:
+    unlike methods that look at the values, this one does not chase it.
+
+    Two passes over the gradients, the first also over the K sums of squares.
+
+    Args:
+        num_losses: K.
+        learning_rate: :math:`\eta`.
+        eps: :math:`\varepsilon`.
+        axis_name: Mesh axis over which the gradients are sharded, inside
+            ``jax.shard_map``.
+
+    Returns:
+        A balancer. Weights are positive and sum to one; equal ones at the first step.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.excess_mtl(learning_rate=1.0)
+        >>> state = tx.init(jnp.zeros(1))
+        >>> for scale in (1.0, 0.1):
+        ...     grads = jnp.array([1.0]), jnp.array([scale])
+        ...     _, state = tx.update(grads, state)
+        >>> print("{:.4f} {:.4f}".format(*state.loss_weights))
+        0.6676 0.3324
+
+    References:
+        He et al., `Robust Multi-Task Learning with Excess Risks
+        <https://arxiv.org/abs/2402.02009>`_, ICML 2024, Eq. 6-9
+
+    Notes:
+        The baseline :math:`R^{(0)}` is that of the first step, which does not move the
+        weights here; in the public code it moves them by the raw risk.
+    """
+    k = check_num_losses(num_losses)
+    check_range("learning_rate", learning_rate, 0.0)
+    check_range("eps", eps, 0.0, open_minimum=True)
+
+    def init_fn(params: optax.Params) -> ExcessMtlState:
+        def zeros(leaf: Any) -> jax.Array:
+            return jnp.zeros_like(at_least_float32(jnp.asarray(leaf)))
+
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return ExcessMtlState(
+            squares=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            first_risks=jnp.full(k, jnp.nan, dtype),
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            notfinite_count=jnp.zeros((), jnp.int32),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ExcessMtlState]:
+        del extra_args
+        grads = per_loss_tuple(updates, params, k)
+        dtype = state.loss_weights.dtype
+
+        def add(square: jax.Array, grad: jax.Array) -> jax.Array:
+            return square + grad.astype(square.dtype) ** 2
+
+        def risk(square: jax.Array, grad: jax.Array) -> jax.Array:
+            floor = jnp.asarray(eps, square.dtype)
+            wide = grad.astype(square.dtype)
+            return jnp.sum(wide**2 / jnp.sqrt(square + floor)).astype(dtype)
+
+        squares = tuple(
+            jax.tree.map(add, s, g) for s, g in zip(state.squares, grads, strict=True)
+        )
+        risks = jnp.stack(
+            [
+                functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(risk, s, g)))
+                for s, g in zip(squares, grads, strict=True)
+            ]
+        )
+        if axis_name is not None:
+            risks = jax.lax.psum(risks, axis_name)
+        begins = jnp.isnan(state.first_risks)
+        first = jnp.where(begins, risks, state.first_risks)
+        relative = risks / jnp.maximum(first, jnp.asarray(eps, dtype))
+        gain = jnp.asarray(learning_rate, dtype) * jnp.where(begins, 0, relative)
+        # In logarithms, so that a large risk saturates instead of overflowing.
+        weights = jax.nn.softmax(jnp.log(state.loss_weights) + gain)
+        finite = jnp.all(jnp.isfinite(risks)) & jnp.all(jnp.isfinite(weights))
+        squares, first, weights = hold_unless(
+            finite,
+            (squares, first, weights),
+            (state.squares, state.first_risks, state.loss_weights),
+        )
+        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        new = ExcessMtlState(squares, first, weights, missed)
+        return combine(grads, weights), new
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,86 @@
+"""IMTL-G: the update that makes the same angle with every gradient."""
+
+import jax.numpy as jnp
+
+from kdopt._simplex import relative_inverse, sum_to_one, unit_gram
+from kdopt._spectrum import pseudo_inverse
+from kdopt._transform import from_weights
+from kdopt._typing import Balancer, Gram, Weights
+
+
+def imtl_g_weights(gram: Gram) -> Weights:
+    r"""Weights of the update with equal projections on all unit gradients.
+
+    With :math:`C` the cosines and :math:`n_i` the norms of the gradients:
+
+    .. math:: \langle u, g_i / n_i \rangle = \text{const}: \qquad
+        w_i \propto \frac{(C^+ \mathbf 1)_i}{n_i}, \qquad \sum_i w_i = 1
+
+    For two losses :math:`w = (n_1, n_0) / (n_0 + n_1)`, the bisector of the angle.
+
+    Args:
+        gram: Gram matrix of the gradients, ``[k, k]``.
+
+    Returns:
+        Weights of sum one, ``[k]``; some may be negative if there are three losses or
+        more. Zero gradients get none. Where the sum vanishes, the weights are inverse
+        to the norms.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> print("{:.4f} {:.4f}".format(*kdopt.imtl_g_weights(gram)))
+        0.5923 0.4077
+
+    References:
+        Liu et al., `Towards Impartial Multi-task Learning
+        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, Eq. 5-6
+    """
+    cosines, norms, active = unit_gram(gram)
+    inverse = relative_inverse(norms, active)
+    fallback = sum_to_one(inverse)
+    if len(gram) <= 2:
+        return fallback
+    weights = pseudo_inverse(cosines) @ active.astype(gram.dtype) * inverse
+    total = jnp.sum(weights)
+    size = jnp.sum(jnp.abs(weights))
+    vanishes = jnp.abs(total) <= 16 * jnp.finfo(gram.dtype).eps * size
+    return jnp.where(vanishes, fallback, weights / jnp.where(vanishes, 1, total))
+
+
+def imtl_g(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
+    """Balances impartially (IMTL-G): equal projections on all gradients.
+
+    The weights do not care how long the gradients are, only where they point: a large
+    loss gets no say for being large. For two losses it is the bisector, in the
+    direction also of Nash-MTL, ConFIG and FairGrad with ``alpha=1``.
+
+    Args:
+        num_losses: K.
+        axis_name: Mesh axis over which the gradients are sharded, inside
+            ``jax.shard_map``.
+
+    Returns:
+        A balancer; see :func:`imtl_g_weights` for the equation. Weights sum to one.
+        Opposite gradients of two losses give a zero update.
+
+    Raises:
+        ValueError: If ``num_losses`` is not a positive int.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.imtl_g()
+        >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
+        >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)))
+        >>> print("{:.4f} {:.4f} {:.4f}".format(*update))
+        0.0767 1.0000 1.0000
+
+    Notes:
+        A system of differences of unit vectors in the paper, the pseudo-inverse of the
+        matrix of cosines here: the same where the gradients are independent. With three
+        losses or more and strong conflict the sum before normalisation can be negative;
+        the update then points against all gradients alike, in the paper too.
+    """
+    return from_weights(imtl_g_weights, num_losses=num_losses, axis_name=axis_name)

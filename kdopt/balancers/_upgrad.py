@@ -1,0 +1,114 @@
+"""UPGrad: each gradient projected on the dual cone, then the mean of all."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._checks import (
+    Preference,
+    check_preference,
+    check_range,
+    preference_array,
+)
+from kdopt._cone import dual_cone_point, regularize
+from kdopt._transform import from_weights
+from kdopt._typing import Balancer, Gram, Weights
+
+
+def upgrad_weights(
+    gram: Gram,
+    *,
+    preference: Preference = None,
+    norm_eps: float | jax.Array = 0.0,
+    reg_eps: float | jax.Array = 1e-4,
+) -> Weights:
+    r"""Weights of the mean of projected gradients.
+
+    .. math:: w = \sum_i \arg\min_{v \ge p_i e_i} \, v^\top
+        \Big( \frac{G}{\mathrm{tr}\, G} + \varepsilon I \Big) v
+
+    Without :math:`\varepsilon` each term is the nearest vector to :math:`p_i g_i` whose
+    product with no gradient is negative. For two losses :math:`w` is half of PCGrad's.
+
+    Args:
+        gram: Gram matrix of the gradients, ``[k, k]``.
+        preference: :math:`p \ge 0`, ``[k]``; ``1 / K`` each by default.
+        norm_eps: If the trace of ``gram`` is smaller, the weights are :math:`p`.
+        reg_eps: :math:`\varepsilon`; keeps the weights small where gradients are nearly
+            opposite.
+
+    Returns:
+        Weights of at least :math:`p`, ``[k]``: K active-set searches side by side,
+        exact to rounding.
+
+    Raises:
+        ValueError: If there are not K preferences.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> print("{:.4f} {:.4f}".format(*kdopt.upgrad_weights(gram)))
+        1.1109 0.7894
+
+    References:
+        Quinton and Rey, `Jacobian Descent for Multi-Objective Optimization
+        <https://arxiv.org/abs/2406.16232>`_, 2024, Eq. 3 and Proposition 1
+    """
+    floors = jnp.diag(preference_array(preference, len(gram), gram.dtype))
+    matrix = regularize(gram, norm_eps, reg_eps)
+    return jnp.sum(jax.vmap(dual_cone_point, in_axes=(None, 0))(matrix, floors), axis=0)
+
+
+def upgrad(
+    *,
+    num_losses: int = 2,
+    preference: Preference = None,
+    norm_eps: float | jax.Array = 0.0,
+    reg_eps: float | jax.Array = 1e-4,
+    axis_name: str | None = None,
+) -> Balancer:
+    r"""Balances by unconflicting projection of gradients (UPGrad).
+
+    No loss rises; the update is that of the mean loss where nothing conflicts, and it
+    is linear in a scaling of each gradient, up to the ridge: a small gradient has a
+    small influence.
+
+    Args:
+        num_losses: K.
+        preference: Relative importance of the losses, ``[k]``, not negative.
+        norm_eps: If the trace of the Gram matrix is smaller, the weights are the
+            preference; 0 for a method that does not depend on the scale of the losses.
+        reg_eps: Ridge on the Gram matrix of trace one.
+        axis_name: Mesh axis over which the gradients are sharded, inside
+            ``jax.shard_map``.
+
+    Returns:
+        A balancer; see :func:`upgrad_weights` for the equation. Weights are at least
+        the preference, in sum at least one: use the learning rate of the mean loss. A
+        zero gradient keeps its preference.
+
+    Raises:
+        ValueError: If a preference or an epsilon is negative.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> tx = kdopt.upgrad()
+        >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
+        >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)))
+        >>> print("{:.4f} {:.4f} {:.4f}".format(*update))
+        0.2929 1.9004 1.9004
+
+    Notes:
+        The ridge is that of the authors' library, TorchJD. Its ``norm_eps`` of 1e-4,
+        which turns the method off for small gradients, is off by default here.
+    """
+    check_preference(preference, num_losses)
+    check_range("norm_eps", norm_eps, 0.0)
+    check_range("reg_eps", reg_eps, 0.0)
+    weights_fn = functools.partial(
+        upgrad_weights, preference=preference, norm_eps=norm_eps, reg_eps=reg_eps
+    )
+    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)

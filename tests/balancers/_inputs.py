@@ -1,0 +1,38 @@
+"""Jacobians and Gram matrices that the tests of the balancers share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+GOLDEN = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+"""The Jacobian of the golden values of SimplexLab/TorchJD 862baed."""
+
+GOLDEN_GRAM = GOLDEN @ GOLDEN.T
+
+
+def jacobians(k: int, n: int, *, count: int = 32, spread: float = 1.0, seed: int = 0):
+    """Normal matrices ``[count, k, n]`` with rows of very different lengths."""
+    rng = np.random.default_rng(100 * k + n + seed)
+    lengths = 10 ** rng.uniform(-spread, spread, size=(count, k, 1))
+    return rng.normal(size=(count, k, n)) * lengths
+
+
+def grams(matrices: np.ndarray) -> np.ndarray:
+    """Gram matrices of a batch of Jacobians."""
+    return matrices @ matrices.swapaxes(-1, -2)
+
+
+def batched(weights_fn, matrices: np.ndarray, dtype=None, **kwargs) -> np.ndarray:
+    """Weights for a batch of Gram matrices, ``[count, k]``, in float64."""
+    fn = jax.jit(jax.vmap(functools.partial(weights_fn, **kwargs)))
+    return np.asarray(fn(jnp.asarray(matrices, dtype))).astype(np.float64)
+
+
+def rates(matrices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Products of each unit gradient with the update, in units of its own length."""
+    updates = np.einsum("ck,ckn->cn", weights, matrices)
+    norms = np.linalg.norm(matrices, axis=-1)
+    length = np.linalg.norm(updates, axis=-1, keepdims=True)
+    return np.einsum("ckn,cn->ck", matrices, updates) / norms / length

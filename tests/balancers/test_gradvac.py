@@ -1,0 +1,54 @@
+"""GradVac: the target cosine is met, PCGrad is its first step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kdopt
+from tests.balancers._inputs import GOLDEN, GOLDEN_GRAM, grams, jacobians
+
+
+def test_first_step_is_pcgrad(x64):
+    fn = jax.jit(kdopt.gradvac_weights)
+    for gram in grams(jacobians(2, 4, count=4)):
+        weights, _ = fn(jnp.asarray(gram), jnp.zeros((2, 2)))
+        expected = kdopt.pcgrad_weights(jnp.asarray(gram))
+        np.testing.assert_allclose(weights, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("target", [-0.5, 0.0, 0.3, 0.9])
+def test_turned_gradients_have_the_target_cosine(target, x64):
+    """For two losses the update is the sum of two gradients turned on their own."""
+    goals = jnp.full((2, 2), target)
+    weights, moved = kdopt.gradvac_weights(jnp.asarray(GOLDEN_GRAM), goals, beta=0.25)
+    cosine = -22 / np.sqrt(18 * 38)
+    # The first turned gradient is g_0 plus its share of g_1, and vice versa.
+    first, second = np.asarray(weights) - 1
+    for turned, other in (
+        (GOLDEN[0] + second * GOLDEN[1], GOLDEN[1]),
+        (GOLDEN[1] + first * GOLDEN[0], GOLDEN[0]),
+    ):
+        norms = np.linalg.norm(turned) * np.linalg.norm(other)
+        np.testing.assert_allclose(turned @ other / norms, target, atol=1e-9)
+    np.testing.assert_allclose(moved[0, 1], 0.75 * target + 0.25 * cosine)
+    assert moved[0, 0] == target  # a loss has no target with itself
+
+
+def test_pairs_above_their_target_are_left_alone():
+    goals = jnp.full((2, 2), -0.9)
+    weights, _ = kdopt.gradvac_weights(jnp.asarray(GOLDEN_GRAM, jnp.float32), goals)
+    np.testing.assert_array_equal(weights, [1.0, 1.0])
+
+
+def test_state_and_key_of_three():
+    balancer = kdopt.gradvac(num_losses=3, key=jax.random.key(1), beta=1.0)
+    matrix = jnp.asarray(jacobians(3, 5, count=1)[0], jnp.float32)
+    state = balancer.init(jnp.zeros(5))
+    _, state = jax.jit(balancer.update)(tuple(matrix), state)
+    targets, data = state.inner
+    assert jnp.all(jnp.abs(targets) <= 1)
+    assert jnp.any(targets != 0)
+    assert data.dtype == jnp.uint32
+    with pytest.raises(ValueError, match=r"pass key=jax\.random\.key"):
+        kdopt.gradvac(num_losses=3)

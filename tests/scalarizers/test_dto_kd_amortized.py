@@ -1,0 +1,211 @@
+"""Amortised DTO-KD: signals by their formulas, and that it follows the exact form."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdopt
+
+pytestmark = pytest.mark.usefixtures("x64", "standard")
+
+GRAM = np.array([[2.0, -0.5], [-0.5, 1.0]])
+
+
+@pytest.fixture
+def params():
+    return jnp.array([2.0, 3.0])
+
+
+def softmax(x):
+    return np.exp(x) / np.sum(np.exp(x))
+
+
+def adam(slopes, learning_rate=0.1):
+    """What Adam makes of a row of slopes, from zero."""
+    tx, logits = optax.adam(learning_rate), jnp.zeros(2)
+    state = tx.init(logits)
+    for slope in slopes:
+        step, state = tx.update(jnp.asarray(slope), state)
+        logits = logits + step
+    return np.asarray(logits)
+
+
+def make(signal, **kwargs):
+    return kdopt.dto_kd_amortized(0.1, weight_decay=0.0, signal=signal, **kwargs)
+
+
+VALUES = np.array([[2.0, 1.0], [1.9, 0.7], [1.7, 0.5]])
+
+
+def test_next_takes_the_fall_since_the_last_step(params):
+    tx = make("next")
+    state, slopes, logits = tx.init(params), [], np.zeros(2)
+    for t, values in enumerate(VALUES):
+        update, state = tx.update(params, state, params, values=values)
+        chex.assert_trees_all_equal(update, params)
+        if t:
+            fall, pi = np.log(VALUES[t - 1]) - np.log(values), softmax(logits)
+            slopes.append(pi * (fall - pi @ fall))
+            logits = adam(slopes)
+        np.testing.assert_allclose(state.logits, logits, rtol=1e-9, atol=1e-12)
+    # the distillation loss has fallen most, so that it lost weight
+    assert state.logits[1] < state.logits[0]
+
+
+def test_first_step_has_nothing_to_compare(params):
+    tx = make("next")
+    _, state = tx.update(params, tx.init(params), params, values=VALUES[0])
+    np.testing.assert_allclose(state.logits, 0)
+    assert state.notfinite_count == 0
+    np.testing.assert_allclose(state.log_gaps, np.log(VALUES[0]))
+
+
+def test_same_batch_compares_before_and_after_the_update(params):
+    def value_fn(x):
+        return jnp.array([jnp.sum(x**2), jnp.sum((x - 1) ** 2)])
+
+    tx = make("same_batch")
+    state, slopes, pi = tx.init(params), [], np.array([0.5, 0.5])
+    for update in jnp.array([[-0.5, -0.1], [0.3, -1.5], [0.1, 0.0]]):
+        _, state = tx.update(
+            update, state, params, values=value_fn(params), value_fn=value_fn
+        )
+        fall = np.asarray(jnp.log(value_fn(params) / value_fn(params + update)))
+        slopes.append(pi * (fall - pi @ fall))
+        np.testing.assert_allclose(state.logits, adam(slopes), rtol=1e-8)
+        pi = softmax(np.asarray(state.logits))
+
+
+def test_gram_takes_the_exact_slope(params):
+    tx = make("gram")
+    state, slopes, pi = tx.init(params), [], np.array([0.5, 0.5])
+    for values in VALUES:
+        _, state = tx.update(params, state, params, values=values, gram=GRAM)
+        fall = GRAM / np.outer(values, values) @ pi
+        slopes.append(pi * (fall - pi @ fall))
+        np.testing.assert_allclose(state.logits, adam(slopes), rtol=1e-8)
+        pi = softmax(np.asarray(state.logits))
+
+
+def test_gram_that_is_not_there_this_step(params):
+    tx = make("gram")
+    missing = jnp.full((2, 2), jnp.nan)
+    _, state = tx.update(
+        params, tx.init(params), params, values=VALUES[0], gram=missing
+    )
+    np.testing.assert_allclose(state.logits, 0)
+    assert state.notfinite_count == 0
+
+
+def test_literal_is_the_printed_equation(params):
+    """pi <- pi - lr (pi . l) l, under a softmax."""
+    tx, state = make("literal"), None
+    state, base = tx.init(params), np.zeros(2)
+    for values in VALUES:
+        _, state = tx.update(params, state, params, values=values)
+        pi, logs = softmax(base), np.log(values)
+        base = pi - 0.1 * (pi @ logs) * logs
+        np.testing.assert_allclose(state.logits, base, rtol=1e-12)
+
+
+def test_literal_contracts_to_equal_weights(params):
+    tx = make("literal")
+    state = tx.init(params)._replace(logits=jnp.log(jnp.array([0.99, 0.01])))
+    seen = []
+    for _ in range(3):
+        _, state = tx.update(params, state, params, values=jnp.ones(2))
+        seen.append(float(jax.nn.softmax(state.logits)[0]))
+    np.testing.assert_allclose(seen, [0.7271, 0.6117, 0.5556], atol=2e-3)
+
+
+def test_weights_are_convex_and_divide_by_the_losses(params):
+    tx = make("next", min_losses=(0.5, 0.0))
+    state = tx.init(params)._replace(logits=jnp.array([1.0, 0.0]))
+    raw = softmax(np.array([1.0, 0.0])) / np.array([1.5, 1.0])
+    got = kdopt.loss_weights(state, jnp.array([2.0, 1.0]))
+    np.testing.assert_allclose(got, raw / np.sum(raw), rtol=1e-9)
+
+
+def test_weight_decay_pulls_to_equal_weights(params):
+    tx = kdopt.dto_kd_amortized(0.1, weight_decay=0.5)
+    state = tx.init(params)._replace(logits=jnp.array([1.0, -1.0]))
+    for _ in range(40):
+        _, state = tx.update(params, state, params, values=VALUES[0])
+    assert jnp.max(jnp.abs(state.logits)) < 0.2
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_bad_value_is_left_out(params, bad):
+    """The next fall spans both steps."""
+    tx = make("next")
+    state = tx.init(params)
+    _, state = tx.update(params, state, params, values=VALUES[0])
+    _, held = tx.update(params, state, params, values=jnp.array([bad, 1.0]))
+    chex.assert_trees_all_equal(
+        held._replace(notfinite_count=0), state._replace(notfinite_count=0)
+    )
+    assert held.notfinite_count == 1
+    _, after = tx.update(params, held, params, values=VALUES[1])
+    _, straight = tx.update(params, state, params, values=VALUES[1])
+    chex.assert_trees_all_close(after.logits, straight.logits)
+
+
+@pytest.mark.parametrize("signal", ["next", "same_batch", "gram"])
+def test_follows_the_exact_weights(signal):
+    """On a slow deterministic problem pi comes to that of the exact form."""
+    matrix = jnp.diag(jnp.array([3.0, 1.0]))
+
+    def losses_fn(x):
+        return 1 + x @ matrix @ x, 2 + 4 * jnp.sum((x - 1) ** 2)
+
+    def value_fn(x):
+        return jnp.stack(losses_fn(x))
+
+    tx = optax.chain(
+        optax.sgd(1e-4),
+        kdopt.dto_kd_amortized(0.02, weight_decay=0.0, signal=signal),
+    )
+    weighted = kdopt.value_and_weighted_grad(losses_fn)
+    each = kdopt.value_and_grads(losses_fn)
+
+    def body(carry, _):
+        x, state = carry
+        values, grads = weighted(
+            x, weights=lambda values: kdopt.loss_weights(state, values)
+        )
+        gram = kdopt.gram(each(x)[1])
+        updates, state = tx.update(
+            grads, state, x, values=values, value_fn=value_fn, gram=gram
+        )
+        return (optax.apply_updates(x, updates), state), None
+
+    start = jnp.array([1.5, -1.0])
+    (x, state), _ = jax.jit(lambda c: jax.lax.scan(body, c, length=1000))(
+        (start, tx.init(start))
+    )
+    values, grads = each(x)
+    exact = kdopt.dto_kd_weights(kdopt.gram(grads), values, rescale="convex")
+    assert jnp.all(exact > 0.02)
+    np.testing.assert_allclose(kdopt.loss_weights(state, values), exact, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "extras", "message"),
+    [
+        ({"signal": "gram"}, {}, "needs gram="),
+        ({"signal": "same_batch"}, {}, "needs params and value_fn="),
+        ({"num_losses": 3}, {}, "Expected 3 loss values"),
+    ],
+)
+def test_missing_extras(params, kwargs, extras, message):
+    tx = kdopt.dto_kd_amortized(**kwargs)
+    with pytest.raises(ValueError, match=message):
+        tx.update(params, tx.init(params), params, values=VALUES[0], **extras)
+
+
+def test_one_loss_is_refused():
+    with pytest.raises(ValueError, match="at least 2"):
+        kdopt.dto_kd_amortized(num_losses=1)
