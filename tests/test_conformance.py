@@ -322,7 +322,8 @@ def test_map_params_finds_the_params_in_the_state(name):
     marked = optax.tree.map_params(tx, lambda x: x + 7, state)
     chex.assert_trees_all_equal_shapes_and_dtypes(marked, state)
     parts = state if type(state) is tuple else (state,)
-    copies = [getattr(p, f, ()) for p in parts for f in ("traces", "mu", "nu")]
+    fields = () if METHOD[name].scalarizer else ("traces", "mu", "nu")
+    copies = [getattr(part, field, ()) for part in parts for field in fields]
     moved = sum(
         bool(jnp.any(a != b)) and not bool(jnp.any(jnp.isnan(b)))
         for a, b in zip(jax.tree.leaves(marked), jax.tree.leaves(state), strict=True)
