@@ -74,7 +74,9 @@ def test_balancer_that_is_second_in_its_chain(standard):
 
 
 @pytest.mark.parametrize(
-    "form", [list, tuple, lambda pair: dict(enumerate(pair))], ids=str
+    "form",
+    [list, tuple, lambda pair: dict(enumerate(pair))],
+    ids=["list", "tuple", "mapping"],
 )
 def test_forms_that_get_in(form):
     expected = step((TASK, DISTILL))
