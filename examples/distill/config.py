@@ -43,7 +43,7 @@ class Config:
     """Network of the teacher; see the command `models`."""
     student: str = "cnn_student"
     """Network of the student."""
-    teacher_epochs: int = 12
+    teacher_epochs: int = 8
     """Epochs of the teacher over all training images."""
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -51,11 +51,11 @@ class Config:
     seeds: int = 3
     """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
 
-    epochs: int = 60
+    epochs: int = 30
     """Epochs of the student."""
     batch_size: int = 50
     """Images in a step."""
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     """Peak learning rate of SGD; it falls to 0 along a cosine."""
     momentum: float = 0.9
     """Momentum of SGD, and the centre of DOT's two momenta."""
