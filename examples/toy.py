@@ -67,12 +67,15 @@ SCALARIZERS: dict[str, Callable[[], Any]] = {
     ),
     "uncertainty": scalarizers.uncertainty,
     "imtl_l": scalarizers.imtl_l,
+    "stch": scalarizers.stch,
+    "softadapt": scalarizers.softadapt,
+    "cosmos": scalarizers.cosmos,
+    "pbi": scalarizers.pbi,
     "random scalars": lambda: scalarizers.random_weights(key=jax.random.key(0)),
 }
 LEFT_OUT = (
-    "db_mtl, dwa, geometric_mean, gradnorm, softadapt and stch need positive losses, "
-    "which these are not; krum and trimmed_mean need more than two losses; dot and "
-    "streams are momenta."
+    "db_mtl, dwa, geometric_mean and gradnorm need positive losses, which these are "
+    "not; krum and trimmed_mean need three gradients; dot and streams are momenta."
 )
 
 
@@ -220,7 +223,7 @@ def main(settings: Toy) -> dict[str, np.ndarray]:
     settings.directory.mkdir(parents=True, exist_ok=True)
     draw(runs).savefig(settings.directory / "paths.png", dpi=120)
     with (settings.directory / "table.txt").open("w") as file:
-        Console(file=file, width=100).print(tabulate(runs))
+        Console(file=file, width=120).print(tabulate(runs))
     Console().print(tabulate(runs))
     return runs
 
