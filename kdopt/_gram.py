@@ -112,30 +112,23 @@ def _groups(leaves: Iterable[Parts]) -> list[list[Parts]]:
     ]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
-    """Inner products of all pairs i <= j, summed over a group of leaves.
-
-    A reduction with one operand per pair reads each leaf once. Compilers for GPU and
-    TPU make that of separate sums, and choose its shape; the one for CPU must be told.
-    """
+    """Inner products of all pairs i <= j, summed over a group of leaves."""
     if len(group) > 1 or group[0][0].size < _SMALL:
-        return _reduce(_products(dtype, group))
+        return _sums(_products(dtype, group))
+    # Compilers for GPU and TPU read each leaf once for all the sums, and choose their
+    # shape; the one for CPU must be told.
     return jax.lax.platform_dependent(
         group[0],
         cpu=functools.partial(_one_pass, dtype),
-        default=lambda parts: _plain(dtype, [parts]),
+        default=lambda parts: _sums(_products(dtype, [parts])),
     )
 
 
-@_triangle.defjvp
-def _triangle_jvp(dtype: jnp.dtype, primals: tuple, tangents: tuple) -> tuple:
-    # JAX does not differentiate a reduction with several operands.
-    return jax.jvp(functools.partial(_plain, dtype), primals, tangents)
-
-
-def _plain(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
-    return [jnp.sum(product) for product in _products(dtype, group)]
+def _sums(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    # One by one: over sharded axes such sums become one all-reduce, while a reduction
+    # with several operands becomes an all-gather for each.
+    return [jnp.sum(array) for array in arrays]
 
 
 def _one_pass(dtype: jnp.dtype, parts: Parts) -> list[jax.Array]:
@@ -148,10 +141,27 @@ def _one_pass(dtype: jnp.dtype, parts: Parts) -> list[jax.Array]:
     *outer, last = parts[0].shape
     row = last // _LANES if last <= _LANES * _LONGEST else 1024
     if row == 0 or last % (row * _LANES):
-        return _plain(dtype, [parts])
+        return _sums(_products(dtype, [parts]))
     views = [part.reshape(*outer, -1, row, _LANES) for part in parts]
     lanes = [tuple(view[..., n] for view in views) for n in range(_LANES)]
-    return _reduce(_reduce(_products(dtype, lanes), axis=-1))
+    return _sums(_row_sums(_products(dtype, lanes)))
+
+
+@jax.custom_jvp
+def _row_sums(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Sums over the last axis in one loop, so that common inputs are read once."""
+    zeros = [jnp.zeros((), array.dtype) for array in arrays]
+
+    def add(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> list[jax.Array]:
+        return [x + y for x, y in zip(xs, ys, strict=True)]
+
+    return list(jax.lax.reduce(arrays, zeros, add, (arrays[0].ndim - 1,)))
+
+
+@_row_sums.defjvp
+def _row_sums_jvp(primals: tuple, tangents: tuple) -> tuple:
+    # JAX does not differentiate a reduction with several operands; it is linear.
+    return _row_sums(*primals), [jnp.sum(tangent, -1) for tangent in tangents[0]]
 
 
 def _products(dtype: jnp.dtype, group: Sequence[Parts]) -> list[jax.Array]:
@@ -161,18 +171,3 @@ def _products(dtype: jnp.dtype, group: Sequence[Parts]) -> list[jax.Array]:
         functools.reduce(jnp.add, (parts[i] * parts[j] for parts in wide))
         for i, j in _pairs(len(group[0]))
     ]
-
-
-def _reduce(arrays: Sequence[jax.Array], axis: int | None = None) -> list[jax.Array]:
-    """Sums of several arrays in one loop, over one axis or all."""
-    ndim = arrays[0].ndim
-    axes = tuple(range(ndim)) if axis is None else (axis % ndim,)
-    zeros = [jnp.zeros((), array.dtype) for array in arrays]
-    return list(
-        jax.lax.reduce(
-            arrays,
-            zeros,
-            lambda xs, ys: [x + y for x, y in zip(xs, ys, strict=True)],
-            axes,
-        )
-    )
