@@ -176,7 +176,7 @@ class LossesConfig(Config):
     """Distillation losses to compare, in this order."""
     methods: tuple[str, ...] = ("kd", "dot", "dto_kd", "dto_kd_shared")
     """Methods to compare: `kd` is the loss with fixed weights."""
-    epochs: int = 30
+    epochs: int = 20
     """Epochs of the student."""
     loss: Annotated[str, tyro.conf.Suppress] = "kd"
     timing_rounds: Annotated[int, tyro.conf.Suppress] = 0
