@@ -69,7 +69,7 @@ def _read(directory: Path) -> list[dict]:
 def cell(found: list[dict]) -> str:
     """Accuracies of the last and of the best epoch, in percent."""
     last, best = (spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best"))
-    return last if last == best else f"{last} / {best}"
+    return last if last.startswith("diverged") else f"{last} / {best}"
 
 
 def rows(config: LossesConfig) -> list[tuple[str, ...]]:
