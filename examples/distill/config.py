@@ -178,6 +178,9 @@ class LossesConfig(Config):
     """Methods to compare: `kd` is the loss with fixed weights."""
     epochs: int = 20
     """Epochs of the student."""
+    learning_rate: float = 0.01
+    """Peak learning rate of SGD; half of the demo's, as the weights of many recipes sum
+    to two and more."""
     loss: Annotated[str, tyro.conf.Suppress] = "kd"
     timing_rounds: Annotated[int, tyro.conf.Suppress] = 0
 
