@@ -60,7 +60,7 @@ def test_tuple_shaped_params():
 
 
 def test_named_tuple_params_are_not_losses():
-    pair = kdopt.balancers.LinearState(loss_weights=jnp.ones(2))
+    pair = kdopt.balancers.LinearState(jnp.ones(2), jnp.ones(2))
     with pytest.raises(ValueError, match="got LinearState"):
         step(pair)
 
