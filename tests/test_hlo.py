@@ -80,8 +80,8 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_step_with_donated_buffers_needs_no_second_tree(name):
-    """State and parameters are changed in place; nothing is as large as a gradient."""
+def test_update_needs_no_memory_but_its_results(name):
+    """Nothing as large as a gradient lies between them, however many losses."""
     tx = optax.chain(METHODS[name](), optax.scale_by_learning_rate(0.1))
     params = tree()
     state = jax.eval_shape(tx.init, params)
@@ -91,12 +91,8 @@ def test_step_with_donated_buffers_needs_no_second_tree(name):
         return optax.apply_updates(params, updates), state
 
     values = jax.ShapeDtypeStruct((2,), jnp.float32)
-    program = compiled(
-        step, (tree(), tree()), state, params, values, donate_argnums=(1, 2)
-    )
-    memory = program.memory_analysis()
-    assert memory.alias_size_in_bytes > tree_bytes((params, state)) - 256
-    assert memory.temp_size_in_bytes < tree_bytes(params) / 4
+    program = compiled(step, (tree(), tree()), state, params, values)
+    assert program.memory_analysis().temp_size_in_bytes < tree_bytes(params) / 8
 
 
 # ---- network
