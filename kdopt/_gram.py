@@ -14,8 +14,9 @@ Parts = tuple[jax.Array, ...]
 
 # A leaf with fewer elements costs a kernel, not bandwidth: so many share one.
 _SMALL, _SHARED = 2**14, 64
-# On a CPU: neighbours added before they enter a sum, and the length of such a sum.
-_LANES, _LONGEST = 4, 2**14
+# On a CPU: neighbours added before they enter a sum, and the length of such sums: a
+# shorter one costs more to begin than to do, a longer one loses digits.
+_LANES, _SHORTEST, _LONGEST = 4, 16, 2**14
 
 
 def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
@@ -140,7 +141,7 @@ def _one_pass(dtype: jnp.dtype, parts: Parts) -> list[jax.Array]:
     """
     *outer, last = parts[0].shape
     row = last // _LANES if last <= _LANES * _LONGEST else 1024
-    if row == 0 or last % (row * _LANES):
+    if len(parts) == 1 or row < _SHORTEST or last % (row * _LANES):
         return _sums(_products(dtype, [parts]))
     views = [part.reshape(*outer, -1, row, _LANES) for part in parts]
     lanes = [tuple(view[..., n] for view in views) for n in range(_LANES)]
