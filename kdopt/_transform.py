@@ -131,6 +131,12 @@ def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(ok, n.astype(o.dtype), o), new, old)
 
 
+def hold_elements(new: jax.Array, old: jax.Array) -> jax.Array:
+    """The new array in the old one's dtype; the old where that is not finite."""
+    cast = new.astype(old.dtype)
+    return jnp.where(jnp.isfinite(cast), cast, old)
+
+
 def from_weights(
     weights_fn: Callable[..., Any],
     *,

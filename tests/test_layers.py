@@ -54,11 +54,7 @@ SIBLINGS = {
     "balancers/_dot_adam": {REACH},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
     "balancers/_dot_lion": {REACH},
-    "balancers/_gain_matched_sgd": {
-        "balancers/_linear",
-        "balancers/_streams",
-        REACH,
-    },
+    "balancers/_gain_matched_sgd": {"balancers/_linear", "balancers/_streams", REACH},
     "balancers/_streams": {REACH},
     "scalarizers/_cosmos": {VALUES},
     "scalarizers/_dto_kd_amortized": {"scalarizers/_log_softmax"},
@@ -84,7 +80,7 @@ an engine with its kin."""
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",
     "losses/_reduce",
-    *("_checks", "_keys", "_nonnegative", "_cone", "_fixed_point", "_spectrum"),
+    *("_checks", "_keys"),
     "_traces",
 }
 """Names only, what every loss goes through, and solvers and plumbing whose theorems the

@@ -9,12 +9,11 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import (
     Reach,
     check_momenta,
-    finite_or,
     leaf_momenta,
     plus,
 )
@@ -91,8 +90,10 @@ def scale_by_dot_adam(
 
     Notes:
         The paper says that DOT fits every optimiser with momentum and tests SGD alone;
-        what is split and what is shared here is our reading. An element whose new
-        moment would not be finite keeps its old one, as in :func:`kdopt.streams`.
+        what is split and what is shared here is our reading.
+
+        As in :func:`kdopt.streams`, an element whose new moment would not be finite
+        keeps its old one, and the update itself is not masked.
     """
     momenta = (plus(b1, delta, -1), plus(b1, delta, 1))
     check_momenta(b1, *momenta)
@@ -149,11 +150,10 @@ def _first_moment(
     b, t = jnp.asarray(beta, dtype), count.astype(dtype)
     g = g.astype(dtype)
     new = b * mu.astype(dtype) + (1 - b) * g
-    kept = finite_or(new, mu)
     if not nesterov:
-        return new / (1 - b**t), kept
+        return new / (1 - b**t), hold_elements(new, mu)
     ahead = b * new / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
-    return ahead, kept
+    return ahead, hold_elements(new, mu)
 
 
 def _second_moment(
@@ -164,7 +164,7 @@ def _second_moment(
     b, t = jnp.asarray(b2, dtype), count.astype(dtype)
     new = b * nu.astype(dtype) + (1 - b) * g.astype(dtype) ** 2
     root = jnp.sqrt(new / (1 - b**t) + jnp.asarray(eps_root, dtype))
-    return finite_or(new, nu), root + jnp.asarray(eps, dtype)
+    return hold_elements(new, nu), root + jnp.asarray(eps, dtype)
 
 
 def dot_adam(

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import (
     Reach,
     at,
     check_momenta,
-    finite_or,
     leaf_momenta,
     plus,
 )
@@ -82,8 +81,11 @@ def scale_by_dot_lion(
         <https://arxiv.org/abs/2302.06675>`_, NeurIPS 2023, Algorithm 2
 
     Notes:
-        The paper of DOT tests SGD alone; what is split here is our reading. An element
-        whose new momentum would not be finite keeps its old one.
+        The paper of DOT tests SGD alone; what is split here is our reading.
+
+        As in :func:`kdopt.streams`, an element whose new momentum would not be finite
+        keeps its old one. The update is a sign: it is NaN where the gradient is, but
+        not where that is infinite.
     """
     momenta = (plus(b2, delta, -1), plus(b2, delta, 1))
     check_momenta(b1, b2, *momenta)
@@ -116,7 +118,7 @@ def scale_by_dot_lion(
             signs.append(sign.astype(gs[0].dtype))
             mus.append(
                 [
-                    finite_or(_mix(g, m, beta), m)
+                    hold_elements(_mix(g, m, beta), m)
                     for g, m, beta in zip(gs, ms, betas, strict=True)
                 ]
             )

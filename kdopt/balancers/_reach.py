@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from kdopt._typing import PerLossGrads
@@ -43,11 +42,6 @@ def plus(
 def at(number: optax.ScalarOrSchedule, count: jax.Array) -> Any:
     """The number, or the value of the schedule at this step."""
     return number(count) if callable(number) else number
-
-
-def finite_or(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The new buffer, in the dtype of the old one and that where it is not finite."""
-    return jnp.where(jnp.isfinite(new), new, old.astype(new.dtype)).astype(old.dtype)
 
 
 def leaf_momenta(

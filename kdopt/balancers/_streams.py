@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import per_loss_tuple
+from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
 from kdopt.balancers._reach import (
     Reach,
     check_momenta,
-    finite_or,
     leaf_momenta,
 )
 
@@ -192,4 +191,4 @@ def _advance(
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)
     new = g + m * old
-    return (g + m * new if nesterov else new), finite_or(new, trace)
+    return (g + m * new if nesterov else new), hold_elements(new, trace)

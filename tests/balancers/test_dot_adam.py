@@ -126,3 +126,23 @@ def test_what_one_loss_reaches_moves_with_plain_memory(standard):
     _, state = tx.update((ones, ones), tx.init(PARAMS), PARAMS)
     np.testing.assert_allclose(state.mu[0]["b"], 0.2, rtol=1e-5)
     np.testing.assert_allclose(state.mu[0]["w"], 0.3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factory", [kdopt.scale_by_dot_adam, kdopt.scale_by_dot_lion])
+def test_an_element_that_is_not_finite_keeps_its_moments(factory):
+    tx = factory()
+    good = (jnp.ones(2), jnp.ones(2))
+    _, state = tx.update(good, tx.init(jnp.zeros(2)))
+    updates, held = tx.update((jnp.array([jnp.nan, 1.0]), good[1]), state)
+    assert jnp.isnan(updates[0]) and jnp.isfinite(updates[1])
+    assert held.mu[0][0] == state.mu[0][0] and held.mu[0][1] != state.mu[0][1]
+    updates, _ = tx.update(good, held)
+    assert jnp.all(jnp.isfinite(updates))
+
+
+def test_a_second_moment_that_half_precision_cannot_hold_is_left_out(standard):
+    tx = kdopt.scale_by_dot_adam()
+    params = jnp.zeros(1, jnp.float16)
+    huge = jnp.full(1, 3e4, jnp.float16)
+    _, state = tx.update((huge, huge), tx.init(params))
+    assert jnp.all(jnp.isfinite(state.nu))
