@@ -1,6 +1,7 @@
 """Gradient algebra: the only two passes over the gradients."""
 
 import functools
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,14 @@ import jax.numpy as jnp
 from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Gram, PerLossGrads, Weights
 
+Parts = tuple[jax.Array, ...]
+"""One leaf of each of the K trees."""
 
-def _inner(x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    return jnp.sum(x.astype(dtype) * y.astype(dtype))
+# A leaf with fewer elements costs a kernel, not bandwidth: so many share one.
+_SMALL, _SHARED = 2**14, 64
+# On a CPU: neighbours added before they enter a sum, and the length of such sums: a
+# shorter one costs more to begin than to do, a longer one loses digits.
+_LANES, _SHORTEST, _LONGEST = 4, 16, 2**14
 
 
 def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
@@ -20,6 +26,8 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
 
     Products are summed in float32 whatever the dtype of the gradients is (in float64
     if they are float64), since a sum of 1e6 bfloat16 products has no correct digit.
+    Every gradient is read once, for all K (K + 1) / 2 products; nothing is copied,
+    and of a sharded gradient each device sums what it holds.
 
     Args:
         grads: K trees of equal structure.
@@ -42,13 +50,14 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
     leaves = [jax.tree.leaves(tree) for tree in grads]
     k = len(leaves)
     dtype = accumulator_dtype(*(leaf for tree in leaves for leaf in tree))
+    triangles = [
+        _triangle(dtype, group) for group in _groups(zip(*leaves, strict=True))
+    ]
     zero = jnp.zeros((), dtype)
-
-    def entry(i: int, j: int) -> jax.Array:
-        pairs = zip(leaves[i], leaves[j], strict=True)
-        return functools.reduce(jnp.add, (_inner(x, y, dtype) for x, y in pairs), zero)
-
-    upper = {(i, j): entry(i, j) for i in range(k) for j in range(i, k)}
+    upper = {
+        pair: functools.reduce(jnp.add, (entries[n] for entries in triangles), zero)
+        for n, pair in enumerate(_pairs(k))
+    }
     rows = [[upper[min(i, j), max(i, j)] for j in range(k)] for i in range(k)]
     matrix = jnp.stack([jnp.stack(row) for row in rows])
     return matrix if axis_name is None else jax.lax.psum(matrix, axis_name)
@@ -83,3 +92,83 @@ def combine(grads: PerLossGrads, weights: Weights):
         return functools.reduce(jnp.add, terms).astype(parts[0].dtype)
 
     return jax.tree.map(leaf, *grads)
+
+
+def _pairs(k: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(k) for j in range(i, k)]
+
+
+def _groups(leaves: Iterable[Parts]) -> list[list[Parts]]:
+    """Large leaves one by one; small ones together with others of their kind."""
+    alike: dict[object, list[Parts]] = {}
+    for n, parts in enumerate(leaves):
+        small = parts[0].size < _SMALL
+        alike.setdefault(tuple(map(jax.typeof, parts)) if small else n, []).append(
+            parts
+        )
+    return [
+        group[start : start + _SHARED]
+        for group in alike.values()
+        for start in range(0, len(group), _SHARED)
+    ]
+
+
+def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
+    """Inner products of all pairs i <= j, summed over a group of leaves."""
+    if len(group) > 1 or group[0][0].size < _SMALL:
+        return _sums(_products(dtype, group))
+    # Compilers for GPU and TPU read each leaf once for all the sums, and choose their
+    # shape; the one for CPU must be told.
+    return jax.lax.platform_dependent(
+        group[0],
+        cpu=functools.partial(_one_pass, dtype),
+        default=lambda parts: _sums(_products(dtype, [parts])),
+    )
+
+
+def _sums(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    # One by one: over sharded axes such sums become one all-reduce, while a reduction
+    # with several operands becomes an all-gather for each.
+    return [jnp.sum(array) for array in arrays]
+
+
+def _one_pass(dtype: jnp.dtype, parts: Parts) -> list[jax.Array]:
+    """For a CPU: one pass, in vector instructions, over rows on all cores.
+
+    A sum in sequence is neither fast (each addition waits for the one before) nor
+    exact. So some neighbours are added first, and sums run along rows, then over them.
+    Only the last axis is split: a leaf that is sharded stays where it is.
+    """
+    *outer, last = parts[0].shape
+    row = last // _LANES if last <= _LANES * _LONGEST else 1024
+    if len(parts) == 1 or row < _SHORTEST or last % (row * _LANES):
+        return _sums(_products(dtype, [parts]))
+    views = [part.reshape(*outer, -1, row, _LANES) for part in parts]
+    lanes = [tuple(view[..., n] for view in views) for n in range(_LANES)]
+    return _sums(_row_sums(_products(dtype, lanes)))
+
+
+@jax.custom_jvp
+def _row_sums(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Sums over the last axis in one loop, so that common inputs are read once."""
+    zeros = [jnp.zeros((), array.dtype) for array in arrays]
+
+    def add(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> list[jax.Array]:
+        return [x + y for x, y in zip(xs, ys, strict=True)]
+
+    return list(jax.lax.reduce(arrays, zeros, add, (arrays[0].ndim - 1,)))
+
+
+@_row_sums.defjvp
+def _row_sums_jvp(primals: tuple, tangents: tuple) -> tuple:
+    # JAX does not differentiate a reduction with several operands; it is linear.
+    return _row_sums(*primals), [jnp.sum(tangent, -1) for tangent in tangents[0]]
+
+
+def _products(dtype: jnp.dtype, group: Sequence[Parts]) -> list[jax.Array]:
+    """Elementwise products of all pairs, added over the leaves of the group."""
+    wide = [[part.astype(dtype) for part in parts] for parts in group]
+    return [
+        functools.reduce(jnp.add, (parts[i] * parts[j] for parts in wide))
+        for i, j in _pairs(len(group[0]))
+    ]

@@ -56,11 +56,12 @@ def value_and_grads(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         fn, primals, single = _closed(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        values, pullback, aux = _vjp(fn, primals, has_aux)
+        losses, tangents, aux = _linearize(fn, primals, has_aux)
         grads: PerLossGrads = tuple(
-            _pull(pullback, row, single) for row in _unit_rows(values)
+            _transpose(tangents, i, loss, primals, single)
+            for i, loss in enumerate(losses)
         )
-        values, grads = _mean((values, grads), axis_name)
+        values, grads = _mean((jnp.stack(losses), grads), axis_name)
         return ((values, aux) if has_aux else values), grads
 
     return wrapped
@@ -257,7 +258,36 @@ def _vjp(fn: Callable[..., Any], primals: tuple, has_aux: bool) -> tuple:
     return jax.vjp(stacked, *primals, has_aux=True)
 
 
+def _linearize(fn: Callable[..., Any], primals: tuple, has_aux: bool) -> tuple:
+    """One forward pass; the K losses, their linear part and the aux data."""
+
+    def split(*args: Any) -> tuple[tuple[jax.Array, ...], Any]:
+        out = fn(*args)
+        losses, aux = out if has_aux else (out, None)
+        return _separate(losses), aux
+
+    return jax.linearize(split, *primals, has_aux=True)
+
+
+def _transpose(
+    tangents: Callable[..., Any], i: int, loss: jax.Array, primals: tuple, single: bool
+) -> Any:
+    """Gradient of one loss.
+
+    A pullback of all losses would be given zeros for the others, and compute with them
+    in every branch that this loss does not reach.
+    """
+    pullback = jax.linear_transpose(lambda *args: tangents(*args)[i], *primals)
+    return _pull(pullback, _varying_as(loss, jnp.ones_like(loss)), single)
+
+
 def _stack(losses: Any) -> Values:
+    separate = _separate(losses)
+    return jnp.stack(separate) if isinstance(losses, (tuple, list)) else losses
+
+
+def _separate(losses: Any) -> tuple[jax.Array, ...]:
+    """The K losses one by one, once they are known to be scalars."""
     if isinstance(losses, (tuple, list)):
         shapes = [_shape(loss) for loss in losses]
         if not losses or any(shape != () for shape in shapes):
@@ -265,13 +295,13 @@ def _stack(losses: Any) -> Values:
                 f"losses_fn must return K scalar losses, got shapes {shapes}. Reduce "
                 "each over the batch; return (losses, aux) only with has_aux=True."
             )
-        return jnp.stack([jnp.asarray(loss) for loss in losses])
+        return tuple(jnp.asarray(loss) for loss in losses)
     if getattr(losses, "ndim", None) != 1:
         raise ValueError(
             "losses_fn must return a tuple of K scalars or an array of shape (k,), got "
             f"{type(losses).__name__} of shape {getattr(losses, 'shape', None)}."
         )
-    return losses
+    return tuple(losses[i] for i in range(len(losses)))
 
 
 def _shape(loss: Any) -> Any:
@@ -286,7 +316,7 @@ def _unit_rows(values: Values) -> list[jax.Array]:
     return [_varying_as(values, row) for row in identity]
 
 
-def _varying_as(values: Values, cotangent: jax.Array) -> jax.Array:
+def _varying_as(values: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Marks a cotangent as the values are, as ``jax.shard_map`` demands of a pullback.
 
     A select takes on the marks of its predicate, and the compiler removes this one.

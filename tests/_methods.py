@@ -120,6 +120,25 @@ def _lambda_row(policy: str, *claims: str, golden: float, **kwargs: Any) -> Meth
     )
 
 
+def _scalarizer_row(name: str, *, strict: bool = True, **kwargs: Any) -> Method:
+    return Method(
+        name,
+        getattr(kdopt, name),
+        num_losses(**kwargs),
+        ks=(1, 2, 3),
+        needs_values=True,
+        scalarizer=True,
+        static_args=("num_losses", *(arg for arg in kwargs if arg == "window")),
+        strict=strict,
+    )
+
+
+STREAM = {
+    "weighted": False,
+    "claims": ("finite", "linear_under_scaling"),
+    "static_args": (),
+}
+
 METHODS = (
     Method(
         "linear",
@@ -448,21 +467,6 @@ METHODS = (
         claims=CONVEX,
     ),
     Method(
-        "scale_by_dot_adam",
-        kdopt.scale_by_dot_adam,
-        weighted=False,
-        static_args=(),
-        claims=("finite",),
-    ),
-    Method(
-        "scale_by_dot_lion",
-        kdopt.scale_by_dot_lion,
-        weighted=False,
-        static_args=(),
-        hides=("inf",),  # of which the update is the sign
-        claims=("finite",),
-    ),
-    Method(
         "dot_lars",
         kdopt.dot_lars,
         two(learning_rate=0.1),
@@ -471,13 +475,6 @@ METHODS = (
         static_args=(),
         strict=False,
         claims=("finite",),
-    ),
-    Method(
-        "gain_matched_sgd",
-        kdopt.gain_matched_sgd,
-        weighted=False,
-        static_args=(),
-        claims=("finite", "linear_under_scaling"),
     ),
     Method(
         "momentum_conflict_free",
@@ -521,6 +518,63 @@ METHODS = (
         needs_values=True,
         scalarizer=True,
         strict=False,
+    ),
+    Method(
+        "famo",
+        kdopt.famo,
+        num_losses(),
+        ks=(2, 3, 4),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
+    ),
+    _scalarizer_row("uncertainty", strict=False),
+    _scalarizer_row("imtl_l", strict=False),
+    _scalarizer_row("dwa", window=2),
+    _scalarizer_row("softadapt", window=1),
+    _scalarizer_row("stch"),
+    _scalarizer_row("geometric_mean"),
+    _scalarizer_row("cosmos"),
+    _scalarizer_row("pbi"),
+    Method(
+        "linear_scalarizer",
+        kdopt.scalarizers.linear,
+        lambda k: {"weights": [0.1 + 0.4 * i for i in range(k)]},
+        ks=(1, 2, 3, 4),
+        scalarizer=True,
+        static_args=(),
+    ),
+    Method(
+        "random_weights_scalarizer",
+        kdopt.scalarizers.random_weights,
+        num_losses(key=KEY),
+        ks=(1, 2, 3),
+        scalarizer=True,
+        static_args=("num_losses", "key"),
+    ),
+    Method("dot_nesterov", kdopt.dot, two(nesterov=True), **STREAM),
+    Method("dot_normalized", kdopt.dot, two(normalize=True), **STREAM),
+    Method(
+        "gain_matched_sgd",
+        kdopt.gain_matched_sgd,
+        weighted=False,
+        claims=("finite", "linear_under_scaling"),
+        static_args=(),
+    ),
+    Method(
+        "scale_by_dot_adam",
+        kdopt.scale_by_dot_adam,
+        weighted=False,
+        claims=("finite",),
+        static_args=(),
+    ),
+    Method(
+        "scale_by_dot_lion",
+        kdopt.scale_by_dot_lion,
+        weighted=False,
+        claims=("finite",),
+        static_args=(),
     ),
 )
 

@@ -64,3 +64,68 @@ def test_both_are_differentiable():
     rows = jnp.asarray(_samplers.generic(0, 2), jnp.float32)
     slope = jax.grad(lambda r: kdopt.gram(tuple(r))[0, 1])(rows)
     np.testing.assert_allclose(slope, rows[::-1], rtol=1e-6)
+
+
+LARGE = {
+    "convolution": (3, 3, 64, 64),
+    "matrix": (128, 256),
+    "last axis not a multiple of the lanes": (256, 130),
+    "one axis": (2**18,),
+    "one axis of prime length": (262_147,),
+    "last axis of one": (2**15, 1),
+}
+
+
+@pytest.mark.parametrize("shape", LARGE.values(), ids=LARGE)
+def test_gram_of_leaves_that_are_summed_in_rows(shape):
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=shape).astype(np.float32) for _ in range(3)]
+    exact = [[np.sum(np.float64(x) * y) for y in rows] for x in rows]
+    arrays = [jnp.asarray(row) for row in rows]
+    got = kdopt.gram(tuple({"w": array, "b": array[:1]} for array in arrays))
+    part = np.array([[np.sum(np.float64(x[:1]) * y[:1]) for y in rows] for x in rows])
+    # cosines: the off-diagonal entries are small differences of large sums
+    norms = np.sqrt(np.diagonal(exact + part))
+    np.testing.assert_allclose(
+        got / np.outer(norms, norms),
+        (exact + part) / np.outer(norms, norms),
+        atol=1e-6,
+    )
+
+
+def test_gram_of_many_leaves_of_few_kinds():
+    """More than share one kernel, of two dtypes."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-3, 4, size=(2, 150, 3))
+    trees = [
+        [
+            jnp.asarray(leaf, ["float32", "bfloat16"][n % 2])
+            for n, leaf in enumerate(row)
+        ]
+        for row in rows
+    ]
+    flat = rows.reshape(2, -1)
+    np.testing.assert_array_equal(kdopt.gram(tuple(trees)), flat @ flat.T)
+
+
+def test_gram_of_large_leaves_under_transformations(x64):
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 128, 128)))
+    exact = np.einsum("bixy,bjxy->bij", rows, rows)
+
+    def f(pair):
+        return kdopt.gram((pair[0], pair[1]))
+
+    np.testing.assert_allclose(jax.vmap(f)(rows), exact, rtol=1e-10, atol=1e-10)
+    slope = jax.grad(lambda pair: f(pair)[0, 1])(rows[0])
+    np.testing.assert_allclose(slope, rows[0, ::-1], rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(10**8,), (2**16, 1526), (9, 3334, 3333)])
+def test_gram_of_a_hundred_million_elements(shape):
+    """Sums in sequence would have lost the fourth digit."""
+    rng = np.random.default_rng(0)
+    x = rng.random(shape, dtype=np.float32)
+    flat = x.reshape(-1)
+    exact = sum(np.sum(np.float64(c) ** 2) for c in np.array_split(flat, 64))
+    np.testing.assert_allclose(jax.jit(kdopt.gram)((x,)), [[exact]], rtol=1e-5)

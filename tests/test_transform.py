@@ -60,7 +60,7 @@ def test_tuple_shaped_params():
 
 
 def test_named_tuple_params_are_not_losses():
-    pair = kdopt.balancers.LinearState(loss_weights=jnp.ones(2))
+    pair = kdopt.balancers.LinearState(jnp.ones(2), jnp.ones(2))
     with pytest.raises(ValueError, match="got LinearState"):
         step(pair)
 
@@ -74,7 +74,9 @@ def test_balancer_that_is_second_in_its_chain(standard):
 
 
 @pytest.mark.parametrize(
-    "form", [list, tuple, lambda pair: dict(enumerate(pair))], ids=str
+    "form",
+    [list, tuple, lambda pair: dict(enumerate(pair))],
+    ids=["list", "tuple", "mapping"],
 )
 def test_forms_that_get_in(form):
     expected = step((TASK, DISTILL))

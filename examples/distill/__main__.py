@@ -6,11 +6,11 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill.config import Config
-from examples.distill.experiment import run
+from examples.distill import experiment, loss_table
+from examples.distill.config import Config, LossesConfig
 from examples.distill.models.table import print_table
 
-COMMANDS = {"models": print_table}
+PROGRAM = "python -m examples.distill"
 
 
 def main() -> int:
@@ -20,11 +20,15 @@ def main() -> int:
     console = Console()
     arguments = sys.argv[1:]
     try:
-        if arguments and arguments[0] in COMMANDS:
-            COMMANDS[arguments[0]]()
-        else:
-            config = tyro.cli(Config, prog="python -m examples.distill", args=arguments)
-            run(config, console)
+        match arguments:
+            case ["models", *_]:
+                print_table()
+            case ["losses", *rest]:
+                settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
+                loss_table.run(settings, console)
+            case _:
+                config = tyro.cli(Config, prog=PROGRAM, args=arguments)
+                experiment.run(config, console)
     except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         return 2

@@ -46,6 +46,14 @@ def sgd(config: "Config", schedule: optax.Schedule) -> optax.GradientTransformat
     )
 
 
+def _total(config: "Config") -> optax.GradientTransformation:
+    """Takes weights of sum one to the sum of the fixed ones.
+
+    So that methods at one learning rate differ in the balance alone.
+    """
+    return optax.scale(sum(config.weights))
+
+
 def labels_only(config: "Config", schedule: optax.Schedule) -> Plan:
     """No teacher: the task loss alone."""
     return Plan(optax.chain(sgd(config, schedule)), weights=fixed(1.0, 0.0))
@@ -53,16 +61,16 @@ def labels_only(config: "Config", schedule: optax.Schedule) -> Plan:
 
 def kd(config: "Config", schedule: optax.Schedule) -> Plan:
     """Both losses with fixed weights."""
-    weights = fixed(1 - config.alpha, config.alpha)
-    return Plan(optax.chain(sgd(config, schedule)), weights=weights)
+    return Plan(optax.chain(sgd(config, schedule)), weights=fixed(*config.weights))
 
 
 def dot(config: "Config", schedule: optax.Schedule) -> Plan:
     """Fixed weights, separate momenta; weight decay in the task stream."""
+    task, distill = config.weights
     tx = optax.chain(
-        kdopt.each(optax.scale(1 - config.alpha), optax.scale(config.alpha)),
+        kdopt.each(optax.scale(task), optax.scale(distill)),
         kdopt.each(optax.add_decayed_weights(config.weight_decay), optax.identity()),
-        kdopt.dot(config.momentum, config.delta),
+        kdopt.dot(config.momentum, config.delta, reach=config.kd_loss.reach),
         optax.scale_by_learning_rate(schedule),
     )
     return Plan(tx, reports_weights=False)
@@ -70,12 +78,13 @@ def dot(config: "Config", schedule: optax.Schedule) -> Plan:
 
 def dto_kd(config: "Config", schedule: optax.Schedule) -> Plan:
     """Equal relative decrease, from the gradients of all parameters."""
-    return Plan(optax.chain(kdopt.dto_kd(rescale="convex"), sgd(config, schedule)))
+    balancer = kdopt.dto_kd(rescale="convex")
+    return Plan(optax.chain(balancer, _total(config), sgd(config, schedule)))
 
 
 def dto_kd_shared(config: "Config", schedule: optax.Schedule) -> Plan:
     """Equal relative decrease, from the gradients at the logits."""
-    tx = optax.chain(sgd(config, schedule))
+    tx = optax.chain(_total(config), sgd(config, schedule))
     return Plan(tx, balancer=kdopt.dto_kd(rescale="convex"))
 
 
@@ -87,8 +96,9 @@ def dto_kd_amortized(config: "Config", schedule: optax.Schedule) -> Plan:
 
 def dynamic_lambda(config: "Config", schedule: optax.Schedule) -> Plan:
     """The fixed weight, moved only as far as keeps both losses from rising."""
-    balancer = kdopt.dynamic_lambda(policy="safe", lambda_=config.alpha)
-    return Plan(optax.chain(balancer, sgd(config, schedule)))
+    share = config.weights[1] / sum(config.weights)
+    balancer = kdopt.dynamic_lambda(policy="safe", lambda_=share)
+    return Plan(optax.chain(balancer, _total(config), sgd(config, schedule)))
 
 
 def min_norm(config: "Config", schedule: optax.Schedule) -> Plan:

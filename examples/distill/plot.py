@@ -39,7 +39,9 @@ def _history(config: Config, method: str) -> History:
     """Metrics over epochs, ``[seeds, epochs]`` by name, of the finished runs."""
     runs = []
     for file in sorted((config.directory / method).glob("seed*/metrics.jsonl")):
-        if (file.parent / "result.json").exists():
+        result = file.parent / "result.json"
+        # Those that diverged are shorter than the others.
+        if result.exists() and "diverged" not in json.loads(result.read_text()):
             runs.append([json.loads(line) for line in file.read_text().splitlines()])
     if not runs:
         return {}

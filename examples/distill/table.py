@@ -29,23 +29,27 @@ def rows(config: Config) -> list[tuple[str, ...]]:
         results = [json.loads(file.read_text()) for file in files]
         if not results:
             continue
+        done = [result for result in results if "diverged" not in result]
         relative = times.get(method, {}).get("relative")
         out.append(
             (
                 method,
-                _spread(results, "accuracy/last", 100, 2),
-                _spread(results, "accuracy/best", 100, 2),
-                _spread(results, "train/loss/task", 1, 3),
-                _spread(results, "train/loss/distill", 1, 3),
-                _spread(results, "conflict_rate", 100, 0),
+                spread(results, "accuracy/last", 100, 2),
+                spread(results, "accuracy/best", 100, 2),
+                spread(done, "train/loss/task", 1, 3),
+                spread(done, "train/loss/distill", 1, 3),
+                spread(done, "conflict_rate", 100, 0),
                 "" if relative is None else f"{relative:.2f}",
             )
         )
     return out
 
 
-def _spread(results: list[dict], key: str, scale: float, digits: int) -> str:
-    """Mean ± sample standard deviation."""
+def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
+    """Mean ± sample standard deviation, or how many runs diverged."""
+    lost = sum("diverged" in result for result in results)
+    if lost:
+        return f"diverged ({lost} of {len(results)})"
     values = scale * np.array([result[key] for result in results if key in result])
     if not len(values):
         return ""
@@ -60,15 +64,20 @@ def caption(config: Config) -> str:
     return (
         f"{config.dataset}: {config.teacher} to {config.student}, {labels} labels, "
         f"{config.noise:.0%} of them drawn again at random, {config.epochs} epochs; "
-        f"mean ± standard deviation over {config.seeds} seeds. Losses: whole training "
-        "set, after the last epoch. Conflict: share of epochs whose last batch has "
-        "gradients at an obtuse angle. Step time: relative to kd, interleaved."
+        f"mean ± standard deviation over {config.seeds} seeds."
     )
+
+
+NOTES = (
+    "Losses: whole training set, after the last epoch. Conflict: share of epochs whose "
+    "last batch has gradients at an obtuse angle. Step time: relative to kd, "
+    "interleaved."
+)
 
 
 def render(config: Config) -> Table:
     """The table for a terminal."""
-    view = Table(caption=caption(config))
+    view = Table(caption=f"{caption(config)} {NOTES}")
     for i, column in enumerate(COLUMNS):
         view.add_column(column, justify="right" if i else "left")
     for row in rows(config):
@@ -82,5 +91,5 @@ def write(config: Config) -> Path:
     lines[1] += "|"
     lines += ["| " + " | ".join(row) + " |" for row in rows(config)]
     path = config.directory / "table.md"
-    path.write_text("\n".join([*lines, "", caption(config), ""]))
+    path.write_text("\n".join([*lines, "", f"{caption(config)} {NOTES}", ""]))
     return path

@@ -1,5 +1,6 @@
 """One training run: a jitted step, an epoch loop, metrics and checkpoints."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from flax import nnx
 import kdopt
 from examples.distill import checkpoint
 from examples.distill.data import AUGMENTATIONS, batches, normalize
+from examples.distill.kd_losses import KdLoss, Pupil
 from examples.distill.methods import Plan
+from examples.distill.models import Outputs
 from kdopt import losses
 
 EVALUATION_BATCH = 500
@@ -28,8 +31,8 @@ class TrainState(NamedTuple):
     """Everything that a step changes, and all that a checkpoint holds.
 
     Attributes:
-        params: Parameters of the network.
-        rest: Its other state: BatchNorm statistics, dropout keys.
+        params: Parameters of the pupil.
+        rest: Its other state: BatchNorm statistics, dropout keys, memories.
         opt_state: State of the plan's transform.
         balancer: State of the balancer at the logits; ``()`` without one.
         step: Number of steps done, int32.
@@ -56,11 +59,11 @@ class Network(NamedTuple):
         """Splits an NNX model."""
         return cls(*nnx.split(model, nnx.Param, ...))
 
-    def logits(self, images: jax.Array) -> jax.Array:
+    def outputs(self, images: jax.Array) -> Outputs:
         """Runs it in evaluation mode."""
         model = nnx.merge(self.graphdef, self.params, self.rest, copy=True)
         model.eval()
-        return model(images).logits
+        return model(images)
 
 
 class Split(NamedTuple):
@@ -76,16 +79,21 @@ class Split(NamedTuple):
 
 
 class Problem:
-    """What all methods share: the losses of a student under a teacher.
+    """What all methods share: the losses of a pupil under a teacher.
 
     Its compiled functions serve every method and seed.
     """
+
+    graphdef: Any
+    teacher: Network | None
 
     def __init__(
         self,
         graphdef: Any,
         teacher: Network | None,
+        loss: KdLoss,
         *,
+        steps: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         augment: str,
@@ -94,47 +102,67 @@ class Problem:
         """Binds what is static.
 
         Args:
-            graphdef: Static part of the student.
+            graphdef: Static part of a :class:`Pupil`.
             teacher: A trained network, or None to learn from labels alone.
+            loss: The distillation loss.
+            steps: Length of the training, for curricula.
             mean: Of the images, per channel.
             std: Of the images, per channel.
             augment: Name of an augmentation.
-            temperature: Of the distillation loss.
+            temperature: Of the distillation losses that leave it open.
         """
         self.graphdef = graphdef
         self.teacher = teacher
-        self._moments = mean, std
+        self._loss = loss
+        self._steps = steps
+        self._moments = tuple(mean), tuple(std)
         self._augment = AUGMENTATIONS[augment]
         self._temperature = temperature
         self.probe = jax.jit(self._probe)
-        self._sums = jax.jit(self._evaluation_sums)
+        self._sums_with_teacher = jax.jit(self._evaluation_sums)
 
-    def encode(self, params: Any, batch: dict) -> tuple[jax.Array, Any]:
-        """Runs the student in training mode: logits, and its other state."""
-        model = nnx.merge(self.graphdef, params, batch["rest"], copy=True)
-        model.train()
-        logits = model(batch["images"]).logits
-        return logits, nnx.split(model, nnx.Param, ...)[2]
+    def encode(self, params: Any, batch: dict) -> tuple[tuple, Any]:
+        """Runs the pupil in training mode.
 
-    def head(self, params: Any, logits: jax.Array, batch: dict) -> tuple:
-        """The losses at the logits: the task, and distillation with a teacher."""
-        del params
+        Returns:
+            The logits and what the distillation loss compares besides, and the state
+            of the pupil that is not trained.
+        """
+        pupil = self._pupil(params, batch["rest"])
+        pupil.train()
+        shared = self._represent(pupil, batch)
+        return shared, nnx.split(pupil, nnx.Param, ...)[2]
+
+    def head(self, params: Any, shared: tuple, batch: dict) -> tuple:
+        """The losses at what `encode` returns: the task, and with a teacher another."""
+        logits, compared = shared
         weights = batch["weights"]
         task = losses.cross_entropy(logits, batch["labels"], sample_weights=weights)
         if "teacher" not in batch:
             return (task,)
-        soft = losses.kd(
-            logits,
-            batch["teacher"],
-            temperature=self._temperature,
-            sample_weights=weights,
-        )
-        return task, soft
+        adapter = self._pupil(params, batch["rest"]).adapter
+        batch = batch | {"temperature": self._temperature}
+        distill = self._loss.apply(adapter, logits, compared, batch["teacher"], batch)
+        return task, self._loss.scale * distill
 
     def losses_fn(self, params: Any, batch: dict) -> tuple[tuple, Any]:
         """The losses as a function of the parameters."""
-        logits, rest = self.encode(params, batch)
-        return self.head(params, logits, batch), rest
+        shared, rest = self.encode(params, batch)
+        return self.head(params, shared, batch), rest
+
+    def network(self, state: TrainState) -> Network:
+        """The student without what was trained beside it."""
+        return Network.of(nnx.merge(self.graphdef, state.params, state.rest).network)
+
+    def _pupil(self, params: Any, rest: Any) -> Pupil:
+        return nnx.merge(self.graphdef, params, rest, copy=True)
+
+    def _represent(self, pupil: Pupil, batch: dict) -> tuple[jax.Array, Any]:
+        outputs = pupil.network(batch["images"])
+        if "teacher" not in batch or self._loss.compare is None:
+            return outputs.logits, ()
+        compare = self._loss.compare
+        return outputs.logits, compare(pupil.adapter, outputs, batch["teacher"], batch)
 
     def load(
         self, state: TrainState, data: Split, teacher: Any, indices: Any, weights: Any
@@ -146,10 +174,13 @@ class Problem:
             "images": images,
             "labels": data.labels[indices],
             "weights": weights,
+            "indices": indices,
             "rest": state.rest,
+            "key": jax.random.fold_in(key, 0),
+            "progress": (state.step + 1) / self._steps,
         }
         if teacher is not None:
-            batch["teacher"] = teacher.logits(images)
+            batch["teacher"] = teacher.outputs(images)
         return batch
 
     def _probe(
@@ -161,18 +192,19 @@ class Problem:
         return kdopt.diagnostics.summary(kdopt.gram(grads))
 
     def _evaluation_sums(
-        self, params: Any, rest: Any, batch: dict, teacher: Any
+        self, params: Any, rest: Any, batch: dict, teacher: Network
     ) -> Metrics:
         images = normalize(batch["images"], *self._moments)
-        logits = Network(self.graphdef, params, rest).logits(images)
-        labels, weights = batch["labels"], batch["weights"]
-        hits = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
-        count = jnp.sum(weights)
-        sums = {"count": count, "accuracy": jnp.sum(hits * weights)}
-        if teacher is not None:
-            batch = batch | {"teacher": teacher.logits(images)}
-        values = self.head(params, logits, batch)
-        return sums | {k: v * count for k, v in _named("loss", values).items()}
+        batch = batch | {
+            "images": images,
+            "teacher": teacher.outputs(images),
+            "rest": rest,
+            "progress": jnp.ones(()),
+        }
+        pupil = self._pupil(params, rest)
+        pupil.eval()
+        shared = self._represent(pupil, batch)
+        return _sums(shared[0], self.head(params, shared, batch), batch)
 
     def evaluate(
         self, state: TrainState, data: Split, *, with_teacher: bool = False
@@ -182,9 +214,11 @@ class Problem:
         Args:
             state: Holds the parameters.
             data: Images and labels.
-            with_teacher: Whether to run the teacher for the distillation loss too.
+            with_teacher: Whether to run the teacher for the distillation loss too, if
+                that makes sense for batches of any size.
         """
-        teacher = self.teacher if with_teacher else None
+        teacher = self.teacher if with_teacher and self._loss.any_batch else None
+        network = self.network(state)
         total: dict[str, float] = {}
         size = min(EVALUATION_BATCH, len(data.labels))
         for chosen in batches(len(data.labels), size, seed=None):
@@ -193,10 +227,30 @@ class Problem:
                 "labels": data.labels[chosen.indices],
                 "weights": chosen.weights,
             }
-            sums = self._sums(state.params, state.rest, batch, teacher)
+            if teacher is None:
+                sums = _plain_sums(network, self._moments, batch)
+            else:
+                sums = self._sums_with_teacher(state.params, state.rest, batch, teacher)
             total = {key: total.get(key, 0.0) + float(sums[key]) for key in sums}
         count = total.pop("count")
         return {key: value / count for key, value in total.items()}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _plain_sums(network: Network, moments: tuple, batch: dict) -> Metrics:
+    """Compiled once for all distillation losses: it sees the network only."""
+    logits = network.outputs(normalize(batch["images"], *moments)).logits
+    labels, weights = batch["labels"], batch["weights"]
+    task = losses.cross_entropy(logits, labels, sample_weights=weights)
+    return _sums(logits, (task,), batch)
+
+
+def _sums(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
+    labels, weights = batch["labels"], batch["weights"]
+    hits = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+    count = jnp.sum(weights)
+    sums = {"count": count, "accuracy": jnp.sum(hits * weights)}
+    return sums | {k: v * count for k, v in _named("loss", values).items()}
 
 
 Step = Callable[[TrainState, Split, Any, Any, Any], tuple[TrainState, Metrics]]
@@ -290,6 +344,8 @@ class Run(NamedTuple):
         epochs: Number of epochs.
         batch_size: Images in a step.
         checkpoint_seconds: Seconds between checkpoints.
+        diagnose: Whether to look at the gradients after each epoch, and at the losses
+            on the training set at the end.
     """
 
     directory: Path
@@ -298,12 +354,16 @@ class Run(NamedTuple):
     epochs: int
     batch_size: int
     checkpoint_seconds: float = 60.0
+    diagnose: bool = True
 
 
 def fit(
     run: Run, problem: Problem, step: Step, state: TrainState
 ) -> Iterator[dict[str, float]]:
     """Trains, yielding the metrics of each epoch; goes on where it was interrupted.
+
+    A run ends with the first epoch in which a loss is not finite; its result then says
+    ``diverged``, with that epoch, and holds the accuracies of those before.
 
     Args:
         run: What and where.
@@ -313,9 +373,6 @@ def fit(
 
     Yields:
         Metrics by name, with ``epoch`` from 1.
-
-    Raises:
-        FloatingPointError: If a loss is not finite; what was written stays.
     """
     run.directory.mkdir(parents=True, exist_ok=True)
     log = run.directory / "metrics.jsonl"
@@ -334,7 +391,7 @@ def fit(
                     jax.block_until_ready(parts[-STEPS_IN_FLIGHT])
             record = {f"train/{key}": value for key, value in _mean(parts).items()}
             record |= {"epoch": epoch + 1, "seconds": time.monotonic() - began}
-            if problem.teacher is not None:
+            if problem.teacher is not None and run.diagnose:
                 seen = problem.probe(state, data, problem.teacher, *batch)
                 record |= {f"gradient/{k}": float(v) for k, v in seen.items()}
             tested = problem.evaluate(state, run.test)
@@ -342,23 +399,31 @@ def fit(
             history.append(record)
             with log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-            if not np.isfinite(record["train/loss/task"]):
-                raise FloatingPointError(
-                    f"The task loss is {record['train/loss/task']} in epoch "
-                    f"{epoch + 1} of {run.directory}: lower --learning-rate."
-                )
             yield record
+            values = [record[key] for key in record if key.startswith("train/loss/")]
+            if not np.isfinite(values).all():
+                result = {"diverged": epoch + 1, **summarize(history[:-1])}
+                _write(run, result)
+                return
             if time.monotonic() - saved > run.checkpoint_seconds:
                 saver.save(epoch + 1, state)
                 saved = time.monotonic()
         saver.save(run.epochs, state)
-        train = problem.evaluate(state, run.train, with_teacher=True)
-        result = summarize(history) | {f"train/{k}": v for k, v in train.items()}
-        (run.directory / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        result = summarize(history)
+        if run.diagnose:
+            train = problem.evaluate(state, run.train, with_teacher=True)
+            result |= {f"train/{k}": v for k, v in train.items()}
+        _write(run, result)
+
+
+def _write(run: Run, result: dict[str, float]) -> None:
+    (run.directory / "result.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 def summarize(history: list[dict[str, float]]) -> dict[str, float]:
-    """The numbers of a finished run, from its metrics: the last epoch and the best."""
+    """The numbers of a run, from its metrics: the last epoch and the best."""
+    if not history:
+        return {}
     best = max(history, key=lambda record: record["test/accuracy"])
     key = "gradient/conflict/distill"
     conflicts = [record[key] for record in history if key in record]

@@ -11,7 +11,12 @@ from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
 from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta, plus
+from kdopt.balancers._reach import (
+    Reach,
+    check_momenta,
+    leaf_momenta,
+    plus,
+)
 
 
 class DotAdamState(NamedTuple):

@@ -10,7 +10,13 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, at, check_momenta, leaf_momenta, plus
+from kdopt.balancers._reach import (
+    Reach,
+    at,
+    check_momenta,
+    leaf_momenta,
+    plus,
+)
 
 
 class DotLionState(NamedTuple):
@@ -107,7 +113,9 @@ def scale_by_dot_lion(
         for gs, ms, betas in zip(parts, old, factors, strict=True):
             mixed = [_mix(g, m, look) for g, m in zip(gs, ms, strict=True)]
             total = functools.reduce(jnp.add, mixed)
-            signs.append(jnp.sign(total).astype(gs[0].dtype))
+            # The sign of an infinite sum would hide the fault.
+            sign = jnp.where(jnp.isfinite(total), jnp.sign(total), jnp.nan)
+            signs.append(sign.astype(gs[0].dtype))
             mus.append(
                 [
                     hold_elements(_mix(g, m, beta), m)

@@ -1,6 +1,7 @@
 """The control of DOT: its change of weights without its change of memory."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from kdopt._typing import Balancer
@@ -42,6 +43,9 @@ def gain_matched_sgd(
     """
     check_momenta(momentum, momentum - delta, momentum + delta)
     gains = [(1 - momentum) / (1 - momentum + sign * delta) for sign in (1, -1)]
-    # streams of one, for its policy towards what is not finite
     alone = optax.stateless(lambda updates, _: (updates,))
-    return optax.chain(linear(gains), alone, streams([momentum]))
+    return optax.chain(
+        linear(jnp.stack([jnp.asarray(gain) for gain in gains])),
+        alone,
+        streams((momentum,)),
+    )

@@ -11,7 +11,11 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import hold_elements, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
-from kdopt.balancers._reach import Reach, check_momenta, leaf_momenta
+from kdopt.balancers._reach import (
+    Reach,
+    check_momenta,
+    leaf_momenta,
+)
 
 
 class StreamsState(NamedTuple):

@@ -19,8 +19,9 @@ class WindowsState(NamedTuple):
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
         mean: Mean of the values of this window so far, ``[k]``.
-        previous: Mean of the values of the last whole window, ``[k]``; NaN before.
+        previous: Mean of the values of the last whole window, ``[k]``.
         count: Number of steps of this window, int32.
+        windows: Number of whole windows, int32.
         notfinite_count: Number of steps, int32, that were left out because a value was
             not finite.
     """
@@ -29,6 +30,7 @@ class WindowsState(NamedTuple):
     mean: Values
     previous: Values
     count: jax.Array
+    windows: jax.Array
     notfinite_count: jax.Array
 
 
@@ -41,8 +43,8 @@ def compare_windows(
 ) -> Scalarizer:
     """Makes a scalarizer of ``weights_fn(mean, previous_mean)``, called every window.
 
-    Weights that are not finite are replaced by the ones before, so that nothing
-    happens until two windows are complete.
+    Nothing happens until two windows are complete, and weights that are not finite are
+    replaced by the ones before.
     """
     k = check_num_losses(num_losses)
     if not isinstance(window, int) or window < 1:
@@ -55,8 +57,9 @@ def compare_windows(
         return WindowsState(
             loss_weights=jnp.full(k, initial_weight, dtype),
             mean=jnp.zeros(k, dtype),
-            previous=jnp.full(k, jnp.nan, dtype),
+            previous=jnp.zeros(k, dtype),
             count=jnp.zeros((), jnp.int32),
+            windows=jnp.zeros((), jnp.int32),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
 
@@ -78,10 +81,13 @@ def compare_windows(
         full = count >= window
         fresh = held(weights_fn(mean, state.previous), state.loss_weights)
         return updates, WindowsState(
-            loss_weights=jnp.where(full, fresh, state.loss_weights),
+            loss_weights=jnp.where(
+                full & (state.windows > 0), fresh, state.loss_weights
+            ),
             mean=jnp.where(full, 0, mean),
             previous=jnp.where(full, mean, state.previous),
             count=jnp.where(full, 0, count),
+            windows=state.windows + full.astype(jnp.int32),
             notfinite_count=state.notfinite_count + (~finite).astype(jnp.int32),
         )
 

@@ -1,0 +1,1 @@
+"""Benchmarks: times as ratios to a bound that is measured in the same run."""

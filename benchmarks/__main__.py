@@ -1,0 +1,106 @@
+"""All benchmarks: tables, ``benchmarks/results/results.json`` and figures.
+
+Run with ``python -m benchmarks`` from the root; ``--help`` lists what can be chosen.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import combination, peers, train_step
+from benchmarks._trees import LARGE, SHAPES
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        trees: Shapes of the parameters.
+        large: Also those of 100M parameters.
+        k: Numbers of losses.
+        rounds: Timed calls of each program.
+        methods: Names of rows of ``tests/_methods.py``; all by default.
+        parts: Which of the benchmarks.
+        peer_python: A Python with torch and torchjd, for the part ``peers``.
+    """
+
+    trees: tuple[str, ...] = tuple(name for name in SHAPES if name not in LARGE)
+    large: bool = False
+    k: tuple[int, ...] = (2, 4, 8)
+    rounds: int = 10
+    methods: tuple[str, ...] | None = None
+    parts: tuple[str, ...] = ("combination", "growth", "steps", "peers")
+    peer_python: str | None = None
+
+
+def table(title: str, rows: list[dict]) -> Table:
+    """Rows of equal keys, numbers to three digits."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    view = Table(*columns, title=title)
+    for row in rows:
+        cells = [row.get(column, "") for column in columns]
+        view.add_row(*(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells))
+    return view
+
+
+def figure(rows: list[dict], path: Path) -> None:
+    """Log-log growth of the Gram matrix, with the bound drawn."""
+    axes_names = list(dict.fromkeys(row["axis"] for row in rows))
+    fig, panels = plt.subplots(1, len(axes_names), figsize=(11, 3.2))
+    for panel, axis in zip(panels, axes_names, strict=True):
+        part = [row for row in rows if row["axis"] == axis]
+        x = [row["value"] for row in part]
+        panel.loglog(x, [row["gram_ms"] for row in part], "o-", label="gram")
+        panel.loglog(x, [row["bound_ms"] for row in part], "k--", label="read once")
+        panel.set_xlabel(axis)
+        panel.set_ylabel("ms")
+        panel.legend()
+    fig.tight_layout()
+    fig.savefig(path)
+    plt.close(fig)
+
+
+def main(options: Options) -> None:
+    """Measures, prints and writes."""
+    RESULTS.mkdir(exist_ok=True)
+    console, out = Console(width=140), {}
+    trees = options.trees + (LARGE if options.large else ())
+    if "combination" in options.parts:
+        out["combination"] = [
+            row
+            for tree in trees
+            for k in options.k
+            for row in combination.measure(tree, k, options.rounds, options.methods)
+        ]
+    if "growth" in options.parts:
+        out["growth"] = combination.growth(options.rounds)
+        figure(out["growth"], RESULTS / "growth.svg")
+    if "steps" in options.parts:
+        out["steps"] = train_step.measure(options.rounds)
+        out["overhead"] = [train_step.overhead()]
+    if "peers" in options.parts and options.peer_python:
+        out["peers"] = [
+            row
+            for tree in trees
+            for row in peers.measure(tree, 2, 3, options.peer_python)
+        ]
+    for title, rows in out.items():
+        console.print(table(title, rows))
+    machine = {"cpus": os.cpu_count(), "jax": jax.__version__, "load": os.getloadavg()}
+    path = RESULTS / "results.json"
+    path.write_text(json.dumps({"machine": machine, **out}, indent=1) + "\n")
+    console.print(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,30 @@
+"""One training step of ResNet-8x4 in each mode; ``python -m benchmarks`` has ratios."""
+
+import functools
+
+import jax
+import pytest
+
+from benchmarks import train_step
+
+MODES = (
+    "fixed weights",
+    "exact, K = 2",
+    "DOT",
+    "shared",
+    "amortised, next call",
+    "amortised, same batch",
+)
+
+
+@functools.cache
+def steps():
+    return train_step.steps(batch_size=8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_step(benchmark, mode):
+    program, args, _ = steps()[mode]
+    benchmark.pedantic(
+        lambda: jax.block_until_ready(program(*args)), rounds=5, warmup_rounds=1
+    )

@@ -1,0 +1,42 @@
+"""Times beside PyTorch and TorchJD, in turns in one run."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import combination
+from benchmarks._trees import SHAPES
+
+PEERS = {"min_norm": "mgda", "upgrad": "upgrad", "pcgrad": "pcgrad", "imtl_g": "imtl_g"}
+
+
+def measure(tree: str, k: int, turns: int, python: str) -> list:
+    """Medians of paired ratios: kdopt in this process, TorchJD in ``python``."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "shapes.json"
+        path.write_text(json.dumps({"shapes": SHAPES[tree](), "k": k}))
+        command = [python, str(Path(__file__).with_name("peer_torch.py")), str(path)]
+        for _ in range(turns):
+            done = subprocess.run([*command, "3"], check=True, capture_output=True)
+            theirs = json.loads(done.stdout)
+            ours = combination.measure(tree, k, 5, tuple(PEERS))
+            for row in ours:
+                peer = PEERS.get(row["name"])
+                if peer in theirs and "ms" in row:
+                    pair = row["ms"], 1e3 * theirs[peer]
+                    rows.setdefault(row["name"], []).append(pair)
+    return [
+        {
+            "tree": tree,
+            "k": k,
+            "name": name,
+            "kdopt_ms": float(np.median([ours for ours, _ in pairs])),
+            "torchjd_ms": float(np.median([theirs for _, theirs in pairs])),
+            "times_faster": float(np.median([theirs / ours for ours, theirs in pairs])),
+        }
+        for name, pairs in rows.items()
+    ]

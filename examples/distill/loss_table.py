@@ -1,0 +1,111 @@
+"""``python -m examples.distill losses``: distillation losses by balancing method."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from examples.distill.config import Config, LossesConfig
+from examples.distill.data import load
+from examples.distill.experiment import progress_bars, train_students, train_teacher
+from examples.distill.students import Students
+from examples.distill.table import caption, spread
+
+BASELINE = "labels_only"
+
+
+def run(config: LossesConfig, console: Console) -> None:
+    """Runs what is missing of every loss, method and seed; prints and writes a table.
+
+    Args:
+        config: The settings.
+        console: Where progress and the table are shown.
+
+    Raises:
+        ValueError: If a directory holds runs with other settings.
+    """
+    dataset = load(config.dataset, data_dir=config.data_dir)
+    for single in _experiments(config):
+        single.claim_directory()
+    with progress_bars(console) as progress:
+        teacher = train_teacher(config, dataset, progress)
+        bar = progress.add_task("losses", total=1 + len(config.losses))
+        for single in _experiments(config):
+            train_students(Students(single, teacher), progress, diagnose=False)
+            # The steps of one loss are of no use to the next.
+            jax.clear_caches()
+            write(config)
+            progress.advance(bar)
+    console.print(render(config))
+    for path in write(config):
+        console.print(f"Table: {path}", highlight=False)
+
+
+def _experiments(config: LossesConfig) -> Iterator[Config]:
+    """The baseline, then one experiment a loss, each in a directory of its own."""
+    yield config.single(config.name, "kd", (BASELINE,))
+    for loss in config.losses:
+        yield config.single(f"{config.name}/{loss}", loss, config.methods)
+
+
+def results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
+    """By loss and method, the results of the seeds that are done."""
+    return {
+        loss: {
+            method: _read(config.directory / loss / method) for method in config.methods
+        }
+        for loss in config.losses
+    }
+
+
+def _read(directory: Path) -> list[dict]:
+    files = sorted(directory.glob("seed*/result.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def cell(found: list[dict]) -> str:
+    """Accuracies of the last and of the best epoch, in percent."""
+    last, best = (spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best"))
+    return last if last.startswith("diverged") else f"{last} / {best}"
+
+
+def rows(config: LossesConfig) -> list[tuple[str, ...]]:
+    """One row a loss, one cell a method."""
+    return [
+        (loss, *(cell(found) for found in methods.values()))
+        for loss, methods in results(config).items()
+    ]
+
+
+def footer(config: LossesConfig) -> str:
+    """What was run, and what it is to be compared with."""
+    teacher = json.loads((config.directory / "teacher.json").read_text())
+    return (
+        f"Test accuracy in percent, last epoch / best epoch. {caption(config)} Labels "
+        f"only: {cell(_read(config.directory / BASELINE))}. Teacher, last epoch: "
+        f"{100 * teacher['accuracy/last']:.1f}."
+    )
+
+
+def render(config: LossesConfig) -> Table:
+    """The table for a terminal."""
+    view = Table(caption=footer(config))
+    for i, column in enumerate(("loss", *config.methods)):
+        view.add_column(column, justify="right" if i else "left")
+    for row in rows(config):
+        view.add_row(*row)
+    return view
+
+
+def write(config: LossesConfig) -> tuple[Path, Path]:
+    """Writes the table as Markdown and the numbers behind it as JSON."""
+    markdown = config.directory / "table_losses.md"
+    lines = [("loss", *config.methods), ("---", *["---:"] * len(config.methods))]
+    lines = ["| " + " | ".join(row) + " |" for row in [*lines, *rows(config)]]
+    markdown.write_text("\n".join([*lines, "", footer(config), ""]))
+    numbers = config.directory / "table_losses.json"
+    numbers.write_text(json.dumps(results(config), indent=2) + "\n")
+    return markdown, numbers

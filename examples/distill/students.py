@@ -1,0 +1,192 @@
+"""What an experiment makes anew for each student: network, data, plan and state."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from examples.distill import models
+from examples.distill.config import Config
+from examples.distill.data import (
+    Dataset,
+    batches,
+    corrupt_labels,
+    normalize,
+    num_batches,
+    subset,
+)
+from examples.distill.kd_losses import KdLoss, Pupil, Setting
+from examples.distill.methods import METHODS, Plan
+from examples.distill.train import (
+    EVALUATION_BATCH,
+    Network,
+    Problem,
+    Run,
+    Split,
+    TrainState,
+    initial_state,
+)
+from kdopt import losses
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained network and the data set it was trained on."""
+
+    network: Network
+    dataset: Dataset
+
+    @functools.cached_property
+    def class_means(self) -> jax.Array:
+        """Mean penultimate vectors of the training images, ``[c, d]``."""
+        data = self.dataset
+
+        @jax.jit
+        def embed(network: Network, images: Any) -> jax.Array:
+            return network.outputs(normalize(images, data.mean, data.std)).pooled
+
+        order = batches(len(data.train_labels), EVALUATION_BATCH, seed=None)
+        parts = [
+            embed(self.network, data.train_images[batch.indices]) for batch in order
+        ]
+        # The last batch is padded.
+        vectors = jnp.concatenate(parts)[: len(data.train_labels)]
+        return losses.class_means(
+            vectors, jnp.asarray(data.train_labels), num_classes=data.num_classes
+        )
+
+
+class Students:
+    """The students of an experiment.
+
+    Attributes:
+        config: The settings.
+        problem: The losses, the same for all of them.
+    """
+
+    config: Config
+    problem: Problem
+
+    def __init__(self, config: Config, teacher: Teacher):
+        """Binds what they share.
+
+        Args:
+            config: The settings.
+            teacher: Whom they learn from, on a part of the same data set.
+        """
+        self.config = config
+        self._teacher, self._dataset = teacher, teacher.dataset
+        self.problem = make_problem(
+            config,
+            self._dataset,
+            self._pupil(0),
+            config.kd_loss,
+            teacher=teacher.network,
+            steps=self._steps(),
+        )
+
+    def plan(self, method: str) -> Plan:
+        """The method with its learning-rate schedule."""
+        rate = self.config.learning_rate
+        schedule = optax.cosine_decay_schedule(rate, self._steps())
+        return METHODS[method](self.config, schedule)
+
+    def data(self, seed: int) -> Split:
+        """The images that the student sees and their noisy labels, by the seed."""
+        config, few = self.config, self._dataset
+        if config.labels is not None:
+            few = subset(few, config.labels, seed)
+        labels = corrupt_labels(few.train_labels, config.noise, few.num_classes, seed)
+        return Split(few.train_images, labels)
+
+    def state(self, plan: Plan, seed: int) -> TrainState:
+        """The state before the first step."""
+        return initial_state(self._pupil(seed), plan, seed)
+
+    def run(self, method: str, seed: int, *, diagnose: bool = True) -> Run:
+        """One training."""
+        config, dataset = self.config, self._dataset
+        return Run(
+            directory=directory(config, method, seed),
+            train=self.data(seed),
+            test=Split(dataset.test_images, dataset.test_labels),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            checkpoint_seconds=config.checkpoint_seconds,
+            diagnose=diagnose,
+        )
+
+    def _steps(self) -> int:
+        labels = self.config.labels
+        size = len(self._dataset.train_labels) if labels is None else labels
+        return self.config.epochs * num_batches(size, self.config.batch_size)
+
+    def _pupil(self, seed: int) -> Network:
+        config, adapter = self.config, None
+        rngs = nnx.Rngs(seed)
+        network = make_model(config.student, self._dataset, rngs)
+        if config.kd_loss.adapter is not None:
+            shape = config.batch_size, *self._dataset.image_shape
+            images = jax.ShapeDtypeStruct(shape, jnp.float32)
+            setting = Setting(
+                student=jax.eval_shape(Network.of(network).outputs, images),
+                teacher=jax.eval_shape(self._teacher.network.outputs, images),
+                labels=self.data(seed).labels,
+                class_means=lambda: self._teacher.class_means,
+            )
+            adapter = config.kd_loss.adapter(setting, rngs)
+        return Network.of(Pupil(network, adapter))
+
+
+def make_model(name: str, dataset: Dataset, rngs: nnx.Rngs) -> models.Model:
+    """A network for the images and classes of a data set."""
+    return models.create(
+        name,
+        num_classes=dataset.num_classes,
+        image_shape=dataset.image_shape,
+        rngs=rngs,
+    )
+
+
+def make_problem(
+    config: Config,
+    dataset: Dataset,
+    pupil: Network,
+    loss: KdLoss,
+    *,
+    teacher: Network | None,
+    steps: int,
+) -> Problem:
+    """The losses of a pupil on a data set."""
+    return Problem(
+        pupil.graphdef,
+        teacher,
+        loss,
+        steps=steps,
+        mean=dataset.mean,
+        std=dataset.std,
+        augment=config.augment,
+        temperature=config.temperature,
+    )
+
+
+def directory(config: Config, method: str, seed: int) -> Path:
+    """Where a run is written."""
+    return config.directory / method / f"seed{seed}"
+
+
+def unfinished(config: Config) -> dict[str, list[int]]:
+    """By method, the seeds without a result."""
+    return {
+        method: [
+            seed
+            for seed in range(config.seeds)
+            if not (directory(config, method, seed) / "result.json").exists()
+        ]
+        for method in config.methods
+    }
