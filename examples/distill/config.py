@@ -48,7 +48,7 @@ class Config:
     """Network of the teacher; see the command `models`."""
     student: str = "cnn_student"
     """Network of the student."""
-    teacher_epochs: int = 8
+    teacher_epochs: int = 6
     """Epochs of the teacher over all training images."""
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -59,7 +59,7 @@ class Config:
     seeds: int = 3
     """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
 
-    epochs: int = 30
+    epochs: int = 20
     """Epochs of the student."""
     batch_size: int = 50
     """Images in a step."""
