@@ -118,7 +118,7 @@ def draw_gradients(histories: dict[str, History]) -> Figure:
 def draw_weights(histories: dict[str, History]) -> Figure:
     """Share of the distillation loss in the update, for methods that have weights."""
     figure, axes = _grid(1, "Weight of the distillation loss, as a share of both")
-    shares = {}
+    shares = dict(histories)  # all of them: a method keeps its colour
     for method, history in histories.items():
         if "train/weight/distill" in history:
             task, distill = (history[f"train/weight/{n}"] for n in ("task", "distill"))

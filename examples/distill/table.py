@@ -79,7 +79,7 @@ def render(config: Config) -> Table:
     """The table for a terminal."""
     view = Table(caption=f"{caption(config)} {NOTES}")
     for i, column in enumerate(COLUMNS):
-        view.add_column(column, justify="right" if i else "left")
+        view.add_column(column, justify="right" if i else "left", no_wrap=not i)
     for row in rows(config):
         view.add_row(*row)
     return view
