@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "_transform": {*BASE, "_gram"},
     "_traces": {*BASE, "_gram", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
-    "scalarizers": {*ALGEBRA, "_transform"},
+    "scalarizers": {*ALGEBRA, "_keys", "_transform"},
     "losses": {*BASE, "losses"},
     "per_loss": {*BASE, "_gram", "_transform"},
     "diagnostics": {*BASE, "_gram", "_simplex", "_parabola"},

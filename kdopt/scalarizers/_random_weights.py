@@ -6,6 +6,7 @@ import jax
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._keys import carry_key
 from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Weights
 
@@ -15,7 +16,7 @@ class RandomWeightsState(NamedTuple):
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
-        key: Random key of those after.
+        key: Data of the random key of those after.
     """
 
     loss_weights: Weights
@@ -58,14 +59,16 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
     """
     k = check_num_losses(num_losses)
 
-    def draw(key: jax.Array, dtype: Any) -> RandomWeightsState:
-        key, subkey = jax.random.split(key)
+    start, next_key = carry_key(key)
+
+    def draw(data: jax.Array, dtype: Any) -> RandomWeightsState:
+        data, subkey = next_key(data)
         return RandomWeightsState(
-            jax.nn.softmax(jax.random.normal(subkey, (k,), dtype)), key
+            jax.nn.softmax(jax.random.normal(subkey, (k,), dtype)), data
         )
 
     def init_fn(params: optax.Params) -> RandomWeightsState:
-        return draw(key, accumulator_dtype(*jax.tree.leaves(params)))
+        return draw(start, accumulator_dtype(*jax.tree.leaves(params)))
 
     def update_fn(
         updates: optax.Updates,

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import tarfile
 
-import _archives
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +15,7 @@ from examples.distill.data.images import decode
 from examples.distill.data.prepare import prepare
 from examples.distill.data.tfds_source import TfdsSource, find_prepared
 from examples.distill.data.tfrecord import TFRecords
+from tests.examples import _archives
 
 
 @pytest.fixture(autouse=True)

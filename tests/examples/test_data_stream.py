@@ -1,12 +1,12 @@
 import json
 
-import _archives
 import numpy as np
 import pytest
 
 from examples.distill.data.catalogue import open_images
 from examples.distill.data.images import EncodedImage
 from examples.distill.data.stream import eval_stream, train_stream
+from tests.examples import _archives
 
 
 class Numbered:

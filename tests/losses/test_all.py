@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _table import CASES
+
+from tests.losses._table import CASES
 
 BATCH = 6
 LABELS = jnp.array([3, 1, 0, 2, 3, 1])

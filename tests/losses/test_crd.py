@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import wave
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kdopt import losses
 from kdopt.losses._crd import _draw
+from tests.losses._inputs import wave
 
 LABELS = jnp.array([2, 0, 1, 0, 2, 2, 1, 0, 0, 2, 1, 0])
 INDICES = jnp.array([3, 0, 6, 9])

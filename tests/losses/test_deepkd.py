@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import LABELS, logits
 from scipy.special import rel_entr, softmax
 
 from kdopt import losses
+from tests.losses._inputs import LABELS, logits
 
 Y = jnp.asarray(LABELS)
 

@@ -2,9 +2,9 @@
 
 import jax
 import numpy as np
-from _inputs import logits
 
 from kdopt import losses
+from tests.losses._inputs import logits
 
 
 def test_against_numpy_correlations(x64):

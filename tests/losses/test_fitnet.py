@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import paired_maps
 
 from kdopt import losses
+from tests.losses._inputs import paired_maps
 
 
 def test_value_and_gradient(x64):

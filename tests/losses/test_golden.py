@@ -8,10 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import LABELS, logits, maps, paired_maps, vectors, wave, wave_map
 
 from kdopt import losses
 from kdopt.losses._crd import _contrast
+from tests.losses._inputs import (
+    LABELS,
+    logits,
+    maps,
+    paired_maps,
+    vectors,
+    wave,
+    wave_map,
+)
 
 Y = LABELS
 

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from _inputs import paired_maps
 
 from kdopt import losses
+from tests.losses._inputs import paired_maps
 
 
 def test_pyramid_by_hand(x64):

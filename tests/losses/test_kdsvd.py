@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import wave_map
 
 from kdopt import losses
+from tests.losses._inputs import wave_map
 
 
 def stages(seed):

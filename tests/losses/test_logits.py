@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import LABELS, logits
 
 from kdopt import losses
+from tests.losses._inputs import LABELS, logits
 
 
 def test_decoupled_parts(x64):

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import logits
 
 from kdopt import losses
+from tests.losses._inputs import logits
 
 
 def test_temperatures_add_up(x64):

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _inputs import wave
 
 from kdopt import losses
+from tests.losses._inputs import wave
 
 MEANS = jnp.array([[2.0, 0.0], [0.0, 0.5]])
 Y = jnp.array([0])

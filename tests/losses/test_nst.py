@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from _inputs import maps
 
 from kdopt import losses
+from tests.losses._inputs import maps
 
 
 def discrepancy(s, t):

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _inputs import vectors
 
 from kdopt import losses
+from tests.losses._inputs import vectors
 
 
 def test_by_loops(x64):

@@ -5,11 +5,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _inputs import vectors
 from scipy.special import huber
 from scipy.stats import ortho_group
 
 from kdopt import losses
+from tests.losses._inputs import vectors
 
 
 def test_by_loops(x64):

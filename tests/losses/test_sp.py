@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-from _inputs import vectors
 from scipy.stats import ortho_group
 
 from kdopt import losses
+from tests.losses._inputs import vectors
 
 
 def test_by_numpy(x64):

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import logits
 
 from kdopt import losses
+from tests.losses._inputs import logits
 
 
 @pytest.mark.parametrize("ddof", [0, 1])

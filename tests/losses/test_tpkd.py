@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _inputs import LABELS, logits
 from scipy.optimize import brentq
 from scipy.special import softmax
 
 from kdopt import losses
+from tests.losses._inputs import LABELS, logits
 
 Y = jnp.asarray(LABELS)
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _inputs import paired_maps
 from scipy.stats import norm
 
 from kdopt import losses
+from tests.losses._inputs import paired_maps
 
 
 def test_is_the_gaussian_likelihood(x64):
