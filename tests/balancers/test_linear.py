@@ -9,7 +9,7 @@ import kdopt
 
 @pytest.mark.parametrize("weights", [[], 1.0, [[1.0]]])
 def test_bad_weights(weights):
-    with pytest.raises(ValueError, match="weights must (be a list of|hold) K numbers"):
+    with pytest.raises(ValueError, match=r"weights must (be a list of|hold) K numbers"):
         kdopt.linear(jnp.asarray(weights))
 
 
