@@ -67,7 +67,9 @@ def _read(directory: Path) -> list[dict]:
 
 
 def cell(found: list[dict]) -> str:
-    """Accuracies of the last and of the best epoch, in percent."""
+    """Accuracies of the last and of the best epoch, in percent; empty without any."""
+    if not found:
+        return ""
     last, best = (spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best"))
     return last if last.startswith("diverged") else f"{last} / {best}"
 

@@ -10,7 +10,7 @@ from flax import nnx
 from rich.console import Console
 
 import kdopt
-from examples.distill import experiment, table
+from examples.distill import experiment, loss_table, table
 from examples.distill.__main__ import main
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
@@ -238,6 +238,14 @@ def test_losses_command(tmp_path, monkeypatch, capsys):
     assert "diverged (1 of 2)" in (folder / "table_losses.md").read_text()
     numbers = json.loads((folder / "table_losses.json").read_text())
     assert {"diverged": 1} in numbers["sp"]["kd"]
+
+
+def test_cell_names_both_epochs_or_how_many_diverged():
+    good = {"accuracy/last": 0.5, "accuracy/best": 0.75}
+    better = {"accuracy/last": 0.7, "accuracy/best": 0.75}
+    assert loss_table.cell([good, better]) == "60.0 ± 14.1 / 75.0 ± 0.0"
+    assert loss_table.cell([good, {"diverged": 3} | better]) == "diverged (1 of 2)"
+    assert loss_table.cell([]) == ""
 
 
 def test_unknown_loss_lists_those_there_are():
