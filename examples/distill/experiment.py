@@ -23,6 +23,14 @@ from examples.distill.config import Config
 from examples.distill.data import Dataset, batches, load, num_batches
 from examples.distill.kd_losses import Pupil
 from examples.distill.methods import Plan, fixed, sgd
+from examples.distill.problem import Network, Split
+from examples.distill.step import (
+    Step,
+    TrainState,
+    initial_state,
+    make_step,
+    on_device,
+)
 from examples.distill.students import (
     Students,
     Teacher,
@@ -30,17 +38,7 @@ from examples.distill.students import (
     make_problem,
     unfinished,
 )
-from examples.distill.train import (
-    Network,
-    Run,
-    Split,
-    Step,
-    TrainState,
-    fit,
-    initial_state,
-    make_step,
-    on_device,
-)
+from examples.distill.train import Run, fit
 
 TEACHER_BATCH, TEACHER_RATE = 64, 0.05
 

@@ -22,15 +22,9 @@ from examples.distill.data import (
 )
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
 from examples.distill.methods import METHODS, Plan
-from examples.distill.train import (
-    EVALUATION_BATCH,
-    Network,
-    Problem,
-    Run,
-    Split,
-    TrainState,
-    initial_state,
-)
+from examples.distill.problem import EVALUATION_BATCH, Network, Problem, Split
+from examples.distill.step import TrainState, initial_state
+from examples.distill.train import Run
 from kdopt import losses
 
 

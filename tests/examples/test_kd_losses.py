@@ -15,8 +15,10 @@ from examples.distill.__main__ import main
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
 from examples.distill.kd_losses import LOSSES
+from examples.distill.problem import Network
+from examples.distill.step import make_step, on_device
 from examples.distill.students import Students, Teacher, make_model
-from examples.distill.train import Network, fit, make_step, on_device
+from examples.distill.train import fit
 from kdopt import losses
 
 pytestmark = pytest.mark.usefixtures("standard")
