@@ -6,7 +6,8 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import experiment, loss_table
+from examples.distill import compare, experiment, loss_table
+from examples.distill.compare import CompareConfig
 from examples.distill.config import Config, LossesConfig
 from examples.distill.models.table import print_table
 
@@ -26,6 +27,9 @@ def main() -> int:
             case ["losses", *rest]:
                 settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
                 loss_table.run(settings, console)
+            case ["compare", *rest]:
+                chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
+                compare.run(chosen, console)
             case _:
                 config = tyro.cli(Config, prog=PROGRAM, args=arguments)
                 experiment.run(config, console)

@@ -1,0 +1,257 @@
+"""``python -m examples.distill compare RUNS...``: one table over finished runs.
+
+A group is a folder of seeds, the runs that differ in nothing else: one row.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from examples.distill.table import spread
+
+COLUMNS = (
+    ("last epoch (%)", "accuracy/last", 100, 2),
+    ("best epoch (%)", "accuracy/best", 100, 2),
+    ("task loss", "train/loss/task", 1, 3),
+    ("distill loss", "train/loss/distill", 1, 3),
+    ("conflict (%)", "conflict_rate", 100, 0),
+    ("s/epoch", "seconds/epoch", 1, 1),
+)
+NOTE = (
+    "Mean ± sample standard deviation over the seeds that ended. Accuracies: test set; "
+    "the best epoch was chosen on the test set. Losses: whole training set, after the "
+    "last epoch. Conflict: share of epochs whose last batch has gradients at an obtuse "
+    "angle. s/epoch: median over epochs, not measured side by side."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Compare finished runs: accuracies, losses, times, and the settings that differ.
+
+    The table is printed and written as comparison.md and comparison.json.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories, or folders that hold some at any depth."""
+    out: Path | None = None
+    """Folder to write to; by default the one that holds all RUNS."""
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed.
+
+    Attributes:
+        name: Where they are, from the common folder.
+        results: Of each seed that ended, in the order of the seeds' names.
+        experiment: Where the ``config.json`` of their experiment is, if it has one.
+        settings: What that file holds.
+    """
+
+    name: str
+    results: list[dict[str, float]]
+    experiment: str
+    settings: dict[str, object]
+
+
+class Comparison(NamedTuple):
+    """What was found, and what was left out: places and reasons."""
+
+    groups: list[Group]
+    skipped: list[tuple[str, str]]
+
+
+def run(config: CompareConfig, console: Console) -> None:
+    """Prints and writes the comparison.
+
+    Args:
+        config: The settings.
+        console: Where it is shown.
+
+    Raises:
+        ValueError: If not one run has ended.
+    """
+    found = collect(config.runs)
+    for place, reason in found.skipped:
+        console.print(f"[yellow]skipped[/] {place}: {reason}", highlight=False)
+    if not found.groups:
+        raise ValueError(
+            f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
+            "directories with METHOD/seedN/result.json below them."
+        )
+    for title, head, rows in tables(found):
+        view = Table(title=title, title_justify="left")
+        for i, column in enumerate(head):
+            view.add_column(column, justify="right" if i else "left", overflow="fold")
+        for row in rows:
+            view.add_row(*row)
+        console.print(view)
+    console.print(NOTE, highlight=False)
+    for path in write(found, config.out or _common(config.runs)):
+        console.print(f"Written: {path}", highlight=False)
+
+
+def collect(runs: Sequence[Path]) -> Comparison:
+    """Reads all runs below some directories; no file of theirs can make it fail.
+
+    Args:
+        runs: Directories.
+
+    Returns:
+        Groups in the order of `runs`, and what was skipped.
+    """
+    groups: list[Group] = []
+    skipped: list[tuple[str, str]] = []
+    seen: set[Path] = set()
+    for place in runs:
+        seeds = sorted(_seed_directories(place))
+        if not seeds:
+            skipped.append((str(place), "no run in it" if place.exists() else "absent"))
+        by_folder: dict[Path, list[dict[str, float]]] = {}
+        for seed in seeds:
+            if seed.resolve() in seen:
+                continue
+            seen.add(seed.resolve())
+            try:
+                by_folder.setdefault(seed.parent, []).append(_read_run(seed))
+            except (OSError, ValueError) as error:
+                skipped.append((str(seed), str(error)))
+        for folder, results in by_folder.items():
+            experiment, settings = _experiment(folder), {}
+            try:
+                settings = _settings(experiment)
+            except (OSError, ValueError) as error:
+                skipped.append((f"settings of {folder}", str(error)))
+            name, where = (_name(path, _common(runs)) for path in (folder, experiment))
+            groups.append(Group(name, results, where, settings))
+    return Comparison(groups, skipped)
+
+
+def tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Title, head and rows of the results and, if there are any, of the differences."""
+    head = ["run", "seeds", *(column[0] for column in COLUMNS)]
+    rows = []
+    for group in found.groups:
+        cells = (spread(group.results, *column[1:]) for column in COLUMNS)
+        rows.append([group.name, str(len(group.results)), *cells])
+    yield "Results", head, rows
+    experiments = {group.experiment: group.settings for group in found.groups}
+    fields = differing(list(experiments.values()))
+    if fields:
+        rows = [
+            [
+                field,
+                *(str(settings.get(field, "")) for settings in experiments.values()),
+            ]
+            for field in fields
+        ]
+        yield "Settings that differ", ["setting", *experiments], rows
+
+
+def differing(settings: Sequence[dict[str, object]]) -> list[str]:
+    """Names of the settings that are not the same everywhere.
+
+    Examples:
+        >>> differing([{"epochs": 1, "noise": 0}, {"epochs": 2, "noise": 0}])
+        ['epochs']
+    """
+    fields = dict.fromkeys(field for one in settings for field in one)
+    return [
+        field
+        for field in fields
+        if any(one.get(field) != settings[0].get(field) for one in settings)
+    ]
+
+
+def write(found: Comparison, folder: Path) -> tuple[Path, Path]:
+    """Writes the tables as Markdown and the numbers behind them as JSON."""
+    lines: list[str] = []
+    for title, head, rows in tables(found):
+        lines += [f"**{title}**", "", _line(head)]
+        lines += ["|---" + "|---:" * (len(head) - 1) + "|"]
+        lines += [*map(_line, rows), ""]
+    lines += [NOTE, *(f"\nSkipped {place}: {why}" for place, why in found.skipped)]
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown, numbers = folder / "comparison.md", folder / "comparison.json"
+    markdown.write_text("\n".join([*lines, ""]))
+    content = {
+        "groups": [group._asdict() for group in found.groups],
+        "skipped": [{"run": place, "reason": why} for place, why in found.skipped],
+    }
+    numbers.write_text(json.dumps(content, indent=2) + "\n")
+    return markdown, numbers
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _common(runs: Sequence[Path]) -> Path:
+    """The deepest folder that holds all runs."""
+    return Path(os.path.commonpath([path.absolute() for path in runs]))
+
+
+def _name(path: Path, common: Path) -> str:
+    relative = os.path.relpath(path, common)
+    return path.absolute().name if set(relative) <= {".", os.sep} else relative
+
+
+def _seed_directories(place: Path) -> Iterator[Path]:
+    if place.name.startswith("seed") and place.is_dir():
+        yield place
+    for path in place.rglob("seed*"):
+        if path.is_dir():
+            yield path
+
+
+def _read_run(directory: Path) -> dict[str, float]:
+    """Result of a run with its time an epoch.
+
+    Raises:
+        ValueError: With the reason if it has not ended, or cannot be read.
+    """
+    path = directory / "result.json"
+    log = directory / "metrics.jsonl"
+    if not path.exists():
+        lines = len(log.read_text().splitlines()) if log.exists() else 0
+        raise ValueError(f"not finished ({lines} epochs are done); start it again")
+    result = _json(path, path.read_text())
+    if "accuracy/last" not in result and "diverged" not in result:
+        raise ValueError(f"{path.name} has no accuracy/last")
+    if not all(isinstance(value, int | float) for value in result.values()):
+        raise ValueError(f"{path.name} holds values that are no numbers")
+    if log.exists():
+        records = [_json(log, line) for line in log.read_text().splitlines()]
+        seconds = [r["seconds"] for r in records if "seconds" in r]
+        if seconds:
+            result["seconds/epoch"] = float(np.median(seconds))
+    return result
+
+
+def _experiment(folder: Path) -> Path:
+    """The nearest folder with a ``config.json`` above a group, or the group's own."""
+    above = (folder, *folder.absolute().parents[:3])
+    return next((path for path in above if (path / "config.json").exists()), folder)
+
+
+def _settings(experiment: Path) -> dict[str, object]:
+    path = experiment / "config.json"
+    return _json(path, path.read_text()) if path.exists() else {}
+
+
+def _json(path: Path, text: str) -> dict:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is broken: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is broken: no mapping of names to values")
+    return content
