@@ -1,0 +1,139 @@
+"""Where the metrics of a run go: JSON lines; TensorBoard and W&B if asked for."""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+Record = dict[str, float]
+Write = Callable[[Mapping[str, float], int], None]
+"""Takes metrics by name and the number of steps that were done."""
+
+JSON_LINES = "metrics.jsonl"
+_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def check_installed(*, tensorboard: bool, wandb: bool) -> None:
+    """Fails before a training, not in it, if a package that it logs to is missing.
+
+    Args:
+        tensorboard: Whether TensorBoard files are wanted.
+        wandb: Whether Weights & Biases is wanted.
+
+    Raises:
+        ModuleNotFoundError: If so and its package is not there; says how to get it.
+    """
+    for option, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
+        package = _PACKAGES[option]
+        if wanted and importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"--{option} needs the package {package}: pip install {package}, or "
+                f"leave --{option} out; {JSON_LINES} is written in any case."
+            )
+
+
+def cut_json_lines(path: Path, epochs: int) -> list[Record]:
+    """Drops the lines behind a checkpoint, of epochs that will be run again.
+
+    Args:
+        path: One line an epoch; need not exist.
+        epochs: Number of epochs before the checkpoint.
+
+    Returns:
+        The records that stay.
+    """
+    lines = path.read_text().splitlines()[:epochs] if path.exists() else []
+    # Replaced when complete: a kill in between leaves the old file or the new one.
+    partial = path.with_suffix(".part")
+    partial.write_text("".join(line + "\n" for line in lines))
+    partial.replace(path)
+    return [json.loads(line) for line in lines]
+
+
+def append_json_line(path: Path, record: Record) -> None:
+    """Adds the record of an epoch."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+@contextlib.contextmanager
+def writers(
+    directory: Path, done: int, *, tensorboard: bool = False, wandb: bool = False
+) -> Iterator[Write]:
+    """Opens what was asked for, and closes it however the run ends.
+
+    Args:
+        directory: Of the run.
+        done: Number of steps before this start; what was logged of later ones was lost
+            with them, and is hidden.
+        tensorboard: Whether to write TensorBoard files.
+        wandb: Whether to log to Weights & Biases.
+
+    Yields:
+        A function that logs to all of them; to none if none is wanted.
+    """
+    with contextlib.ExitStack() as stack:
+        opened: list[Write] = []
+        if tensorboard:
+            folder = directory / "tensorboard"
+            opened.append(stack.enter_context(_tensorboard(folder, done)))
+        if wandb:
+            opened.append(stack.enter_context(_wandb(directory)))
+
+        def write(metrics: Mapping[str, float], step: int) -> None:
+            for one in opened:
+                one(metrics, step)
+
+        yield write
+
+
+@contextlib.contextmanager
+def _tensorboard(directory: Path, done: int) -> Iterator[Write]:
+    from tensorboardX import SummaryWriter
+
+    # A number of its own: the names end in seconds, and two starts may share one.
+    number = len(list(directory.glob("*.tfevents.*")))
+    writer = SummaryWriter(
+        str(directory), purge_step=done + 1, filename_suffix=f".{number}"
+    )
+
+    def write(metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+@contextlib.contextmanager
+def _wandb(directory: Path) -> Iterator[Write]:
+    wandb = importlib.import_module("wandb")
+    # The identity outlives a kill, so that a resumed run goes on in the same one.
+    identity = directory / "wandb_id.txt"
+    if not identity.exists():
+        identity.write_text(wandb.util.generate_id())
+    session = wandb.init(
+        project="kdopt",
+        name="/".join(directory.parts[-3:]),
+        id=identity.read_text(),
+        resume="allow",
+        dir=str(directory),
+        config=_settings(directory),
+    )
+    try:
+        # W&B keeps the first record of a step; a resumed run repeats it bit for bit.
+        yield lambda metrics, step: session.log(dict(metrics), step=step)
+    finally:
+        session.finish()
+
+
+def _settings(directory: Path) -> dict:
+    """Settings of the experiment that a run belongs to."""
+    for folder in (directory, *directory.parents[:2]):
+        if (folder / "config.json").exists():
+            return json.loads((folder / "config.json").read_text())
+    return {}
