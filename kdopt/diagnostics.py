@@ -1,7 +1,8 @@
 """What the gradients do: pure functions from small arrays to scalars to log.
 
-All of them look at the Gram matrix, the weights and the values only. Computed in the
-same jitted step as the update they add nothing but ``[k, k]`` arithmetic.
+All but :func:`buffers` look at the Gram matrix, the weights and the values only. In the
+same jitted step as the update, from the Gram matrix that the state of a balancer holds
+already, they add nothing but ``[k, k]`` arithmetic.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kdopt._typing import Gram, Values, Weights
+from kdopt._gram import gram as gram_of
+from kdopt._parabola import harm_free_interval, lambda_vertex
+from kdopt._simplex import min_norm_point, sum_to_one
+from kdopt._typing import Gram, PerLossGrads, Scalar, Values, Weights
 
 
 def cosines(gram: Gram) -> Gram:
@@ -81,6 +85,112 @@ def decreases(gram: Gram, weights: Weights) -> Weights:
     return gram @ weights
 
 
+def alignments(gram: Gram, weights: Weights) -> Weights:
+    r"""Cosine of the angle between each gradient and the update.
+
+    .. math:: \frac{\langle g_i, u \rangle}{\lVert g_i \rVert \lVert u \rVert}
+        = \frac{(G w)_i}{\sqrt{G_{ii} \, w^\top G w}}
+
+    With the Gram matrix of momentum buffers and weights of one, it tells which loss
+    leads a trainer with separate momenta.
+
+    Args:
+        gram: Gram matrix of the gradients, ``[k, k]``.
+        weights: Weights of the update, ``[k]``.
+
+    Returns:
+        ``[k]`` in [-1, 1]; 0 where a gradient or the update is zero.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import diagnostics
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> print(diagnostics.alignments(gram, jnp.ones(2)).round(4))
+        [-0.2722  0.7493]
+
+    References:
+        Zhao et al., `DOT <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Fig. 5
+    """
+    falls = decreases(gram, weights)
+    squares = jnp.maximum(jnp.diagonal(gram), 0)
+    # One root after the other: the product of two squares may overflow.
+    lengths = jnp.sqrt(squares) * jnp.sqrt(jnp.maximum(weights @ falls, 0))
+    some = lengths > 0
+    return jnp.clip(jnp.where(some, falls / jnp.where(some, lengths, 1), 0), -1, 1)
+
+
+def stationarity(gram: Gram) -> Scalar:
+    r"""How far from Pareto-stationary: the least combination over the longest gradient.
+
+    .. math:: \frac{\min_{w \ge 0, \sum w = 1} \lVert \sum_i w_i g_i \rVert}
+        {\max_i \lVert g_i \rVert}
+
+    Args:
+        gram: Gram matrix of the gradients, ``[k, k]``.
+
+    Returns:
+        In [0, 1]; 0 where no direction lowers all losses: gradients cancel, or one of
+        them is zero.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import diagnostics
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> print(f"{diagnostics.stationarity(gram):.4f}")
+        0.2294
+
+    References:
+        Desideri, `Multiple-gradient descent algorithm (MGDA)
+        <https://doi.org/10.1016/j.crma.2012.03.014>`_, 2012
+    """
+    squares = jnp.diagonal(gram)
+    scale = jnp.where(jnp.max(squares) > 0, jnp.max(squares), 1)
+    weights = min_norm_point(gram)
+    least = jnp.where(jnp.min(squares) > 0, weights @ (gram / scale) @ weights, 0)
+    return jnp.sqrt(jnp.clip(least, 0, 1))
+
+
+def buffers(
+    traces: PerLossGrads, *, names: Sequence[str] = ("task", "distill")
+) -> dict[str, jax.Array]:
+    r"""What the momentum buffers of DOT do; reads them once.
+
+    ``buffer/norm/i``, ``buffer/alignment/i``, the cosine between a buffer and the
+    update :math:`v = \sum_i v_i`, and ``buffer/cosine/i``, that between the buffers of
+    losses 0 and i.
+
+    Args:
+        traces: K momentum buffers: ``optax.tree.get(state, "traces")``.
+        names: K names, the task first.
+
+    Returns:
+        Scalars by key.
+
+    Raises:
+        ValueError: If there are not K names.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import diagnostics
+        >>> traces = jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0])
+        >>> print(f"{diagnostics.buffers(traces)['buffer/alignment/distill']:.4f}")
+        0.7493
+
+    References:
+        Zhao et al., `DOT <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Fig. 5
+    """
+    matrix = gram_of(traces)
+    _check_names(names, matrix)
+    norms = jnp.sqrt(jnp.diagonal(matrix))
+    led = alignments(matrix, jnp.ones_like(norms))
+    angles = cosines(matrix)[0]
+    out = {f"buffer/norm/{name}": norms[i] for i, name in enumerate(names)}
+    out |= {f"buffer/alignment/{name}": led[i] for i, name in enumerate(names)}
+    return out | {
+        f"buffer/cosine/{name}": angles[i] for i, name in enumerate(names) if i
+    }
+
+
 def summary(
     gram: Gram,
     weights: Weights | None = None,
@@ -88,14 +198,17 @@ def summary(
     *,
     names: Sequence[str] = ("task", "distill"),
 ) -> dict[str, jax.Array]:
-    r"""All of them as a flat dict of scalars with path-like keys, ready to log.
+    r"""All that a Gram matrix tells, as a flat dict of scalars, ready to log.
 
-    For losses 0 and i: ``cosine/i``, ``conflict/i`` (1 if the cosine is negative) and
-    ``dominance/i`` :math:`= \lVert g_i \rVert / \lVert g_0 \rVert`. For every loss:
-    ``norm/i``, and with weights ``weight/i`` and ``decrease/i``; with values
-    ``loss/i`` and, with weights too, ``relative_decrease/i``
-    :math:`= \langle g_i, u \rangle / L_i`. With weights ``norm/update``, and
-    ``decrease/total`` :math:`= \lVert u \rVert^2`, that of the weighted sum.
+    For every loss ``norm/i``; for losses 0 and i ``cosine/i``, ``conflict/i`` (1 if the
+    cosine is negative) and ``dominance/i`` :math:`= \lVert g_i \rVert / \lVert g_0
+    \rVert`; ``stationarity``. With two losses ``lambda/vertex``, where both fall
+    equally, and ``lambda/low`` and ``lambda/high``, between which neither rises.
+
+    With weights ``weight/i``, ``decrease/i`` :math:`= \langle g_i, u \rangle` and
+    ``alignment/i``, its cosine; ``norm/update`` and ``decrease/total``
+    :math:`= \lVert u \rVert^2`, that of the weighted sum; with two losses
+    ``lambda/used``. With values ``loss/i`` and, with weights, ``relative_decrease/i``.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
@@ -120,21 +233,25 @@ def summary(
         cosine/distill     -0.8412
         conflict/distill    1.0000
         dominance/distill   1.4530
+        stationarity        0.2294
+        lambda/vertex       0.4000
+        lambda/low          0.3667
+        lambda/high         0.4500
         weight/task         0.6000
         decrease/task       2.0000
+        alignment/task      0.3333
         weight/distill      0.4000
         decrease/distill    2.0000
+        alignment/distill   0.2294
         norm/update         1.4142
         decrease/total      2.0000
+        lambda/used         0.4000
 
     References:
         Hayder et al., DTO-KD, ICLR 2026, section 2 (conflict GrC, dominance GrD);
-        Kim et al., `arXiv:2505.06270 <https://arxiv.org/abs/2505.06270>`_, Eq. 9
+        Kim et al., `arXiv:2505.06270 <https://arxiv.org/abs/2505.06270>`_, Eq. 9-14
     """
-    if len(names) != len(gram):
-        raise ValueError(
-            f"Expected {len(gram)} names, one per loss, got {len(names)}: pass names=."
-        )
+    _check_names(names, gram)
     norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))
     angles, clashes = cosines(gram), conflicts(gram)
     out = {f"norm/{name}": norms[i] for i, name in enumerate(names)}
@@ -142,15 +259,38 @@ def summary(
         out[f"cosine/{name}"] = angles[0, i]
         out[f"conflict/{name}"] = clashes[0, i]
         out[f"dominance/{name}"] = norms[i] / norms[0]
+    out["stationarity"] = stationarity(gram)
+    if len(names) == 2:
+        out["lambda/vertex"] = lambda_vertex(gram)
+        out["lambda/low"], out["lambda/high"] = harm_free_interval(gram)
     if values is not None:
         out |= {f"loss/{name}": values[i] for i, name in enumerate(names)}
-    if weights is None:
-        return out
-    falls = decreases(gram, weights)
+    if weights is not None:
+        out |= _of_update(gram, weights, values, names)
+    return out
+
+
+def _of_update(
+    gram: Gram, weights: Weights, values: Values | None, names: Sequence[str]
+) -> dict[str, jax.Array]:
+    """What the weights make of the gradients."""
+    falls, led = decreases(gram, weights), alignments(gram, weights)
+    out = {}
     for i, name in enumerate(names):
         out[f"weight/{name}"] = weights[i]
         out[f"decrease/{name}"] = falls[i]
+        out[f"alignment/{name}"] = led[i]
         if values is not None:
             out[f"relative_decrease/{name}"] = falls[i] / values[i]
     total = jnp.maximum(weights @ falls, 0)
-    return out | {"norm/update": jnp.sqrt(total), "decrease/total": total}
+    out |= {"norm/update": jnp.sqrt(total), "decrease/total": total}
+    if len(names) == 2:
+        out["lambda/used"] = sum_to_one(weights)[1]
+    return out
+
+
+def _check_names(names: Sequence[str], gram: Gram) -> None:
+    if len(names) != len(gram):
+        raise ValueError(
+            f"Expected {len(gram)} names, one per loss, got {len(names)}: pass names=."
+        )
