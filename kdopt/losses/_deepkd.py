@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._labels import target_mask
 from kdopt.losses._log_space import kl_divergence, split_target
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
@@ -48,6 +49,9 @@ def deepkd(
     Returns:
         The losses (task, target, non-target) in nats, at least float32, unweighted.
 
+    Raises:
+        ValueError: If the labels are distributions; says what to pass instead.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -68,7 +72,7 @@ def deepkd(
     """
     student = at_least_float32(student_logits) / temperature
     teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
-    is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
+    is_target = target_mask(labels, student.shape[-1])
     is_other = ~is_target
     if top_k is not None:
         others = jnp.where(is_target, -jnp.inf, teacher)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._labels import are_soft, target_mask
 from kdopt.losses._log_space import kl_divergence, split_target
 from kdopt.losses._reduce import batch_mean
 
@@ -24,11 +25,15 @@ def cross_entropy(
 
     Args:
         logits: Student logits :math:`z`, ``[b, c]``.
-        labels: Class indices ``[b]``, or distributions ``[b, c]`` (mixup, smoothing).
+        labels: Class indices ``[b]``, or distributions ``[b, c]`` (mixup, cutmix,
+            smoothing).
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
     Returns:
         The mean loss in nats, at least float32.
+
+    Raises:
+        ValueError: If the labels are neither.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -38,12 +43,12 @@ def cross_entropy(
         0.7201
     """
     log_probs = jax.nn.log_softmax(at_least_float32(logits))
-    if labels.ndim == 1:
-        per_sample = -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
-    else:
+    if are_soft(labels, logits.shape[-1]):
         # A class of probability 0 adds 0 even where its log-probability is -inf.
         targets = at_least_float32(labels)
         per_sample = -jnp.sum(jnp.where(targets > 0, targets * log_probs, 0), axis=-1)
+    else:
+        per_sample = -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
     return batch_mean(per_sample, sample_weights)
 
 
@@ -100,6 +105,7 @@ def soft_distance(
     kind: Literal["ce", "kl", "mse"] = "ce",
     tau_student: float | jax.Array = 1.0,
     tau_teacher: float | jax.Array = 1.0,
+    teacher_gradient: bool = False,
     sample_weights: Float[Array, " b"] | None = None,
 ) -> Scalar:
     r"""Distance between student and teacher with untied temperatures.
@@ -123,10 +129,13 @@ def soft_distance(
 
     Args:
         student_logits: :math:`z^s`, ``[b, c]``.
-        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them.
+        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them, unless
+            asked.
         kind: ``"ce"`` and ``"kl"`` compare probabilities, ``"mse"`` compares logits.
         tau_student: :math:`\tau_s > 0`.
         tau_teacher: :math:`\tau_t > 0`.
+        teacher_gradient: Whether gradients flow into the teacher's logits, for a
+            teacher that is trained to be easy to follow.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
     Returns:
@@ -150,7 +159,10 @@ def soft_distance(
         in Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024, Eq. 1
     """
     student = at_least_float32(student_logits) / tau_student
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / tau_teacher
+    teacher = at_least_float32(teacher_logits)
+    if not teacher_gradient:
+        teacher = jax.lax.stop_gradient(teacher)
+    teacher = teacher / tau_teacher
     if kind == "mse":
         per_sample = jnp.mean(jnp.square(student - teacher), axis=-1)
     elif kind in ("ce", "kl"):
@@ -198,6 +210,9 @@ def dkd(
     Returns:
         The mean loss in nats, at least float32.
 
+    Raises:
+        ValueError: If the labels are distributions; says what to pass instead.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -216,7 +231,7 @@ def dkd(
     """
     student = at_least_float32(student_logits) / temperature
     teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
-    is_target = jax.nn.one_hot(labels, student_logits.shape[-1], dtype=bool)
+    is_target = target_mask(labels, student.shape[-1])
     target_s, other_s = split_target(student, is_target)
     target_t, other_t = split_target(teacher, is_target)
     tckd = kl_divergence(target_t, target_s)

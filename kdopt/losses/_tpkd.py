@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._labels import target_mask
 from kdopt.losses._log_space import split_target
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
@@ -43,6 +44,9 @@ def tpkd(
         The mean cross-entropy in nats, at least float32, with the gradient above. It
         replaces the task loss and the distillation loss together.
 
+    Raises:
+        ValueError: If the labels are distributions; says what to pass instead.
+
     Examples:
         >>> import jax
         >>> import jax.numpy as jnp
@@ -62,7 +66,7 @@ def tpkd(
     """
     student = jax.lax.stop_gradient(at_least_float32(student_logits))
     teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits))
-    is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
+    is_target = target_mask(labels, student.shape[-1])
     r = jnp.exp(split_target(student, is_target)[1])
     q = jnp.exp(split_target(teacher, is_target)[1])
     # The root of a convex piecewise-linear equation is the greatest of its pieces'.

@@ -68,15 +68,17 @@ def test_hot_kd_is_the_squared_distance_of_centred_logits(x64):
     np.testing.assert_allclose(losses.kd(s, t, temperature=1e4), limit, rtol=1e-3)
 
 
-def test_soft_labels(x64):
-    s, _ = logits()
-    y = jnp.asarray(LABELS)
-    hard = losses.cross_entropy(s, y)
-    one_hot = jax.nn.one_hot(y, s.shape[1])
-    np.testing.assert_allclose(losses.cross_entropy(s, one_hot), hard, rtol=1e-12)
-    smooth = losses.cross_entropy(s, 0.9 * one_hot + 0.1 / s.shape[1])
-    uniform = -jnp.mean(jax.nn.log_softmax(s))
-    np.testing.assert_allclose(smooth, 0.9 * hard + 0.1 * uniform, rtol=1e-12)
+@pytest.mark.parametrize("kind", ["ce", "kl", "mse"])
+def test_teacher_is_trained_only_if_asked(kind, x64):
+    s, t = logits()
+
+    def at(h, asked=True):
+        moved = t + h * jnp.cos(s)
+        return losses.soft_distance(s, moved, kind=kind, teacher_gradient=asked)
+
+    assert jax.grad(at)(0.0, False) == 0
+    h = 1e-5
+    np.testing.assert_allclose(jax.grad(at)(0.0), (at(h) - at(-h)) / (2 * h), rtol=1e-8)
 
 
 def test_unknown_kind():
