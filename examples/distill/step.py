@@ -9,6 +9,7 @@ import optax
 
 import kdopt
 from examples.distill.methods import Plan
+from examples.distill.observe import seen_in
 from examples.distill.problem import Metrics, Network, Problem, Split, named
 
 
@@ -75,6 +76,7 @@ def make_step(problem: Problem, plan: Plan) -> Step:
         metrics = named("loss", values)
         if used is not None:
             metrics |= named("weight", used)
+        metrics |= seen_in(opt_state, balancer, values)
         params = optax.apply_updates(params, updates)
         state = TrainState(
             params, rest, opt_state, balancer, state.step + 1, state.seed
