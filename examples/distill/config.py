@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from examples.distill.checks import check_combinations, check_known, check_numbers
 from examples.distill.data import AUGMENTATIONS
 from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
 from examples.distill.models import MODELS
+from examples.distill.settings import Execution, Optimization, without_effect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Execution, Optimization):
     """Distil a student by several methods and compare them.
 
     The defaults are the demo: 5,000 real digits; the teacher sees the labels of all
@@ -29,14 +32,9 @@ class Config:
 
     name: str = "demo"
     """Everything is written to RUNS/NAME; a second start resumes it."""
-    runs: Path = Path("runs")
-    """Folder of all runs, and of the cached teachers."""
-
     dataset: str = "mnist5k"
     """Data set: mnist5k, digits, fashion_mnist, mnist, cifar10, cifar100, synthetic,
     folder:PATH, or a name of the TFDS catalogue."""
-    data_dir: Path | None = None
-    """Where downloaded data sets lie."""
     labels: int | None = 400
     """Number of labelled images the student sees, balanced over classes; None: all."""
     noise: float = 0.4
@@ -46,41 +44,33 @@ class Config:
 
     teacher: str = "cnn_teacher"
     """Network of the teacher; see the command `models`."""
-    student: str = "cnn_student"
-    """Network of the student."""
     teacher_epochs: int = 6
     """Epochs of the teacher over all training images."""
+    teacher_weights: Path | None = None
+    """Trained weights of the teacher instead of training it: an Orbax folder, a
+    safetensors file or a file of torch.save."""
+    student: str = "cnn_student"
+    """Network of the student."""
 
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods to compare, in this order."""
+    seeds: int = 3
+    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
     loss: str = "kd"
     """Distillation loss: a name of `kdopt.losses`, `ctkd` (learned temperature),
     `reviewkd` (`hcl` of fused maps) or `reviewkd_pp` (the same, and `nd`)."""
-    seeds: int = 3
-    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
-
-    epochs: int = 20
-    """Epochs of the student."""
-    batch_size: int = 50
-    """Images in a step."""
-    learning_rate: float = 0.02
-    """Peak learning rate of SGD; it falls to 0 along a cosine."""
-    momentum: float = 0.9
-    """Momentum of SGD, and the centre of DOT's two momenta."""
-    delta: float = 0.075
-    """DOT: the distillation momentum is momentum + delta, the task's is - delta."""
-    weight_decay: float = 5e-4
-    """L2 penalty, added to the gradient."""
     alpha: float | None = None
     """Weight of the distillation loss in `kd`, `dot` and `dynamic_lambda`, beside 1 -
     alpha for the task; None takes those of the loss, for `kd` 0.9."""
+    loss_weights: tuple[float, float] | None = None
+    """Both weights, task and distillation, where they do not add up to 1."""
+    loss_beta: float | None = None
+    """Weight of the other classes in `dkd`; None: 8."""
+    loss_warmup: float | None = None
+    """Epochs over which `dkd` and `reviewkd` come in linearly, 0: none; None: a twelfth
+    of the training."""
     temperature: float = 4.0
     """Temperature of teacher and student in `kd` and `dkd`; others have their own."""
-
-    checkpoint_seconds: float = 60.0
-    """Long runs are saved at the first epoch end after this many seconds."""
-    timing_rounds: int = 60
-    """Steps of each method in the interleaved timing at the end; 0 skips it."""
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the list of right ones."""
@@ -90,37 +80,30 @@ class Config:
             ("student", MODELS),
             ("loss", LOSSES),
         ):
-            _known(field, getattr(self, field), table)
+            check_known(field, getattr(self, field), table)
         for method in self.methods:
-            _known("methods", method, METHODS)
-        for field in ("seeds", "epochs", "teacher_epochs", "batch_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"--{field.replace('_', '-')} must be at least 1, got "
-                    f"{getattr(self, field)}."
-                )
-        for field in ("noise", "alpha"):
-            value = getattr(self, field)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"--{field} must lie in [0, 1], got {value}.")
-        for field in ("learning_rate", "temperature"):
-            if not getattr(self, field) > 0:
-                raise ValueError(
-                    f"--{field.replace('_', '-')} must be positive, got "
-                    f"{getattr(self, field)}."
-                )
+            check_known("methods", method, METHODS)
+        check_numbers(self)
+        check_combinations(self)
 
     @property
     def kd_loss(self) -> KdLoss:
-        """The distillation loss."""
-        return LOSSES[self.loss]
+        """The distillation loss, with the settings that it takes from here."""
+        loss, options = LOSSES[self.loss], {}
+        if self.loss_beta is not None:
+            options["beta"] = self.loss_beta
+        if self.loss_warmup is not None:
+            options["warm_up"] = self.loss_warmup / self.epochs
+        if not options:
+            return loss
+        return dataclasses.replace(loss, apply=partial(loss.apply, **options))
 
     @property
     def weights(self) -> tuple[float, float]:
         """Fixed weights of the task and of the distillation loss."""
-        if self.alpha is None:
-            return self.kd_loss.weights
-        return 1 - self.alpha, self.alpha
+        if self.alpha is not None:
+            return 1 - self.alpha, self.alpha
+        return self.loss_weights or LOSSES[self.loss].weights
 
     @property
     def directory(self) -> Path:
@@ -129,13 +112,10 @@ class Config:
 
     def settings(self) -> dict:
         """What decides the results, as JSON values."""
-        omitted = ("runs", "data_dir", "methods", "seeds", "timing_rounds")
+        omitted = without_effect() | {"methods", "seeds"}
         record = dataclasses.asdict(self)
-        return {
-            key: value
-            for key, value in record.items()
-            if key not in (*omitted, "checkpoint_seconds")
-        }
+        kept = {key: record[key] for key in record if key not in omitted}
+        return json.loads(json.dumps(kept, default=str))
 
     def claim_directory(self) -> None:
         """Creates the directory, or checks that it was made with the same settings.
@@ -146,7 +126,8 @@ class Config:
         path = self.directory / "config.json"
         settings = self.settings()
         if path.exists():
-            earlier = json.loads(path.read_text())
+            # A setting that came later had its default value then.
+            earlier = _defaults() | json.loads(path.read_text())
             changed = [
                 f"{key} was {earlier.get(key)!r}, is {value!r}"
                 for key, value in settings.items()
@@ -188,7 +169,7 @@ class LossesConfig(Config):
         """Refuses wrong values with the list of right ones."""
         super().__post_init__()
         for loss in self.losses:
-            _known("losses", loss, LOSSES)
+            check_known("losses", loss, LOSSES)
 
     def single(self, name: str, loss: str, methods: tuple[str, ...]) -> Config:
         """The experiment of one loss, under another name."""
@@ -196,6 +177,5 @@ class LossesConfig(Config):
         return Config(**(fields | {"name": name, "loss": loss, "methods": methods}))
 
 
-def _known(field: str, value: str, table: dict) -> None:
-    if value not in table:
-        raise ValueError(f"--{field} {value!r} is unknown; choose {', '.join(table)}.")
+def _defaults() -> dict:
+    return Config().settings()

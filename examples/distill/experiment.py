@@ -1,5 +1,6 @@
 """A comparison: one teacher, several methods, several seeds, a table, figures."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from examples.distill import checkpoint, plot, table, timing
 from examples.distill.config import Config
 from examples.distill.data import Dataset, batches, load, num_batches
 from examples.distill.kd_losses import Pupil
-from examples.distill.methods import Plan, fixed, sgd
+from examples.distill.methods import Plan, fixed, optimizer
 from examples.distill.problem import Network, Split
 from examples.distill.step import (
     Step,
@@ -113,7 +114,9 @@ def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teach
     )
     steps = job.epochs * num_batches(len(job.train.labels), job.batch_size)
     schedule = optax.cosine_decay_schedule(TEACHER_RATE, steps)
-    plan = Plan(optax.chain(sgd(config, schedule)), weights=fixed(1.0))
+    plain = dataclasses.replace(config, optimizer="sgd", nesterov=False, clip=None)
+    tx = optax.chain(optimizer(plain, schedule))
+    plan = Plan(tx, weights=fixed(1.0))
     pupil = Network.of(Pupil(make_model(config.teacher, dataset, nnx.Rngs(0))))
     problem = make_problem(
         config, dataset, pupil, config.kd_loss, teacher=None, steps=steps

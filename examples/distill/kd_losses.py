@@ -208,15 +208,25 @@ def _kd(_: Any, logits: jax.Array, __: Any, teacher: Outputs, batch: Batch):
     )
 
 
-def _dkd(_: Any, logits: jax.Array, __: Any, teacher: Outputs, batch: Batch):
+def _dkd(
+    _: Any,
+    logits: jax.Array,
+    __: Any,
+    teacher: Outputs,
+    batch: Batch,
+    *,
+    beta: float = 8.0,
+    warm_up: float = WARM_UP,
+):
     loss = losses.dkd(
         logits,
         teacher.logits,
         batch["labels"],
+        beta=beta,
         temperature=batch["temperature"],
         sample_weights=batch["weights"],
     )
-    return _warm_up(batch) * loss
+    return _warmed_up(loss, batch, warm_up)
 
 
 def _mlkd(_: Any, logits: jax.Array, __: Any, teacher: Outputs, batch: Batch):
@@ -287,10 +297,18 @@ def _vid(_: Any, __: jax.Array, predicted: Any, teacher: Outputs, batch: Batch):
     return loss - len(means) * jnp.log(LEAST_VARIANCE) / 2
 
 
-def _reviewkd(_: Any, __: jax.Array, fused: Any, teacher: Outputs, batch: Batch):
+def _reviewkd(
+    _: Any,
+    __: jax.Array,
+    fused: Any,
+    teacher: Outputs,
+    batch: Batch,
+    *,
+    warm_up: float = WARM_UP,
+):
     theirs = _review(teacher, teacher)[1][-len(fused) :]
     loss = losses.hcl(fused, theirs, sample_weights=batch["weights"])
-    return _warm_up(batch) * loss
+    return _warmed_up(loss, batch, warm_up)
 
 
 def _nd(adapter: Any, _: jax.Array, vector: Any, teacher: Outputs, batch: Batch):
@@ -304,10 +322,16 @@ def _nd(adapter: Any, _: jax.Array, vector: Any, teacher: Outputs, batch: Batch)
 
 
 def _reviewkd_pp(
-    adapter: Any, logits: jax.Array, compared: Any, teacher: Outputs, batch: Batch
+    adapter: Any,
+    logits: jax.Array,
+    compared: Any,
+    teacher: Outputs,
+    batch: Batch,
+    *,
+    warm_up: float = WARM_UP,
 ):
     fused, vector = compared
-    review = _reviewkd(None, logits, fused, teacher, batch)
+    review = _reviewkd(None, logits, fused, teacher, batch, warm_up=warm_up)
     direction = _nd(adapter["direction"], logits, vector, teacher, batch)
     return 1.2 * review + direction
 
@@ -337,8 +361,9 @@ def _contrasted(adapter: Any, embeddings: Any, batch: Batch) -> Any:
     )
 
 
-def _warm_up(batch: Batch) -> jax.Array:
-    return jnp.minimum(batch["progress"] / WARM_UP, 1)
+def _warmed_up(loss: jax.Array, batch: Batch, share: float) -> jax.Array:
+    """Lets the loss come in linearly over a share of the training."""
+    return loss * jnp.minimum(batch["progress"] / share, 1) if share else loss
 
 
 LOSSES: dict[str, KdLoss] = {

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from examples.distill import models
@@ -21,7 +20,7 @@ from examples.distill.data import (
     subset,
 )
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
-from examples.distill.methods import METHODS, Plan
+from examples.distill.methods import METHODS, Plan, learning_rate
 from examples.distill.problem import EVALUATION_BATCH, Network, Problem, Split
 from examples.distill.step import TrainState, initial_state
 from examples.distill.train import Run
@@ -86,9 +85,9 @@ class Students:
 
     def plan(self, method: str) -> Plan:
         """The method with its learning-rate schedule."""
-        rate = self.config.learning_rate
-        schedule = optax.cosine_decay_schedule(rate, self._steps())
-        return METHODS[method](self.config, schedule)
+        config = self.config
+        schedule = learning_rate(config, self._steps() // config.epochs)
+        return METHODS[method](config, schedule)
 
     def data(self, seed: int) -> Split:
         """The images that the student sees and their noisy labels, by the seed."""

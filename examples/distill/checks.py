@@ -1,0 +1,114 @@
+"""What settings are refused, each with what was expected and what to do."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+
+def check_known(field: str, value: str, table: Iterable[str]) -> None:
+    """Refuses a name that is not in the table, and lists those that are."""
+    if value not in table:
+        known = ", ".join(table)
+        raise ValueError(f"{_flag(field)} {value!r} is unknown; choose {known}.")
+
+
+def check_numbers(config: Any) -> None:
+    """Refuses numbers out of their range.
+
+    Args:
+        config: A :class:`~examples.distill.config.Config`.
+
+    Raises:
+        ValueError: At the first one; the message gives the range.
+    """
+    _each(config, _AT_LEAST_1, lambda x: x >= 1, "be at least 1")
+    _each(config, _POSITIVE, lambda x: x > 0, "be positive")
+    _each(config, _NOT_NEGATIVE, lambda x: x >= 0, "not be negative")
+    _each(config, ("noise", "alpha"), lambda x: 0 <= x <= 1, "lie in [0, 1]")
+    _each(config, ("momentum", "ema"), lambda x: 0 <= x < 1, "lie in [0, 1)")
+    _each(config, ("decay_rate",), lambda x: 0 < x <= 1, "lie in (0, 1]")
+    _each(config, ("loss_weights",), lambda x: min(x) >= 0, "not be negative")
+
+
+def check_combinations(config: Any) -> None:
+    """Refuses settings that contradict each other.
+
+    Args:
+        config: A :class:`~examples.distill.config.Config`.
+
+    Raises:
+        ValueError: At the first contradiction.
+    """
+    _check_schedule(config)
+    if config.batch_size % config.accumulate:
+        raise ValueError(
+            f"--accumulate {config.accumulate} does not divide --batch-size "
+            f"{config.batch_size}; choose a divisor of it."
+        )
+    if config.alpha is not None and config.loss_weights is not None:
+        raise ValueError(
+            "--alpha and --loss-weights both set the weights of the losses; leave one "
+            "out (None)."
+        )
+    if config.loss_beta is not None and config.loss != "dkd":
+        raise ValueError(f"--loss-beta belongs to --loss dkd, not {config.loss!r}.")
+    if config.loss_warmup is not None and config.loss not in WARMED_UP:
+        raise ValueError(
+            f"--loss-warmup belongs to --loss {', '.join(WARMED_UP)}, not "
+            f"{config.loss!r}."
+        )
+    if "dot" in config.methods and config.clip is not None:
+        raise ValueError(
+            "--clip needs a combined gradient, but `dot` has two momenta instead: "
+            "leave dot out of --methods, or give --clip None."
+        )
+    if "dot" in config.methods and not abs(config.delta) <= min(
+        config.momentum, 1 - config.momentum
+    ):
+        raise ValueError(
+            f"--delta {config.delta} takes DOT's momenta {config.momentum} ± delta out "
+            f"of [0, 1]."
+        )
+
+
+def _check_schedule(config: Any) -> None:
+    decays = config.decay_epochs
+    if config.schedule == "cosine" and decays:
+        raise ValueError("--decay-epochs belongs to --schedule steps.")
+    if config.schedule == "steps" and not decays:
+        raise ValueError("--schedule steps needs --decay-epochs, such as 150 180 210.")
+    if config.warmup_epochs >= config.epochs:
+        raise ValueError(
+            f"--warmup-epochs {config.warmup_epochs} must end before --epochs "
+            f"{config.epochs}."
+        )
+    bounds = (config.warmup_epochs, *decays, config.epochs)
+    if decays and not all(a < b for a, b in pairwise(bounds)):
+        raise ValueError(
+            f"--decay-epochs {' '.join(map(str, decays))} must rise, after the warm-up "
+            f"and below --epochs {config.epochs}; give those of the shorter training."
+        )
+
+
+_AT_LEAST_1 = (
+    *("seeds", "epochs", "teacher_epochs", "batch_size"),
+    *("labels", "accumulate", "batch_norm_group"),
+)
+_POSITIVE = ("learning_rate", "temperature", "clip", "loss_beta")
+_NOT_NEGATIVE = (
+    *("weight_decay", "warmup_epochs", "loss_warmup"),
+    *("timing_rounds", "checkpoint_seconds"),
+)
+WARMED_UP = ("dkd", "reviewkd", "reviewkd_pp")
+
+
+def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        # NaN fails every comparison.
+        if value is not None and not valid(value):
+            raise ValueError(f"{_flag(field)} must {rule}, got {value}.")
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -1,0 +1,79 @@
+"""Groups of settings that every experiment has: how it optimises and how it runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """How the parameters of the student move."""
+
+    epochs: int = 20
+    """Epochs of the student."""
+    batch_size: int = 50
+    """Images in a step, over all devices."""
+    accumulate: int = 1
+    """Parts into which a step divides its batch, to need less memory; the gradients of
+    each loss are averaged over them."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimiser of the student; the methods balance before it."""
+    learning_rate: float = 0.02
+    """Peak learning rate."""
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """Course of the learning rate: along a cosine to 0, or down in steps."""
+    decay_epochs: tuple[int, ...] = ()
+    """Steps: epochs after which the rate falls; 150 means from the 151st epoch on."""
+    decay_rate: float = 0.1
+    """Steps: factor by which it falls each time."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the rate rises linearly from 0 to its peak, before the rest."""
+    momentum: float = 0.9
+    """Momentum of SGD and first decay of AdamW, and the centre of DOT's two."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+    delta: float = 0.075
+    """DOT: the distillation momentum is momentum + delta, the task's is - delta."""
+    weight_decay: float = 5e-4
+    """SGD: L2 penalty, added to the gradient; AdamW: decoupled decay."""
+    clip: float | None = None
+    """Greatest global norm of the combined gradient, before weight decay; not with
+    `dot`, which combines the momenta instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How the training runs."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation in the networks; parameters stay float32."""
+    ema: float | None = None
+    """Decay of averaged parameters, which then are the ones evaluated."""
+    batch_norm_group: int | None = None
+    """Images that share BatchNorm statistics, for example 64 as on one device of the
+    references; None: the whole batch of all devices."""
+    shard_params: bool = False
+    """Divide parameters and optimiser state among the devices as well as the batch."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do when a loss is not finite: stop with a report, or skip the step."""
+    checkpoint_seconds: float = 60.0
+    """Long runs are saved at the first epoch end after this many seconds."""
+    tensorboard: bool = False
+    """Write TensorBoard event files too."""
+    wandb: bool = False
+    """Log to Weights & Biases too."""
+    timing_rounds: int = 60
+    """Steps of each method in the interleaved timing at the end; 0 skips it."""
+    runs: Path = Path("runs")
+    """Folder of all runs, and of the cached teachers."""
+    data_dir: Path | None = None
+    """Where downloaded data sets lie."""
+
+
+def without_effect() -> frozenset[str]:
+    """Names of the settings that leave the results as they are, up to rounding."""
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(Execution)
+        if field.name not in ("dtype", "ema", "batch_norm_group", "on_nonfinite")
+    )
