@@ -3,28 +3,24 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
-from examples.distill import checkpoint, plot, table, timing
+from examples.distill import checkpoint, plot, run_record, table, timing
 from examples.distill.config import Config
 from examples.distill.data import Dataset, batches, load, num_batches
 from examples.distill.kd_losses import Pupil
 from examples.distill.methods import Plan, fixed, optimizer
 from examples.distill.problem import Network, Split
+from examples.distill.progress import progress_bars, show
 from examples.distill.step import (
     Step,
     TrainState,
@@ -57,7 +53,8 @@ def run(config: Config, console: Console) -> None:
     """
     dataset = load(config.dataset, data_dir=config.data_dir)
     config.claim_directory()
-    with progress_bars(console) as progress:
+    record = run_record.attempt(config.directory, sys.argv)
+    with record, progress_bars(console) as progress:
         students = Students(config, train_teacher(config, dataset, progress))
         if not any(unfinished(config).values()):
             console.print(f"All runs of {config.directory} are done.")
@@ -84,9 +81,9 @@ def train_students(
         steps[method] = make_step(problem, plan)
         for seed in seeds:
             job = students.run(method, seed, diagnose=diagnose)
-            epochs = fit(job, problem, steps[method], students.state(plan, seed))
-            title = f"{config.loss}, {method}, seed {seed}"
-            _show(epochs, config.epochs, title, progress)
+            state = students.state(plan, seed)
+            start = partial(fit, job, problem, steps[method], state)
+            _show(start, job, f"{config.loss}, {method}, seed {seed}", progress)
             progress.advance(bar)
     progress.remove_task(bar)
     return steps
@@ -124,10 +121,9 @@ def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teach
     state = initial_state(pupil, plan, seed=0)
     if not (job.directory / "result.json").exists():
         # A step uses the state up that it is given.
-        epochs = fit(
-            job, problem, make_step(problem, plan), jax.tree.map(jnp.copy, state)
-        )
-        _show(epochs, job.epochs, f"teacher {config.teacher}", progress)
+        copied = jax.tree.map(jnp.copy, state)
+        start = partial(fit, job, problem, make_step(problem, plan), copied)
+        _show(start, job, f"teacher {config.teacher}", progress)
         (job.directory / "settings.json").write_text(json.dumps(settings, indent=2))
     result = (job.directory / "result.json").read_text()
     if "diverged" in json.loads(result):
@@ -171,24 +167,14 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
     path.write_text(json.dumps(times, indent=2) + "\n")
 
 
-def _show(
-    epochs: Iterator[dict[str, float]], total: int, title: str, progress: Progress
-) -> None:
+def _show(start: Callable, job: Run, title: str, progress: Progress) -> None:
     """Runs a training to its end under a progress bar."""
-    bar = progress.add_task(title, total=total)
-    for record in epochs:
-        text = f"{title}: test {record['test/accuracy']:.1%}"
-        progress.update(bar, completed=record["epoch"], description=text)
-    progress.remove_task(bar)
-
-
-def progress_bars(console: Console) -> Progress:
-    """Bars with the time that is left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
+    steps = num_batches(len(job.train.labels), job.batch_size)
+    show(
+        start,
+        progress,
+        title=title,
+        epochs=job.epochs,
+        steps=steps,
+        images=job.batch_size,
     )

@@ -6,10 +6,33 @@ import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 Record = dict[str, float]
 Write = Callable[[Mapping[str, float], int], None]
 """Takes metrics by name and the number of steps that were done."""
+
+
+class Report(NamedTuple):
+    """How far a training is: a step that the device has done.
+
+    Attributes:
+        epoch: From 0.
+        step: From 1, within the epoch.
+        steps: Of an epoch.
+        metrics: Of this step alone.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    metrics: Record
+
+    @property
+    def done(self) -> int:
+        """Number of steps since the training began."""
+        return self.epoch * self.steps + self.step
+
 
 JSON_LINES = "metrics.jsonl"
 _PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
@@ -60,7 +83,7 @@ def append_json_line(path: Path, record: Record) -> None:
 
 @contextlib.contextmanager
 def writers(
-    directory: Path, done: int, *, tensorboard: bool = False, wandb: bool = False
+    directory: Path, *, done: int, tensorboard: bool, wandb: bool
 ) -> Iterator[Write]:
     """Opens what was asked for, and closes it however the run ends.
 

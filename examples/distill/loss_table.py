@@ -1,6 +1,7 @@
 """``python -m examples.distill losses``: distillation losses by balancing method."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from examples.distill import run_record
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
-from examples.distill.experiment import progress_bars, train_students, train_teacher
+from examples.distill.experiment import train_students, train_teacher
+from examples.distill.progress import progress_bars
 from examples.distill.students import Students
 from examples.distill.table import caption, spread
 
@@ -30,7 +33,8 @@ def run(config: LossesConfig, console: Console) -> None:
     dataset = load(config.dataset, data_dir=config.data_dir)
     for single in _experiments(config):
         single.claim_directory()
-    with progress_bars(console) as progress:
+    record = run_record.attempt(config.directory, sys.argv)
+    with record, progress_bars(console) as progress:
         teacher = train_teacher(config, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):

@@ -1,16 +1,17 @@
 """One training run: an epoch loop, metrics and checkpoints."""
 
+import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from examples.distill import checkpoint
-from examples.distill.data import batches
+from examples.distill import checkpoint, logs
+from examples.distill.data import batches, num_batches
 from examples.distill.problem import Metrics, Problem, Split
 from examples.distill.step import Step, TrainState, on_device
 
@@ -30,6 +31,9 @@ class Run(NamedTuple):
         checkpoint_seconds: Seconds between checkpoints.
         diagnose: Whether to look at the gradients after each epoch, and at the losses
             on the training set at the end.
+        report_every: Steps between reports within an epoch.
+        tensorboard: Whether to write TensorBoard files too.
+        wandb: Whether to log to Weights & Biases too.
     """
 
     directory: Path
@@ -39,10 +43,17 @@ class Run(NamedTuple):
     batch_size: int
     checkpoint_seconds: float = 60.0
     diagnose: bool = True
+    report_every: int = 10
+    tensorboard: bool = False
+    wandb: bool = False
 
 
 def fit(
-    run: Run, problem: Problem, step: Step, state: TrainState
+    run: Run,
+    problem: Problem,
+    step: Step,
+    state: TrainState,
+    report: Callable[[logs.Report], None] = lambda _: None,
 ) -> Iterator[dict[str, float]]:
     """Trains, yielding the metrics of each epoch; goes on where it was interrupted.
 
@@ -54,16 +65,27 @@ def fit(
         problem: The losses.
         step: The compiled step of a method.
         state: The state before the first step.
+        report: Called within an epoch, every `run.report_every` steps.
 
     Yields:
         Metrics by name, with ``epoch`` from 1.
     """
     run.directory.mkdir(parents=True, exist_ok=True)
-    log = run.directory / "metrics.jsonl"
+    log = run.directory / logs.JSON_LINES
     data, seed = on_device(run.train), int(state.seed)
-    with checkpoint.Saver(run.directory / "checkpoints") as saver:
+    steps = num_batches(len(data.labels), run.batch_size)
+    with contextlib.ExitStack() as stack:
+        saver = stack.enter_context(checkpoint.Saver(run.directory / "checkpoints"))
         state, first_epoch = saver.restore(state)
-        history = _cut_history(log, first_epoch)
+        history = logs.cut_json_lines(log, first_epoch)
+        write = stack.enter_context(
+            logs.writers(
+                run.directory,
+                done=first_epoch * steps,
+                tensorboard=run.tensorboard,
+                wandb=run.wandb,
+            )
+        )
         saved = time.monotonic()
         for epoch in range(first_epoch, run.epochs):
             began, parts = time.monotonic(), []
@@ -71,8 +93,15 @@ def fit(
             for batch in order:
                 state, metrics = step(state, data, problem.teacher, *batch)
                 parts.append(metrics)
-                if len(parts) > STEPS_IN_FLIGHT:
-                    jax.block_until_ready(parts[-STEPS_IN_FLIGHT])
+                ready = len(parts) - STEPS_IN_FLIGHT
+                if ready > 0:
+                    jax.block_until_ready(parts[ready - 1])
+                if ready > 0 and ready % run.report_every == 0:
+                    # Of a step that is done: reading it waits for nothing.
+                    seen = {key: float(v) for key, v in parts[ready - 1].items()}
+                    now = logs.Report(epoch, ready, steps, seen)
+                    write({f"step/{key}": v for key, v in seen.items()}, now.done)
+                    report(now)
             record = {f"train/{key}": value for key, value in _mean(parts).items()}
             record |= {"epoch": epoch + 1, "seconds": time.monotonic() - began}
             if problem.teacher is not None and run.diagnose:
@@ -81,8 +110,8 @@ def fit(
             tested = problem.evaluate(state, run.test)
             record |= {f"test/{key}": value for key, value in tested.items()}
             history.append(record)
-            with log.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            logs.append_json_line(log, record)
+            write(record, (epoch + 1) * steps)
             yield record
             values = [record[key] for key in record if key.startswith("train/loss/")]
             if not np.isfinite(values).all():
@@ -121,10 +150,3 @@ def summarize(history: list[dict[str, float]]) -> dict[str, float]:
 
 def _mean(parts: list[Metrics]) -> dict[str, float]:
     return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
-
-
-def _cut_history(path: Path, epochs: int) -> list[dict[str, float]]:
-    """Reads the lines up to the checkpoint and drops those behind it."""
-    lines = path.read_text().splitlines()[:epochs] if path.exists() else []
-    path.write_text("".join(line + "\n" for line in lines))
-    return [json.loads(line) for line in lines]

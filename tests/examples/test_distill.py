@@ -83,7 +83,8 @@ def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch
     class KilledError(Exception):
         pass
 
-    def two_epochs(epochs, *_):
+    def two_epochs(start, *_):
+        epochs = start()
         next(epochs)
         next(epochs)
         raise KilledError
@@ -100,6 +101,8 @@ def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch
     for result in results:
         del result["seconds"]
     assert results[0] == results[1]
+    attempts = json.loads((config.directory / "record.json").read_text())
+    assert [x["outcome"] for x in attempts] == ["KilledError: ", "finished"]
 
 
 def test_other_settings_under_the_same_name_are_refused(finished, settings):
