@@ -1,0 +1,1 @@
+"""What runs did, to look at: measurements at their end, figures, a page."""

@@ -1,0 +1,125 @@
+"""Losses along random directions around a minimum, comparable between networks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+Losses = Callable[[Any, Any], jax.Array]
+"""From parameters and one batch to the mean losses of the batch, ``[m]``."""
+
+Batches = Sequence[tuple[float, Any]]
+"""Each batch with its share of the images; the shares sum to one."""
+
+
+def filter_normalized(key: jax.Array, params: Any) -> Any:
+    r"""Draws a direction whose filters are as long as those of the parameters.
+
+    .. math:: d_{ij} \leftarrow
+        \frac{d_{ij}}{\lVert d_{ij} \rVert + 10^{-10}} \lVert \theta_{ij} \rVert,
+        \qquad d \sim N(0, 1)
+
+    for the j-th filter (the last axis) of the i-th layer. Biases, and the scales of
+    normalisation layers, stay where they are: their directions are zero.
+
+    Args:
+        key: Random key.
+        params: Parameters; a leaf with fewer than two axes is no filter.
+
+    Returns:
+        A tree like the parameters.
+
+    References:
+        Li et al., `Visualizing the loss landscape of neural nets
+        <https://arxiv.org/abs/1712.09913>`_, NeurIPS 2018, section 4
+    """
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+
+    def leaf(key: jax.Array, theta: jax.Array) -> jax.Array:
+        if theta.ndim < 2:
+            return jnp.zeros_like(theta)
+        axes = tuple(range(theta.ndim - 1))
+        drawn = jax.random.normal(key, theta.shape, theta.dtype)
+
+        def length(x: jax.Array) -> jax.Array:
+            return jnp.sqrt(jnp.sum(x**2, axis=axes, keepdims=True))
+
+        return drawn / (length(drawn) + 1e-10) * length(theta)
+
+    return jax.tree.unflatten(structure, map(leaf, keys, leaves))
+
+
+def moved(params: Any, directions: Sequence[Any], steps: jax.Array) -> Any:
+    """Parameters plus steps ``[n]`` along n directions."""
+
+    def leaf(theta: jax.Array, *along: jax.Array) -> jax.Array:
+        parts = zip(steps, along, strict=True)
+        return theta + sum(step.astype(theta.dtype) * d for step, d in parts)
+
+    return jax.tree.map(leaf, params, *directions)
+
+
+def evaluate(
+    losses: Losses,
+    params: Any,
+    directions: Sequence[Any],
+    points: np.ndarray,
+    batches: Batches,
+) -> np.ndarray:
+    """Mean losses at points around the parameters, as many at once as devices.
+
+    Each device runs the network at a point of its own: a network that is mapped over
+    its weights would be several times slower on a CPU.
+
+    Args:
+        losses: The losses of one batch.
+        params: Parameters in the middle.
+        directions: Trees like the parameters.
+        points: Steps along the directions, ``[p, n]``.
+        batches: The data; at least one batch.
+
+    Returns:
+        ``[p, m]``.
+    """
+    count = len(points)
+    devices = min(jax.local_device_count(), count)
+    mesh = jax.make_mesh(
+        (devices,),
+        ("points",),
+        axis_types=(AxisType.Auto,),
+        devices=jax.local_devices()[:devices],
+    )
+
+    def one(point: Any, params: Any, directions: Any, batch: Any) -> jax.Array:
+        return losses(moved(params, directions, point[0]), batch)[None]
+
+    at_once = jax.jit(
+        jax.shard_map(
+            one,
+            mesh=mesh,
+            in_specs=(P("points"), P(), P(), P()),
+            out_specs=P("points"),
+            check_vma=False,
+        )
+    )
+    filled = _filled(points, devices)
+    rows = []
+    for group in filled:
+        parts = [
+            share * np.asarray(at_once(group, params, tuple(directions), batch))
+            for share, batch in batches
+        ]
+        rows.append(np.sum(parts, axis=0))
+    return np.concatenate(rows)[:count]
+
+
+def _filled(points: np.ndarray, devices: int) -> np.ndarray:
+    """Groups of points, one for each device; the last one repeats a point."""
+    missing = -len(points) % devices
+    padded = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
+    return padded.astype(np.float32).reshape(-1, devices, points.shape[1])
