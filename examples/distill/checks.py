@@ -40,6 +40,10 @@ def check_combinations(config: Any) -> None:
         ValueError: At the first contradiction.
     """
     _check_schedule(config)
+    if config.teacher is None and tuple(config.methods) != ("labels_only",):
+        raise ValueError(
+            "--teacher None needs --methods labels_only: no other method can do."
+        )
     if config.batch_size % config.accumulate:
         raise ValueError(
             f"--accumulate {config.accumulate} does not divide --batch-size "

@@ -42,8 +42,9 @@ class Config(Execution, Optimization):
     augment: str = "shift"
     """Augmentation: none, shift, crop_flip, rotation_flip or resized_crop_flip."""
 
-    teacher: str = "cnn_teacher"
-    """Network of the teacher; see the command `models`."""
+    teacher: str | None = "cnn_teacher"
+    """Network of the teacher; see the command `models`. None: there is no teacher, and
+    the student of `labels_only` is written to RUNS/NAME/weights, to be one."""
     teacher_epochs: int = 6
     """Epochs of the teacher over all training images."""
     teacher_weights: Path | None = None
@@ -80,7 +81,8 @@ class Config(Execution, Optimization):
             ("student", MODELS),
             ("loss", LOSSES),
         ):
-            check_known(field, getattr(self, field), table)
+            if getattr(self, field) is not None:
+                check_known(field, getattr(self, field), table)
         for method in self.methods:
             check_known("methods", method, METHODS)
         check_numbers(self)

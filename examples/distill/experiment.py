@@ -1,43 +1,21 @@
 """A comparison: one teacher, several methods, several seeds, a table, figures."""
 
-import dataclasses
-import hashlib
 import json
 import sys
 from collections.abc import Callable
 from functools import partial
 
-import jax
-import jax.numpy as jnp
-import optax
-from flax import nnx
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import checkpoint, plot, run_record, table, timing
+from examples.distill import plot, run_record, table, timing
 from examples.distill.config import Config
-from examples.distill.data import Dataset, batches, load, num_batches
-from examples.distill.kd_losses import Pupil
-from examples.distill.methods import Plan, fixed, optimizer
-from examples.distill.problem import Network, Split
-from examples.distill.progress import progress_bars, show
-from examples.distill.step import (
-    Step,
-    TrainState,
-    initial_state,
-    make_step,
-    on_device,
-)
-from examples.distill.students import (
-    Students,
-    Teacher,
-    make_model,
-    make_problem,
-    unfinished,
-)
-from examples.distill.train import Run, fit
-
-TEACHER_BATCH, TEACHER_RATE = 64, 0.05
+from examples.distill.data import batches, load
+from examples.distill.progress import progress_bars, show_run
+from examples.distill.step import Step, TrainState, make_step, on_device
+from examples.distill.students import Students, unfinished
+from examples.distill.teachers import export_student, get_teacher
+from examples.distill.train import fit
 
 
 def run(config: Config, console: Console) -> None:
@@ -55,7 +33,7 @@ def run(config: Config, console: Console) -> None:
     config.claim_directory()
     record = run_record.attempt(config.directory, sys.argv)
     with record, progress_bars(console) as progress:
-        students = Students(config, train_teacher(config, dataset, progress))
+        students = Students(config, get_teacher(config, dataset, progress))
         if not any(unfinished(config).values()):
             console.print(f"All runs of {config.directory} are done.")
         steps = train_students(students, progress)
@@ -63,6 +41,8 @@ def run(config: Config, console: Console) -> None:
             _time_steps(students, steps, progress)
     table.write(config)
     console.print(table.render(config))
+    if config.teacher is None:
+        console.print(f"Weights: {export_student(students)}", highlight=False)
     for path in plot.figures(config):
         console.print(f"Figure: {path}", highlight=False)
 
@@ -83,57 +63,10 @@ def train_students(
             job = students.run(method, seed, diagnose=diagnose)
             state = students.state(plan, seed)
             start = partial(fit, job, problem, steps[method], state)
-            _show(start, job, f"{config.loss}, {method}, seed {seed}", progress)
+            show_run(start, job, f"{config.loss}, {method}, seed {seed}", progress)
             progress.advance(bar)
     progress.remove_task(bar)
     return steps
-
-
-def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teacher:
-    """Trains the teacher on all labels, or takes it from the cache.
-
-    The cache is keyed by what decides its training, so that experiments share it.
-
-    Raises:
-        FloatingPointError: If the teacher diverged.
-    """
-    decisive = ("dataset", "teacher", "teacher_epochs", "augment", "momentum")
-    settings = {key: getattr(config, key) for key in (*decisive, "weight_decay")}
-    settings |= {"batch_size": TEACHER_BATCH, "learning_rate": TEACHER_RATE}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    job = Run(
-        directory=config.runs / "teachers" / f"{config.teacher}-{digest[:12]}",
-        train=Split(dataset.train_images, dataset.train_labels),
-        test=Split(dataset.test_images, dataset.test_labels),
-        epochs=config.teacher_epochs,
-        batch_size=TEACHER_BATCH,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
-    steps = job.epochs * num_batches(len(job.train.labels), job.batch_size)
-    schedule = optax.cosine_decay_schedule(TEACHER_RATE, steps)
-    plain = dataclasses.replace(config, optimizer="sgd", nesterov=False, clip=None)
-    tx = optax.chain(optimizer(plain, schedule))
-    plan = Plan(tx, weights=fixed(1.0))
-    pupil = Network.of(Pupil(make_model(config.teacher, dataset, nnx.Rngs(0))))
-    problem = make_problem(
-        config, dataset, pupil, config.kd_loss, teacher=None, steps=steps
-    )
-    state = initial_state(pupil, plan, seed=0)
-    if not (job.directory / "result.json").exists():
-        # A step uses the state up that it is given.
-        copied = jax.tree.map(jnp.copy, state)
-        start = partial(fit, job, problem, make_step(problem, plan), copied)
-        _show(start, job, f"teacher {config.teacher}", progress)
-        (job.directory / "settings.json").write_text(json.dumps(settings, indent=2))
-    result = (job.directory / "result.json").read_text()
-    if "diverged" in json.loads(result):
-        raise FloatingPointError(
-            f"The teacher of {job.directory} diverged: choose another --teacher."
-        )
-    with checkpoint.Saver(job.directory / "checkpoints") as saver:
-        state, _ = saver.restore(state)
-    (config.directory / "teacher.json").write_text(result)
-    return Teacher(problem.network(state), dataset)
 
 
 def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) -> None:
@@ -165,16 +98,3 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
         calls, config.timing_rounds, lambda: progress.advance(bar)
     )
     path.write_text(json.dumps(times, indent=2) + "\n")
-
-
-def _show(start: Callable, job: Run, title: str, progress: Progress) -> None:
-    """Runs a training to its end under a progress bar."""
-    steps = num_batches(len(job.train.labels), job.batch_size)
-    show(
-        start,
-        progress,
-        title=title,
-        epochs=job.epochs,
-        steps=steps,
-        images=job.batch_size,
-    )

@@ -12,10 +12,11 @@ from rich.table import Table
 from examples.distill import run_record
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
-from examples.distill.experiment import train_students, train_teacher
+from examples.distill.experiment import train_students
 from examples.distill.progress import progress_bars
 from examples.distill.students import Students
 from examples.distill.table import caption, spread
+from examples.distill.teachers import get_teacher
 
 BASELINE = "labels_only"
 
@@ -35,7 +36,7 @@ def run(config: LossesConfig, console: Console) -> None:
         single.claim_directory()
     record = run_record.attempt(config.directory, sys.argv)
     with record, progress_bars(console) as progress:
-        teacher = train_teacher(config, dataset, progress)
+        teacher = get_teacher(config, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):
             train_students(Students(single, teacher), progress, diagnose=False)

@@ -93,6 +93,11 @@ def optimizer(
     )
 
 
+def _task_only(_: optax.OptState, values: Array) -> Array:
+    """One for the task; there may be no other loss."""
+    return jnp.zeros_like(values).at[0].set(1.0)
+
+
 def _total(config: "Config") -> optax.GradientTransformation:
     """Takes weights of sum one to the sum of the fixed ones.
 
@@ -103,7 +108,7 @@ def _total(config: "Config") -> optax.GradientTransformation:
 
 def labels_only(config: "Config", schedule: optax.Schedule) -> Plan:
     """No teacher: the task loss alone."""
-    return Plan(optax.chain(optimizer(config, schedule)), weights=fixed(1.0, 0.0))
+    return Plan(optax.chain(optimizer(config, schedule)), weights=_task_only)
 
 
 def kd(config: "Config", schedule: optax.Schedule) -> Plan:

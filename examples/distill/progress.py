@@ -15,7 +15,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from examples.distill.data import num_batches
 from examples.distill.logs import Record, Report
+from examples.distill.train import Run
 
 
 class _Speed(ProgressColumn):
@@ -95,6 +97,24 @@ def show(
         epoch = int(record["epoch"])
         update(epoch * steps, f"epoch {epoch}/{epochs}{tested}")
     progress.remove_task(bar)
+
+
+def show_run(
+    fit: Callable[[Callable[[Report], None]], Iterator[Record]],
+    run: Run,
+    title: str,
+    progress: Progress,
+) -> None:
+    """Shows a training on data in memory; see :func:`show`."""
+    steps = num_batches(len(run.train.labels), run.batch_size)
+    show(
+        fit,
+        progress,
+        title=title,
+        epochs=run.epochs,
+        steps=steps,
+        images=run.batch_size,
+    )
 
 
 def describe(metrics: Record) -> str:

@@ -29,9 +29,14 @@ from kdopt import losses
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained network and the data set it was trained on."""
+    """A trained network and the data set it was trained on.
 
-    network: Network
+    Attributes:
+        network: The network; None where the students learn from the labels alone.
+        dataset: The data set.
+    """
+
+    network: Network | None
     dataset: Dataset
 
     @functools.cached_property
@@ -123,12 +128,13 @@ class Students:
         config, adapter = self.config, None
         rngs = nnx.Rngs(seed)
         network = make_model(config.student, self._dataset, rngs)
-        if config.kd_loss.adapter is not None:
+        teacher = self._teacher.network
+        if teacher is not None and config.kd_loss.adapter is not None:
             shape = config.batch_size, *self._dataset.image_shape
             images = jax.ShapeDtypeStruct(shape, jnp.float32)
             setting = Setting(
                 student=jax.eval_shape(Network.of(network).outputs, images),
-                teacher=jax.eval_shape(self._teacher.network.outputs, images),
+                teacher=jax.eval_shape(teacher.outputs, images),
                 labels=self.data(seed).labels,
                 class_means=lambda: self._teacher.class_means,
             )

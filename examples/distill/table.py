@@ -61,8 +61,9 @@ def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
 def caption(config: Config) -> str:
     """What was run, in one sentence."""
     labels = "all" if config.labels is None else config.labels
+    teacher = "" if config.teacher is None else f"{config.teacher} to "
     return (
-        f"{config.dataset}: {config.teacher} to {config.student}, {labels} labels, "
+        f"{config.dataset}: {teacher}{config.student}, {labels} labels, "
         f"{config.noise:.0%} of them drawn again at random, {config.epochs} epochs; "
         f"mean ± standard deviation over {config.seeds} seeds."
     )

@@ -89,7 +89,7 @@ def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch
         next(epochs)
         raise KilledError
 
-    monkeypatch.setattr("examples.distill.experiment._show", two_epochs)
+    monkeypatch.setattr("examples.distill.experiment.show_run", two_epochs)
     with pytest.raises(KilledError):
         run(config, Console(quiet=True))
     monkeypatch.undo()
