@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from examples.distill.data import is_streamed, open_streamed
 from examples.distill.data.catalogue import open_images
 from examples.distill.data.images import EncodedImage
 from examples.distill.data.stream import eval_stream, train_stream
@@ -151,6 +152,40 @@ def test_evaluation_cuts_out_the_middle():
     image = next(stream).images[0]
     assert image[1:-1, 1:-1].min() == 255
     assert image.min() > 100  # only the border sees its surroundings
+
+
+def test_training_without_crops_sees_what_evaluation_sees():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    source = Numbered(1)
+    source._files = [_archives.encode(pixels)]
+    options = {"batch_size": 1, "image_size": 16, "resize": 32}
+    processes = {"process_index": 0, "process_count": 1}
+    tested = next(eval_stream(source, **options, **processes))
+    np.testing.assert_array_equal(next(train(source, **options)).images, tested.images)
+
+
+def test_a_streamed_set_knows_itself_without_reading(imagenet, tmp_path):
+    data = open_streamed("imagenet2012", data_dir=imagenet)
+    assert (data.num_train, len(data.test), data.num_classes) == (6, 4, 1000)
+    assert (data.image_shape, data.resize) == ((224, 224, 3), 256)
+    assert data.mean == (0.485, 0.456, 0.406)
+    _archives.write_folders(tmp_path, sizes=(8, 12))
+    data = open_streamed(f"stream:folder:{tmp_path}", image_size=7)
+    assert (data.image_shape, data.resize, data.num_classes) == ((7, 7, 3), 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "streamed"),
+    [
+        ("imagenet2012", True),
+        ("tfds:imagenet2012", True),
+        ("stream:tiny_imagenet", True),
+        ("tiny_imagenet", False),
+        ("folder:photographs", False),
+    ],
+)
+def test_what_is_streamed(name, streamed):
+    assert is_streamed(name) is streamed
 
 
 def test_one_of_the_two_process_numbers_is_not_enough():

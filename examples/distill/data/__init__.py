@@ -1,19 +1,28 @@
 """Data sets for distillation: arrays in, batches out, augmentation inside the step."""
 
 from examples.distill.data.augment import AUGMENTATIONS, normalize
-from examples.distill.data.catalogue import DATASETS, load
+from examples.distill.data.catalogue import (
+    DATASETS,
+    is_streamed,
+    load,
+    open_streamed,
+)
 from examples.distill.data.dataset import Dataset, corrupt_labels, subset
 from examples.distill.data.sampling import IndexBatch, batches, num_batches
+from examples.distill.data.streamed import Streamed
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
     "Dataset",
     "IndexBatch",
+    "Streamed",
     "batches",
     "corrupt_labels",
+    "is_streamed",
     "load",
     "normalize",
     "num_batches",
+    "open_streamed",
     "subset",
 ]

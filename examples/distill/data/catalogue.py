@@ -11,6 +11,7 @@ from examples.distill.data.dataset import Dataset
 from examples.distill.data.errors import missing_files, prepare_command
 from examples.distill.data.images import ImageSource, open_folder, to_dataset
 from examples.distill.data.moments import MOMENTS
+from examples.distill.data.streamed import Streamed
 from examples.distill.data.synthetic import SIZES, synthetic
 from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
 
@@ -24,6 +25,9 @@ _ARCHIVES = {
     "tiny_imagenet": "tiny-imagenet-200.zip "
     "(http://cs231n.stanford.edu/tiny-imagenet-200.zip) in FILES",
 }
+
+# Side of images that all have the same, and are streamed whole.
+_WHOLE = {"tiny_imagenet": 64}
 
 
 def _packaged(read: Callable[[], Dataset], _: Path | None) -> Dataset:
@@ -66,9 +70,7 @@ def _prepared(
 
 
 def _stream_only(name: str, _: Path | None) -> Dataset:
-    raise ValueError(
-        f"{name} does not fit in memory: read it with open_images and train_stream"
-    )
+    raise ValueError(f"{name} does not fit in memory: stream it, with open_streamed")
 
 
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
@@ -121,6 +123,44 @@ def load(
     return DATASETS[name](folder)
 
 
+def open_streamed(
+    name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
+) -> Streamed:
+    """Open a data set that is decoded as it is needed.
+
+    Args:
+        name: As for `open_images`, perhaps with ``stream:`` in front.
+        data_dir: Root of the prepared sets.
+        image_size: Side of the images that come out; by default 64 for
+            ``tiny_imagenet``, whose images have it, and 224 for others. Those are
+            resized to 8/7 of it before the middle is cut out, 256 for 224.
+
+    Returns:
+        The sources and what is known of them.
+
+    Raises:
+        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        ValueError: If there is no data set of that name.
+    """
+    short = name.removeprefix("stream:").removeprefix("tfds:")
+    whole = _WHOLE.get(short)
+    size = image_size or whole or 224
+    train, test = (
+        open_images(short, split, data_dir=data_dir) for split in ("train", "test")
+    )
+    # Folders are most often of photographs too.
+    moments = MOMENTS.get(short, MOMENTS["imagenet2012"])
+    mean, std = (x[:1] if train.mode == "L" else x for x in moments)
+    resize = size if size == whole else round(size * 8 / 7)
+    return Streamed(name, train, test, mean, std, size, resize)
+
+
+def is_streamed(name: str) -> bool:
+    """Whether a data set is decoded as it is needed: asked to be, or too large."""
+    short = name.removeprefix("tfds:")
+    return name.startswith("stream:") or short == "imagenet2012"
+
+
 def open_images(
     name: str, split: Literal["train", "test"], *, data_dir: Path | str | None = None
 ) -> ImageSource:
@@ -165,5 +205,5 @@ def _unknown(name: str, known: list[str]) -> ValueError:
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ValueError(
         f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}, "
-        "folder:PATH and tfds:NAME"
+        "folder:PATH, tfds:NAME and, to be streamed, stream:NAME"
     )

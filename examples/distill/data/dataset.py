@@ -60,6 +60,11 @@ class Dataset:
             )
 
     @property
+    def num_train(self) -> int:
+        """Number of training images."""
+        return len(self.train_labels)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
         _, height, width, channels = self.train_images.shape

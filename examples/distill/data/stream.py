@@ -38,11 +38,14 @@ def train_stream(
     seed: int,
     image_size: int = 224,
     scale: tuple[float, float] = (0.08, 1.0),
+    resize: int | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
     num_workers: int = 0,
 ) -> grain.DatasetIterator[ImageBatch]:
     """Endless shuffled batches of random resized crops, half of them mirrored.
+
+    Or of whole images, for an augmentation on the device, if `resize` is given.
 
     Each epoch is another permutation; the processes take turns in it. An image and its
     crop are functions of the seed and the position alone, so ``get_state()`` is a small
@@ -55,6 +58,8 @@ def train_stream(
         seed: Of the order and the crops; the same in all processes.
         image_size: Side of the crops.
         scale: Least and largest share of the area; the ratio is from 3/4 to 4/3.
+        resize: Length of the shorter side before the middle is cut out, as in
+            evaluation; None crops at random instead.
         process_index: Of this process; that of JAX if None.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0 decodes in threads of this one.
@@ -69,7 +74,11 @@ def train_stream(
     index, count = _process(process_index, process_count)
 
     def crop(record: EncodedImage, rng: np.random.Generator) -> _Example:
-        pixels = _random_resized_crop(record.data, source.mode, image_size, scale, rng)
+        data, mode = record.data, source.mode
+        if resize is None:
+            pixels = _random_resized_crop(data, mode, image_size, scale, rng)
+        else:
+            pixels = _middle(data, mode, image_size, resize)
         return pixels, np.int32(record.label), np.float32(1)
 
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
@@ -109,8 +118,7 @@ def eval_stream(
 
     def centre(position: int) -> _Example:
         record = source[position % total]
-        image = open_image(record.data, source.mode)
-        pixels = to_array(resize_and_crop(image, resize, image_size))
+        pixels = _middle(record.data, source.mode, image_size, resize)
         return pixels, np.int32(record.label), np.float32(position < total)
 
     dataset = grain.MapDataset.range(padded)[index::count].map(centre)
@@ -148,6 +156,12 @@ def _iterate(
 
 def _to_batch(columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> ImageBatch:
     return ImageBatch(*columns)
+
+
+def _middle(
+    data: bytes, mode: str, size: int, resize: int
+) -> UInt8[np.ndarray, "h w c"]:
+    return to_array(resize_and_crop(open_image(data, mode), resize, size))
 
 
 def _random_resized_crop(

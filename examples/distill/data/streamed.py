@@ -1,0 +1,43 @@
+"""A data set that stays on disk."""
+
+import dataclasses
+
+from examples.distill.data.images import ImageSource
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed:
+    """Sources of images that are decoded as they are needed, all brought to one size.
+
+    Attributes:
+        name: What it was asked for as.
+        train: The training images.
+        test: The test images.
+        mean: Per channel, of images in [0, 1].
+        std: Per channel, of images in [0, 1].
+        image_size: Side of the images that come out.
+        resize: Length of the shorter side before the middle is cut out, in evaluation.
+    """
+
+    name: str
+    train: ImageSource
+    test: ImageSource
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    resize: int
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are in ``range(num_classes)``."""
+        return self.train.num_classes
+
+    @property
+    def num_train(self) -> int:
+        """Number of training images."""
+        return len(self.train)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image that comes out."""
+        return self.image_size, self.image_size, 1 if self.train.mode == "L" else 3
