@@ -81,6 +81,16 @@ def test_training_resumes_bit_identically(imagenet, stop):
     assert_same(take(resumed, 4), expected)
 
 
+@pytest.mark.parametrize("start", [1, 4])
+def test_a_stream_begins_anywhere(imagenet, start):
+    source = open_images("imagenet2012", "train", data_dir=imagenet)
+    whole = take(train(source), start + 2)
+    assert_same(take(train(source, start=start), 2), whole[start:])
+    halves = {"process_index": 1, "process_count": 2, "batch_size": 2}
+    whole = take(train(source, **halves), start + 2)
+    assert_same(take(train(source, start=start, **halves), 2), whole[start:])
+
+
 def test_crops_depend_on_the_seed():
     gradient = np.arange(32, dtype=np.uint8)[:, None, None] * 8
     source = Numbered(4)

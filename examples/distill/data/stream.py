@@ -39,6 +39,7 @@ def train_stream(
     image_size: int = 224,
     scale: tuple[float, float] = (0.08, 1.0),
     resize: int | None = None,
+    start: int = 0,
     process_index: int | None = None,
     process_count: int | None = None,
     num_workers: int = 0,
@@ -48,9 +49,10 @@ def train_stream(
     Or of whole images, for an augmentation on the device, if `resize` is given.
 
     Each epoch is another permutation; the processes take turns in it. An image and its
-    crop are functions of the seed and the position alone, so ``get_state()`` is a small
-    dictionary for JSON, and ``set_state()`` of an iterator made with the same arguments
-    resumes bit-identically.
+    crop are functions of the seed and the position alone, so a stream from `start` on
+    is bit for bit the rest of one from the beginning, with any number of workers. Or
+    ``get_state()`` is a small dictionary for JSON, and ``set_state()`` of an iterator
+    made with the same arguments goes on there.
 
     Args:
         source: See `open_images`.
@@ -60,6 +62,7 @@ def train_stream(
         scale: Least and largest share of the area; the ratio is from 3/4 to 4/3.
         resize: Length of the shorter side before the middle is cut out, as in
             evaluation; None crops at random instead.
+        start: Number of batches to leave out, those before a checkpoint.
         process_index: Of this process; that of JAX if None.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0 decodes in threads of this one.
@@ -82,7 +85,8 @@ def train_stream(
         return pixels, np.int32(record.label), np.float32(1)
 
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    dataset = dataset[index::count].random_map(crop)
+    # Left out after the crops are numbered, or they would be other ones.
+    dataset = dataset[index::count].random_map(crop)[start * batch_size :]
     return _iterate(dataset, batch_size, num_workers)
 
 
