@@ -102,6 +102,19 @@ def test_crops_depend_on_the_seed():
     assert len({image.tobytes() for image in images[0]}) == 4
 
 
+@pytest.mark.parametrize(("size", "box"), [((4, 90), (4, 5)), ((90, 4), (5, 4))])
+def test_where_no_box_fits_it_is_the_middle(size, box):
+    """Boxes of the whole area and a ratio near 1 do not fit into a stripe."""
+    height, width = size
+    pixels = np.zeros((*size, 3), np.uint8)
+    top, left = (height - box[0]) // 2, (width - box[1]) // 2
+    pixels[top : top + box[0], left : left + box[1]] = 255
+    source = Numbered(1)
+    source._files = [_archives.encode(pixels)]
+    images = next(train(source, batch_size=1, scale=(1, 1))).images
+    assert images.min() == 255
+
+
 def test_half_of_the_training_images_are_mirrored():
     ramp = np.arange(40, dtype=np.uint8)[None, :, None] * 6
     source = Numbered(64)

@@ -30,6 +30,8 @@ class ImageBatch(NamedTuple):
 # Image, label, weight.
 _Example = tuple[UInt8[np.ndarray, "h w c"], np.int32, np.float32]
 
+_RATIOS = 3 / 4, 4 / 3  # least and largest of width to height
+
 
 def train_stream(
     source: ImageSource,
@@ -177,22 +179,25 @@ def _random_resized_crop(
 ) -> UInt8[np.ndarray, "h w c"]:
     """Crop a random box, resize it with antialiasing, mirror half of the time.
 
-    A box that does not fit is drawn again, up to ten times; then it is the largest
-    square.
+    A box that does not fit is drawn again, up to ten times; then it is the middle, as
+    large as fits with a ratio in the range.
     """
     image = open_image(data, mode)
     width, height = image.size
+    low, high = _RATIOS
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
-        root = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)) / 2)
+        root = math.exp(rng.uniform(math.log(low), math.log(high)) / 2)
         box_width = round(math.sqrt(area) * root)
         box_height = round(math.sqrt(area) / root)
         if 0 < box_width <= width and 0 < box_height <= height:
+            left = int(rng.integers(width - box_width + 1))
+            top = int(rng.integers(height - box_height + 1))
             break
     else:
-        box_width = box_height = min(width, height)
-    left = int(rng.integers(width - box_width + 1))
-    top = int(rng.integers(height - box_height + 1))
+        box_width = min(width, round(height * high))
+        box_height = min(height, round(width / low))
+        left, top = (width - box_width) // 2, (height - box_height) // 2
     # Cropped first: resizing with a box would blend in what is around it.
     image = image.crop((left, top, left + box_width, top + box_height))
     image = image.resize((size, size), Image.Resampling.BILINEAR)
