@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -138,7 +139,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
     # The identity outlives a kill, so that a resumed run goes on in the same one.
     identity = directory / "wandb_id.txt"
     if not identity.exists():
-        identity.write_text(wandb.util.generate_id())
+        identity.write_text(uuid.uuid4().hex)
     session = wandb.init(
         project="kdopt",
         name="/".join(directory.parts[-3:]),
