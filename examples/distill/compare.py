@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from examples.distill.table import spread
@@ -81,7 +82,8 @@ def run(config: CompareConfig, console: Console) -> None:
     """
     found = collect(config.runs)
     for place, reason in found.skipped:
-        console.print(f"[yellow]skipped[/] {place}: {reason}", highlight=False)
+        what = escape(f"{place}: {reason}")
+        console.print(f"[yellow]skipped[/] {what}", highlight=False)
     if not found.groups:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "

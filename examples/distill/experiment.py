@@ -8,7 +8,7 @@ from functools import partial
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import plot, run_record, table, timing
+from examples.distill import logs, plot, run_record, table, timing
 from examples.distill.config import Config
 from examples.distill.data import batches, load
 from examples.distill.progress import progress_bars, show_run
@@ -28,7 +28,9 @@ def run(config: Config, console: Console) -> None:
     Raises:
         ValueError: If the directory holds runs with other settings.
         FileNotFoundError: If the data set is not there; the message says what to do.
+        ModuleNotFoundError: If a package is missing that is to be logged to.
     """
+    logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
     dataset = load(config.dataset, data_dir=config.data_dir)
     config.claim_directory()
     record = run_record.attempt(config.directory, sys.argv)

@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from examples.distill import run_record
+from examples.distill import logs, run_record
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
 from examples.distill.experiment import train_students
@@ -30,7 +30,9 @@ def run(config: LossesConfig, console: Console) -> None:
 
     Raises:
         ValueError: If a directory holds runs with other settings.
+        ModuleNotFoundError: If a package is missing that is to be logged to.
     """
+    logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
     dataset = load(config.dataset, data_dir=config.data_dir)
     for single in _experiments(config):
         single.claim_directory()

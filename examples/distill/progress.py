@@ -92,8 +92,11 @@ def show(
 
     for record in fit(report):
         tested = f", test {record['test/accuracy']:.1%}"
-        if "gradient/conflict/distill" in record:
-            conflicts.append(record["gradient/conflict/distill"])
+        # Of all steps where the method sees the gradients, else of the last one.
+        for key in ("train/gradient/conflict/distill", "gradient/conflict/distill"):
+            if key in record:
+                conflicts.append(record[key])
+                break
         epoch = int(record["epoch"])
         update(epoch * steps, f"epoch {epoch}/{epochs}{tested}")
     progress.remove_task(bar)

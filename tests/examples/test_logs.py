@@ -9,6 +9,7 @@ import types
 import pytest
 
 from examples.distill import logs
+from examples.distill.__main__ import main
 
 
 def read_events(folder):
@@ -115,6 +116,16 @@ def test_a_missing_package_is_named_with_its_cure(option, package, monkeypatch):
     wanted = {"tensorboard": False, "wandb": False, option: True}
     with pytest.raises(ModuleNotFoundError, match=f"pip install {package}"):
         logs.check_installed(**wanted)
+
+
+@pytest.mark.parametrize("command", [[], ["losses"]])
+def test_it_is_named_before_anything_is_written(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    arguments = [*command, "--tensorboard", "--runs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["distill", *arguments])
+    assert main() == 2
+    assert "pip install tensorboardX" in " ".join(capsys.readouterr().out.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_lines_behind_a_checkpoint_are_dropped(tmp_path):
