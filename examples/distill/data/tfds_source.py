@@ -97,7 +97,7 @@ class TfdsSource:
         self.mode = "L" if image.shape[-1] == 1 else "RGB"
         self.num_classes = label.num_classes or 0
         paths = [Path(path) for path in info.splits[split].filepaths]
-        self._records = _open_records(paths, info.file_format)
+        self._records = open_records(paths, info.file_format)
 
     def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
         """Open the files again in another process instead of sending them there."""
@@ -120,7 +120,12 @@ class _Records(Protocol):
     def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
 
 
-def _open_records(paths: list[Path], file_format: object) -> _Records:
+def open_records(paths: list[Path], file_format: object) -> _Records:
+    """The records of a prepared split, as bytes.
+
+    Raises:
+        ValueError: If they are neither TFRecord nor ArrayRecord.
+    """
     from tensorflow_datasets.core.file_adapters import FileFormat
 
     if file_format == FileFormat.TFRECORD:
