@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from examples.distill import data, models
+from examples.distill.data.dataset import stratified_order
 from examples.distill.data.tfds_source import tfds_names
 from examples.distill.models import Model
 from examples.distill.study import texts
@@ -213,19 +215,20 @@ def everything(part: Part) -> Lesson:
 def _digits(name: str) -> Task:
     """The demo's setting: 400 labels a student, 40 % of them drawn again at random."""
     dataset = data.load(name)
-    pixels = np.asarray(data.normalize(dataset.train_images, dataset.mean, dataset.std))
+
+    def normal(images: np.ndarray) -> np.ndarray:
+        moments = dataset.mean, dataset.std
+        return np.asarray(data.normalize(jnp.asarray(images), *moments))
+
+    pixels = normal(dataset.train_images)
     held = np.random.default_rng(SPLIT_SEED).permutation(len(pixels))[:500]
     kept = np.setdiff1d(np.arange(len(pixels)), held)
     labels = dataset.train_labels[kept]
-    tested = data.normalize(dataset.test_images, dataset.mean, dataset.std)
-    few = dataclasses.replace(
-        dataset, train_images=dataset.train_images[kept], train_labels=labels
-    )
 
     def lesson(seed: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = data.stratified_order(few.train_labels, seed)[:400]
+        rows = stratified_order(labels, seed)[:400]
         told = labels.copy()
-        told[rows] = data.corrupt_labels(labels[rows], 0.4, few.num_classes, seed)
+        told[rows] = data.corrupt_labels(labels[rows], 0.4, dataset.num_classes, seed)
         return rows, told
 
     def network(model: str) -> Callable[[nnx.Rngs], Model]:
@@ -241,7 +244,7 @@ def _digits(name: str) -> Task:
         name=name,
         train=Part(pixels[kept], labels),
         validation=Part(pixels[held], dataset.train_labels[held]),
-        test=Part(np.asarray(tested), dataset.test_labels),
+        test=Part(normal(dataset.test_images), dataset.test_labels),
         num_classes=dataset.num_classes,
         teacher=network("cnn_teacher"),
         student=network("cnn_student"),

@@ -151,7 +151,8 @@ class Trainer:
             "labels": labels[indices],
             "teacher": teacher[indices],
         }
-        return self._update(knobs).apply(*carry, batch)
+        params, state = carry
+        return self._update(knobs).apply(params, state, batch)
 
 
 class _Epoch:
