@@ -132,6 +132,35 @@ def test_options_and_shapes_are_free():
     assert counts.outputs.features[-1].shape == (1, 4, 4, 512)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK + SLOW))
+        for name in models.MODELS
+    ],
+)
+def test_statistics_move_in_training_and_stay_in_evaluation(name):
+    """Read off the traced program: what stays is handed through."""
+    model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0)))
+    shape = 2, *models.MODELS[name].image_shape
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for mode, moving in ((model.train, True), (model.eval, False)):
+        mode()
+        graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+        def forward(params, stats, image, graphdef=graphdef):
+            model = nnx.merge(graphdef, params, stats, copy=True)
+            logits = model(image).logits
+            return logits, nnx.state(model, nnx.BatchStat)
+
+        traced = jax.make_jaxpr(forward)(params, stats, image).jaxpr
+        count = len(jax.tree.leaves(params))
+        before = traced.invars[count : count + len(jax.tree.leaves(stats))]
+        after = traced.outvars[1:]
+        moved = [x is not y for x, y in zip(before, after, strict=True)]
+        assert moved == [moving] * len(before)
+
+
 @pytest.mark.parametrize("name", QUICK + SLOW)
 def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     """One update of the statistics a forward pass; bf16 compute, float32 parameters."""
