@@ -33,7 +33,7 @@ def run(config: Config, console: Console) -> None:
     logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
     dataset = load(config.dataset, data_dir=config.data_dir)
     config.claim_directory()
-    record = run_record.attempt(config.directory, sys.argv)
+    record = run_record.attempt(config.directory, sys.argv[1:])
     with record, progress_bars(console) as progress:
         students = Students(config, get_teacher(config, dataset, progress))
         if not any(unfinished(config).values()):

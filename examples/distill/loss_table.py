@@ -36,7 +36,7 @@ def run(config: LossesConfig, console: Console) -> None:
     dataset = load(config.dataset, data_dir=config.data_dir)
     for single in _experiments(config):
         single.claim_directory()
-    record = run_record.attempt(config.directory, sys.argv)
+    record = run_record.attempt(config.directory, sys.argv[1:])
     with record, progress_bars(console) as progress:
         teacher = get_teacher(config, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))

@@ -8,6 +8,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,14 +22,14 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "kdo
 
 
 @contextlib.contextmanager
-def attempt(directory: Path, command: Sequence[str]) -> Iterator[None]:
+def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Records a start of a run and how it ended.
 
     It is written at once, so a killed one is there without an end. Process 0 writes.
 
     Args:
         directory: Of the run; exists.
-        command: Arguments that started it.
+        arguments: Of ``python -m examples.distill``.
 
     Raises:
         ValueError: If the record that is there cannot be read.
@@ -39,7 +40,7 @@ def attempt(directory: Path, command: Sequence[str]) -> Iterator[None]:
     path = directory / RECORD
     attempts = _read(path)
     entry: dict[str, Any] = {
-        "command": list(command),
+        "command": shlex.join(["python", "-m", "examples.distill", *arguments]),
         "git": git_state(Path(__file__).parent),
         "environment": environment(),
         "started": _now(),

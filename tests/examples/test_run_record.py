@@ -14,16 +14,16 @@ def attempts(folder):
 
 
 def test_every_start_is_kept_with_its_end(tmp_path):
-    with run_record.attempt(tmp_path, ["distill", "--epochs", "2"]):
+    with run_record.attempt(tmp_path, ["--epochs", "2"]):
         (running,) = attempts(tmp_path)
         assert running["ended"] is None
         assert running["outcome"] == "running or killed"
-    with pytest.raises(KeyboardInterrupt), run_record.attempt(tmp_path, ["distill"]):
+    with pytest.raises(KeyboardInterrupt), run_record.attempt(tmp_path, []):
         raise KeyboardInterrupt
-    with pytest.raises(ValueError), run_record.attempt(tmp_path, ["distill"]):
+    with pytest.raises(ValueError), run_record.attempt(tmp_path, []):
         raise ValueError("no such data")
     first, second, third = attempts(tmp_path)
-    assert first["command"] == ["distill", "--epochs", "2"]
+    assert first["command"] == "python -m examples.distill --epochs 2"
     assert [x["outcome"] for x in (first, second, third)] == [
         "finished",
         "interrupted",
