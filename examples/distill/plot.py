@@ -1,5 +1,6 @@
 """Figures of an experiment, drawn from its files and never from a live training."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ from matplotlib.figure import Figure
 from examples.distill.config import Config
 
 History = dict[str, np.ndarray]
+"""Metrics over epochs, ``[seeds, epochs]`` by name."""
 
 
 def figures(config: Config) -> Iterator[Path]:
     """Draws every figure into ``figures/`` and yields its path."""
-    histories = {method: _history(config, method) for method in config.methods}
+    histories = {m: read_history(config.directory / m) for m in config.methods}
     histories = {method: h for method, h in histories.items() if h}
     if not histories:
         return
@@ -28,17 +30,24 @@ def figures(config: Config) -> Iterator[Path]:
         ("gradients", draw_gradients),
         ("weights", draw_weights),
     ):
-        with mpl.rc_context({"font.size": 9, "axes.spines.top": False}):
+        with style():
             figure = draw(histories)
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=150)
         yield path
 
 
-def _history(config: Config, method: str) -> History:
-    """Metrics over epochs, ``[seeds, epochs]`` by name, of the finished runs."""
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """How all figures look."""
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False}):
+        yield
+
+
+def read_history(folder: Path) -> History:
+    """Metrics of the finished seeds in a folder; none if there are none."""
     runs = []
-    for file in sorted((config.directory / method).glob("seed*/metrics.jsonl")):
+    for file in sorted(folder.glob("seed*/metrics.jsonl")):
         result = file.parent / "result.json"
         # Those that diverged are shorter than the others.
         if result.exists() and "diverged" not in json.loads(result.read_text()):
@@ -49,7 +58,7 @@ def _history(config: Config, method: str) -> History:
     return {key: np.array([[r[key] for r in run] for run in runs]) for key in keys}
 
 
-def _line(
+def line(
     axes: Axes, histories: dict[str, History], key: str, *, scale: float = 1.0
 ) -> None:
     """One line a method: the mean over seeds, with a band of one deviation."""
@@ -67,63 +76,65 @@ def _line(
     axes.set_xlabel("epoch")
 
 
-def _grid(columns: int, title: str) -> tuple[Figure, np.ndarray]:
+def grid(columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    """A figure with panels in a row, ``[columns]``."""
     figure = Figure(figsize=(4.4 * columns, 3.6), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     figure.suptitle(title)
     return figure, axes
 
 
-def _legend(figure: Figure, axes: np.ndarray) -> None:
+def legend(figure: Figure, axes: np.ndarray) -> None:
+    """One legend for all panels, beside them."""
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
 
 
 def draw_accuracy(histories: dict[str, History]) -> Figure:
     """Test accuracy over epochs."""
-    figure, axes = _grid(1, "Test accuracy (mean over seeds, band: one deviation)")
-    _line(axes[0], histories, "test/accuracy", scale=100)
+    figure, axes = grid(1, "Test accuracy (mean over seeds, band: one deviation)")
+    line(axes[0], histories, "test/accuracy", scale=100)
     final = [h["test/accuracy"][:, -1].mean() * 100 for h in histories.values()]
     axes[0].set_ylim(max(0.0, min(final) - 25), 100)
     axes[0].set_ylabel("%")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
 def draw_losses(histories: dict[str, History]) -> Figure:
     """Task and distillation loss over epochs (the manner of DOT, Fig. 3)."""
-    figure, axes = _grid(2, "Training losses, mean over the batches of an epoch")
+    figure, axes = grid(2, "Training losses, mean over the batches of an epoch")
     for ax, name in zip(axes, ("task", "distill"), strict=True):
-        _line(ax, histories, f"train/loss/{name}")
+        line(ax, histories, f"train/loss/{name}")
         ax.set_yscale("log")
         ax.set_title(f"{name} loss")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
 def draw_gradients(histories: dict[str, History]) -> Figure:
     """Cosine of the two gradients and ratio of their lengths (DTO-KD, Fig. 1)."""
-    figure, axes = _grid(2, "Gradients of the two losses, all parameters")
-    _line(axes[0], histories, "gradient/cosine/distill")
+    figure, axes = grid(2, "Gradients of the two losses, all parameters")
+    line(axes[0], histories, "gradient/cosine/distill")
     axes[0].axhline(0, color="0.6", lw=0.8)
     axes[0].set_title("cosine (negative: conflict)")
-    _line(axes[1], histories, "gradient/dominance/distill")
+    line(axes[1], histories, "gradient/dominance/distill")
     axes[1].set_yscale("log")
     axes[1].axhline(1, color="0.6", lw=0.8)
     axes[1].set_title("length: distillation / task (dominance)")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
 def draw_weights(histories: dict[str, History]) -> Figure:
     """Share of the distillation loss in the update, for methods that have weights."""
-    figure, axes = _grid(1, "Weight of the distillation loss, as a share of both")
+    figure, axes = grid(1, "Weight of the distillation loss, as a share of both")
     shares = dict(histories)  # all of them: a method keeps its colour
     for method, history in histories.items():
         if "train/weight/distill" in history:
             task, distill = (history[f"train/weight/{n}"] for n in ("task", "distill"))
             shares[method] = history | {"share": distill / (task + distill)}
-    _line(axes[0], shares, "share")
+    line(axes[0], shares, "share")
     axes[0].set_ylim(-0.03, 1.03)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Losses = Callable[[Any, Any], jax.Array]
@@ -98,6 +98,13 @@ def evaluate(
     def one(point: Any, params: Any, directions: Any, batch: Any) -> jax.Array:
         return losses(moved(params, directions, point[0]), batch)[None]
 
+    params, directions = jax.device_put(
+        (params, tuple(directions)), NamedSharding(mesh, P())
+    )
+    batches = [
+        (share, jax.device_put(batch, NamedSharding(mesh, P())))
+        for share, batch in batches
+    ]
     at_once = jax.jit(
         jax.shard_map(
             one,
@@ -107,11 +114,10 @@ def evaluate(
             check_vma=False,
         )
     )
-    filled = _filled(points, devices)
     rows = []
-    for group in filled:
+    for group in _filled(points, devices):
         parts = [
-            share * np.asarray(at_once(group, params, tuple(directions), batch))
+            share * np.asarray(at_once(group, params, directions, batch))
             for share, batch in batches
         ]
         rows.append(np.sum(parts, axis=0))

@@ -1,0 +1,174 @@
+"""What is measured on a finished student: landscape, sharpness, mean logits.
+
+The numbers go to ``measures.npz`` beside the result of the run; figures read that file.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from examples.distill.data import Dataset, batches, normalize
+from examples.distill.problem import EVALUATION_BATCH, Network, Split
+from examples.distill.report.landscape import Batches, evaluate, filter_normalized
+from examples.distill.report.sharpness import largest_eigenvalues
+from kdopt import losses
+
+FILE = "measures.npz"
+LIMIT = 2000  # training images in a landscape, at most
+
+Measures = dict[str, np.ndarray]
+"""``axis`` ``[n]`` with ``curve/task`` and ``curve/distill``; ``plane`` ``[m]`` with
+``plane/task`` and ``plane/distill`` ``[m, m]``; ``eigenvalues/task`` and
+``eigenvalues/distill``; ``logits/student`` and ``logits/teacher``, means by class."""
+
+
+class Grid(NamedTuple):
+    """How fine a landscape is.
+
+    Attributes:
+        points: Of the curve along one direction.
+        plane: Of each axis of the plane of two directions; 0 for none.
+        radius: Both reach from -radius to radius, in lengths of the filters.
+        eigenvalues: How many of the Hessian; 0 for none.
+    """
+
+    points: int = 41
+    plane: int = 25
+    radius: float = 1.0
+    eigenvalues: int = 1
+
+
+def read(folder: Path) -> Measures:
+    """The measures of a run; none if there are none, or they cannot be read."""
+    try:
+        with np.load(folder / FILE) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+
+
+def write(folder: Path, measures: Measures) -> None:
+    """Keeps the measures of a run."""
+    partial, arrays = folder / f"{FILE}.part", dict[str, Any](measures)
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(folder / FILE)
+
+
+def measure(
+    student: Network,
+    teacher: Network,
+    train: Split,
+    dataset: Dataset,
+    *,
+    temperature: float,
+    grid: Grid,
+) -> Measures:
+    """Looks at a trained student from all sides.
+
+    Args:
+        student: The network.
+        teacher: Its teacher.
+        train: What the student was trained on: its labels, noisy ones too, without
+            augmentation.
+        dataset: Says how images are normalised; its test images are those of the
+            logits.
+        temperature: Of the distillation loss, which is that of logits in any case.
+        grid: How fine.
+
+    Returns:
+        The measures by name.
+    """
+    data = list(_batches(student, teacher, train, dataset))
+
+    def both(params: Any, batch: dict) -> jax.Array:
+        logits = Network(student.graphdef, params, batch["rest"]).outputs(
+            batch["images"]
+        )
+        weights = {"sample_weights": batch["weights"]}
+        task = losses.cross_entropy(logits.logits, batch["labels"], **weights)
+        distill = losses.kd(
+            logits.logits, batch["teacher"], temperature=temperature, **weights
+        )
+        return jnp.stack([task, distill])
+
+    out = _landscape(both, student.params, data, grid)
+    if grid.eigenvalues:
+        for i, name in enumerate(("task", "distill")):
+            out[f"eigenvalues/{name}"] = largest_eigenvalues(
+                lambda params, batch, i=i: both(params, batch)[i],
+                student.params,
+                data,
+                count=grid.eigenvalues,
+            )
+    for name, network in (("student", student), ("teacher", teacher)):
+        out[f"logits/{name}"] = class_mean_logits(network, dataset)
+    return out
+
+
+def _landscape(both: Any, params: Any, data: Batches, grid: Grid) -> Measures:
+    # The same draw for every network, scaled to the filters of each.
+    keys = jax.random.split(jax.random.key(0), 2)
+    directions = [filter_normalized(key, params) for key in keys]
+    axis = np.linspace(-grid.radius, grid.radius, grid.points)
+    curve = evaluate(both, params, directions[:1], axis[:, None], data)
+    out = {"axis": axis, "curve/task": curve[:, 0], "curve/distill": curve[:, 1]}
+    if grid.plane:
+        side = np.linspace(-grid.radius, grid.radius, grid.plane)
+        points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+        plane = evaluate(both, params, directions, points, data)
+        plane = plane.reshape(grid.plane, grid.plane, 2)
+        out |= {"plane": side, "plane/task": plane[..., 0]}
+        out["plane/distill"] = plane[..., 1]
+    return out
+
+
+def _batches(
+    student: Network, teacher: Network, train: Split, dataset: Dataset
+) -> Iterator[tuple[float, dict]]:
+    """The training images, evenly thinned to LIMIT, with the teacher's logits."""
+    count = len(train.labels)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, LIMIT)).astype(int))
+    size = min(EVALUATION_BATCH, len(chosen))
+    for batch in batches(len(chosen), size, seed=None):
+        indices = chosen[batch.indices]
+        images = _normalized(train.images[indices], dataset)
+        content = {
+            "images": images,
+            "labels": jnp.asarray(train.labels[indices]),
+            "weights": jnp.asarray(batch.weights),
+            "teacher": _logits(teacher, images),
+            "rest": student.rest,
+        }
+        yield float(np.sum(batch.weights)) / len(chosen), content
+
+
+def class_mean_logits(network: Network, dataset: Dataset) -> np.ndarray:
+    """Mean logits of the test images of each class, ``[classes, classes]``.
+
+    References:
+        Zhao et al., `DOT <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Fig. 7
+    """
+    labels = np.asarray(dataset.test_labels)
+    rows = []
+    for batch in batches(len(labels), min(EVALUATION_BATCH, len(labels)), seed=None):
+        images = _normalized(dataset.test_images[batch.indices], dataset)
+        rows.append(np.asarray(_logits(network, images)))
+    logits = np.concatenate(rows)[: len(labels)]  # the last batch is padded
+    classes = np.eye(dataset.num_classes)[labels]
+    counts = np.maximum(classes.sum(0), 1)
+    return classes.T @ logits / counts[:, None]
+
+
+def _normalized(images: Any, dataset: Dataset) -> jax.Array:
+    return normalize(jnp.asarray(images), dataset.mean, dataset.std)
+
+
+@jax.jit
+def _logits(network: Network, images: jax.Array) -> jax.Array:
+    return network.outputs(images).logits
