@@ -1,12 +1,13 @@
 """Losses along random directions around a minimum, comparable between networks."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Losses = Callable[[Any, Any], jax.Array]
@@ -87,25 +88,38 @@ def evaluate(
         ``[p, m]``.
     """
     count = len(points)
-    devices = min(jax.local_device_count(), count)
-    mesh = jax.make_mesh(
+    mesh = _mesh(min(jax.local_device_count(), count))
+    everywhere = NamedSharding(mesh, P())
+    params, directions = jax.device_put((params, tuple(directions)), everywhere)
+    batches = [(share, jax.device_put(batch, everywhere)) for share, batch in batches]
+    at_once = _at_once(losses, mesh)
+    rows = []
+    for group in _filled(points, mesh.size):
+        parts = [
+            share * np.asarray(at_once(group, params, directions, batch))
+            for share, batch in batches
+        ]
+        rows.append(np.sum(parts, axis=0))
+    return np.concatenate(rows)[:count]
+
+
+def _mesh(devices: int) -> Mesh:
+    return jax.make_mesh(
         (devices,),
         ("points",),
         axis_types=(AxisType.Auto,),
         devices=jax.local_devices()[:devices],
     )
 
+
+@functools.cache
+def _at_once(losses: Losses, mesh: Mesh) -> Callable[..., jax.Array]:
+    """Compiled once for networks that share their losses."""
+
     def one(point: Any, params: Any, directions: Any, batch: Any) -> jax.Array:
         return losses(moved(params, directions, point[0]), batch)[None]
 
-    params, directions = jax.device_put(
-        (params, tuple(directions)), NamedSharding(mesh, P())
-    )
-    batches = [
-        (share, jax.device_put(batch, NamedSharding(mesh, P())))
-        for share, batch in batches
-    ]
-    at_once = jax.jit(
+    return jax.jit(
         jax.shard_map(
             one,
             mesh=mesh,
@@ -114,14 +128,6 @@ def evaluate(
             check_vma=False,
         )
     )
-    rows = []
-    for group in _filled(points, devices):
-        parts = [
-            share * np.asarray(at_once(group, params, directions, batch))
-            for share, batch in batches
-        ]
-        rows.append(np.sum(parts, axis=0))
-    return np.concatenate(rows)[:count]
 
 
 def _filled(points: np.ndarray, devices: int) -> np.ndarray:

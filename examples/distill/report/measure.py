@@ -3,8 +3,9 @@
 The numbers go to ``measures.npz`` beside the result of the run; figures read that file.
 """
 
+import functools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,30 +86,32 @@ def measure(
         The measures by name.
     """
     data = list(_batches(student, teacher, train, dataset))
-
-    def both(params: Any, batch: dict) -> jax.Array:
-        logits = Network(student.graphdef, params, batch["rest"]).outputs(
-            batch["images"]
-        )
-        weights = {"sample_weights": batch["weights"]}
-        task = losses.cross_entropy(logits.logits, batch["labels"], **weights)
-        distill = losses.kd(
-            logits.logits, batch["teacher"], temperature=temperature, **weights
-        )
-        return jnp.stack([task, distill])
-
+    both, *each = _losses(student.graphdef, temperature)
     out = _landscape(both, student.params, data, grid)
     if grid.eigenvalues:
-        for i, name in enumerate(("task", "distill")):
+        for name, loss in zip(("task", "distill"), each, strict=True):
             out[f"eigenvalues/{name}"] = largest_eigenvalues(
-                lambda params, batch, i=i: both(params, batch)[i],
-                student.params,
-                data,
-                count=grid.eigenvalues,
+                loss, student.params, data, count=grid.eigenvalues
             )
     for name, network in (("student", student), ("teacher", teacher)):
         out[f"logits/{name}"] = class_mean_logits(network, dataset)
     return out
+
+
+@functools.cache
+def _losses(graphdef: Any, temperature: float) -> tuple[Callable[..., Any], ...]:
+    """Both losses of a batch, and each alone; the same objects for equal networks."""
+
+    def both(params: Any, batch: dict) -> jax.Array:
+        images, weights = batch["images"], batch["weights"]
+        logits = Network(graphdef, params, batch["rest"]).outputs(images).logits
+        task = losses.cross_entropy(logits, batch["labels"], sample_weights=weights)
+        distill = losses.kd(
+            logits, batch["teacher"], temperature=temperature, sample_weights=weights
+        )
+        return jnp.stack([task, distill])
+
+    return both, lambda p, b: both(p, b)[0], lambda p, b: both(p, b)[1]
 
 
 def _landscape(both: Any, params: Any, data: Batches, grid: Grid) -> Measures:

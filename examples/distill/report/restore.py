@@ -10,11 +10,11 @@ from rich.progress import Progress
 from examples.distill import checkpoint
 from examples.distill.config import Config
 from examples.distill.data import Dataset, load
-from examples.distill.experiment import train_teacher
 from examples.distill.methods import Plan
 from examples.distill.problem import Network
 from examples.distill.report import measure
 from examples.distill.students import Students, Teacher, directory
+from examples.distill.teachers import get_teacher
 
 
 class Experiment(NamedTuple):
@@ -70,7 +70,7 @@ def reopen(
     """
     config = config_of(folder, data_dir)
     dataset = load(config.dataset, data_dir=data_dir)
-    teacher = train_teacher(config, dataset, progress)
+    teacher = get_teacher(config, dataset, progress)
     return Experiment(config, dataset, teacher, Students(config, teacher))
 
 
@@ -101,13 +101,21 @@ def student(experiment: Experiment, plan: Plan, method: str, seed: int) -> Netwo
 def measured(
     experiment: Experiment, plan: Plan, method: str, seed: int, grid: measure.Grid
 ) -> measure.Measures:
-    """The measures of a run: from its file, or taken now and kept."""
+    """The measures of a run: from its file, or taken now and kept.
+
+    Raises:
+        FileNotFoundError: If its checkpoint is gone.
+        ValueError: If it had no teacher to be compared with.
+    """
     folder = directory(experiment.config, method, seed)
     found = measure.read(folder)
     if not found:
+        teacher = experiment.teacher.network
+        if teacher is None:
+            raise ValueError(f"{folder} had no teacher to be compared with.")
         found = measure.measure(
             student(experiment, plan, method, seed),
-            experiment.teacher.network,
+            teacher,
             experiment.students.data(seed),
             experiment.dataset,
             temperature=experiment.config.temperature,

@@ -1,5 +1,6 @@
 """Sharpness of a minimum: the largest eigenvalues of its Hessian."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,18 +37,13 @@ def largest_eigenvalues(
         Eigenvalues, the largest first, ``[count]``.
     """
     point, unravel = ravel_pytree(params)
-
-    @jax.jit
-    def product(point: jax.Array, vector: jax.Array, batch: Any) -> jax.Array:
-        gradient = jax.grad(lambda x: loss(unravel(x), batch))
-        return jax.jvp(gradient, (point,), (vector,))[1]
+    product, size = _product(loss), len(point)
 
     def apply(vector: np.ndarray) -> np.ndarray:
-        v = jnp.asarray(vector.ravel(), point.dtype)
-        parts = [share * product(point, v, batch) for share, batch in batches]
+        v = unravel(jnp.asarray(vector.ravel(), point.dtype))
+        parts = [share * product(params, v, batch) for share, batch in batches]
         return np.asarray(sum(parts[1:], start=parts[0]), np.float64)
 
-    size = len(point)
     # SciPy picks the class by its arguments, which a type checker does not see.
     hessian: Any = LinearOperator
     hessian = hessian((size, size), matvec=apply, dtype=np.float64)
@@ -61,3 +57,15 @@ def largest_eigenvalues(
         return_eigenvectors=False,
     )
     return np.sort(found)[::-1]
+
+
+@functools.cache
+def _product(loss: Callable[[Any, Any], jax.Array]) -> Callable[..., jax.Array]:
+    """Compiled once for networks that share their loss."""
+
+    @jax.jit
+    def product(params: Any, vector: Any, batch: Any) -> jax.Array:
+        gradient = jax.grad(lambda point: loss(point, batch))
+        return ravel_pytree(jax.jvp(gradient, (params,), (vector,))[1])[0]
+
+    return product
