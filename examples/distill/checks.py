@@ -61,6 +61,11 @@ def check_combinations(config: Any) -> None:
             f"--loss-warmup belongs to --loss {', '.join(WARMED_UP)}, not "
             f"{config.loss!r}."
         )
+    if config.student_temperature is not None and config.loss not in SOFT:
+        raise ValueError(
+            f"--student-temperature belongs to --loss {', '.join(SOFT)}, not "
+            f"{config.loss!r}."
+        )
     if "dot" in config.methods and config.clip is not None:
         raise ValueError(
             "--clip needs a combined gradient, but `dot` has two momenta instead: "
@@ -98,11 +103,16 @@ _AT_LEAST_1 = (
     *("seeds", "epochs", "teacher_epochs", "batch_size"),
     *("labels", "accumulate", "batch_norm_group"),
 )
-_POSITIVE = ("learning_rate", "temperature", "clip", "loss_beta")
+_POSITIVE = (
+    *("learning_rate", "temperature", "student_temperature"),
+    *("clip", "loss_beta"),
+)
 _NOT_NEGATIVE = (
     *("weight_decay", "warmup_epochs", "loss_warmup"),
     *("timing_rounds", "checkpoint_seconds"),
 )
+# `kd` with other distances, and with a temperature of the student's own.
+SOFT = ("soft_ce", "soft_kl", "soft_mse")
 WARMED_UP = ("dkd", "reviewkd", "reviewkd_pp")
 
 

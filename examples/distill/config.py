@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from examples.distill.checks import check_combinations, check_known, check_numbers
+from examples.distill.checks import SOFT, check_combinations, check_known, check_numbers
 from examples.distill.data import AUGMENTATIONS
 from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
@@ -58,7 +58,8 @@ class Config(Execution, Optimization):
     seeds: int = 3
     """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
     loss: str = "kd"
-    """Distillation loss: a name of `kdopt.losses`, `ctkd` (learned temperature),
+    """Distillation loss: a name of `kdopt.losses`, `soft_ce`, `soft_kl` or `soft_mse`
+    (`soft_distance`: two temperatures), `ctkd` (learned temperature),
     `reviewkd` (`hcl` of fused maps) or `reviewkd_pp` (the same, and `nd`)."""
     alpha: float | None = None
     """Weight of the distillation loss in `kd`, `dot` and `dynamic_lambda`, beside 1 -
@@ -71,7 +72,10 @@ class Config(Execution, Optimization):
     """Epochs over which `dkd` and `reviewkd` come in linearly, 0: none; None: a twelfth
     of the training."""
     temperature: float = 4.0
-    """Temperature of teacher and student in `kd` and `dkd`; others have their own."""
+    """Temperature of teacher and student in `kd`, `dkd` and the `soft_` losses; others
+    have their own."""
+    student_temperature: float | None = None
+    """Another temperature of the student in the `soft_` losses."""
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the list of right ones."""
@@ -96,6 +100,8 @@ class Config(Execution, Optimization):
             options["beta"] = self.loss_beta
         if self.loss_warmup is not None:
             options["warm_up"] = self.loss_warmup / self.epochs
+        if self.student_temperature is not None:
+            options["tau_student"] = self.student_temperature
         if not options:
             return loss
         return dataclasses.replace(loss, apply=partial(loss.apply, **options))
@@ -155,7 +161,7 @@ class LossesConfig(Config):
 
     name: str = "losses"
     """Everything is written to RUNS/NAME; a second start resumes it."""
-    losses: tuple[str, ...] = tuple(LOSSES)
+    losses: tuple[str, ...] = tuple(loss for loss in LOSSES if loss not in SOFT)
     """Distillation losses to compare, in this order."""
     methods: tuple[str, ...] = ("kd", "dot", "dto_kd", "dto_kd_shared")
     """Methods to compare: `kd` is the loss with fixed weights."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -208,6 +208,29 @@ def _kd(_: Any, logits: jax.Array, __: Any, teacher: Outputs, batch: Batch):
     )
 
 
+def _soft(kind: Literal["ce", "kl", "mse"]) -> Apply:
+    def apply(
+        _: Any,
+        logits: jax.Array,
+        __: Any,
+        teacher: Outputs,
+        batch: Batch,
+        *,
+        tau_student: float | None = None,
+    ):
+        tau_teacher = batch["temperature"]
+        return losses.soft_distance(
+            logits,
+            teacher.logits,
+            kind=kind,
+            tau_student=tau_teacher if tau_student is None else tau_student,
+            tau_teacher=tau_teacher,
+            sample_weights=batch["weights"],
+        )
+
+    return apply
+
+
 def _dkd(
     _: Any,
     logits: jax.Array,
@@ -368,6 +391,9 @@ def _warmed_up(loss: jax.Array, batch: Batch, share: float) -> jax.Array:
 
 LOSSES: dict[str, KdLoss] = {
     "kd": KdLoss(_kd, weights=(0.1, 0.9), on_logits=True),
+    "soft_ce": KdLoss(_soft("ce"), weights=(0.1, 0.9), on_logits=True),
+    "soft_kl": KdLoss(_soft("kl"), weights=(0.1, 0.9), on_logits=True),
+    "soft_mse": KdLoss(_soft("mse"), weights=(0.1, 0.9), on_logits=True),
     "kd_standardized": KdLoss(
         _of_logits(losses.kd_standardized), weights=(0.1, 9.0), on_logits=True
     ),

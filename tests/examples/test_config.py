@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("standard")
         ({"accumulate": 3}, "does not divide --batch-size 50"),
         ({"alpha": 0.5, "loss_weights": (1.0, 2.0)}, "leave one out"),
         ({"loss_beta": 2.0}, "belongs to --loss dkd"),
+        ({"student_temperature": 2.0}, "belongs to --loss soft_ce, soft_kl"),
         ({"loss_warmup": 2.0}, "belongs to --loss dkd, reviewkd"),
         ({"clip": 1.0}, "leave dot out"),
         ({"clip": 0.0, "methods": ("kd",)}, "--clip must be positive"),

@@ -15,6 +15,7 @@ from examples.distill.__main__ import main
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
 from examples.distill.kd_losses import LOSSES
+from examples.distill.models import Outputs
 from examples.distill.problem import Network
 from examples.distill.step import make_step, on_device
 from examples.distill.students import Students, Teacher, make_model
@@ -255,3 +256,20 @@ def test_unknown_loss_lists_those_there_are():
         Config(loss="kl")
     with pytest.raises(ValueError, match="--losses 'kl' is unknown; choose kd, "):
         LossesConfig(losses=("kl",))
+
+
+def test_the_soft_losses_take_a_temperature_of_the_students_own():
+    logits, labels = jnp.array([[2.0, 0.0]]), {"weights": jnp.ones(1)}
+    teacher = Outputs(jnp.array([[0.0, 2.0]]), (), (), jnp.zeros((1, 1)))
+    batch = labels | {"temperature": 4.0}
+
+    def value(loss, **options):
+        apply = Config(loss=loss, **options).kd_loss.apply
+        return float(apply(None, logits, None, teacher, batch))
+
+    assert value("soft_kl") == value("kd")
+    expected = losses.soft_distance(
+        logits, teacher.logits, kind="ce", tau_student=1.0, tau_teacher=4.0
+    )
+    assert value("soft_ce", student_temperature=1.0) == float(expected)
+    assert value("soft_mse", student_temperature=1.0) == 4 * (2.0**2 + 0.5**2) / 2
