@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Undoes what tests/conftest.py saves in the compiler.
+OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
+  --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
 
 .PHONY: help demo test test-all test-peers lint format bench docs clean
 help:  ## list the commands
@@ -29,8 +32,8 @@ demo: $(VENV)/.examples  ## distil students on real images with every method (3 
 test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal
 
-test-all: lint  ## the same and the slow ones
-	$(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+test-all: lint  ## the same and the slow ones, of programs as users compile them
+	$(OPTIMISED) $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
 
 test-peers: $(VENV)/.test  ## compare with TorchJD and PyTorch (installs both)
 	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17'

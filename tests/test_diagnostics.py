@@ -11,6 +11,7 @@ import pytest
 import kdopt
 from kdopt import diagnostics
 from tests import _samplers
+from tests._hlo import OPTIMISED
 
 
 def test_cosines_against_numpy(x64):
@@ -186,7 +187,7 @@ def test_wrong_number_of_names():
 
 
 def flops(fn, *args):
-    return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+    return jax.jit(fn).lower(*args).compile(OPTIMISED).cost_analysis()["flops"]
 
 
 @pytest.mark.usefixtures("standard")
