@@ -6,10 +6,11 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import compare, experiment, loss_table
+from examples.distill import command, compare, loss_table
 from examples.distill.compare import CompareConfig
-from examples.distill.config import Config, LossesConfig
+from examples.distill.config import LossesConfig
 from examples.distill.models.table import print_table
+from examples.distill.recipes.listing import markdown, print_recipes
 
 PROGRAM = "python -m examples.distill"
 
@@ -24,6 +25,10 @@ def main() -> int:
         match arguments:
             case ["models", *_]:
                 print_table()
+            case ["recipes", "--markdown"]:
+                print("\n".join(markdown()))
+            case ["recipes", *rest]:
+                print_recipes(console, *rest[:1])
             case ["losses", *rest]:
                 settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
                 loss_table.run(settings, console)
@@ -31,8 +36,7 @@ def main() -> int:
                 chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
                 compare.run(chosen, console)
             case _:
-                config = tyro.cli(Config, prog=PROGRAM, args=arguments)
-                experiment.run(config, console)
+                command.run(arguments, PROGRAM, console)
     except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         return 2

@@ -54,18 +54,12 @@ def check_combinations(config: Any) -> None:
             "--alpha and --loss-weights both set the weights of the losses; leave one "
             "out (None)."
         )
-    if config.loss_beta is not None and config.loss != "dkd":
-        raise ValueError(f"--loss-beta belongs to --loss dkd, not {config.loss!r}.")
-    if config.loss_warmup is not None and config.loss not in WARMED_UP:
-        raise ValueError(
-            f"--loss-warmup belongs to --loss {', '.join(WARMED_UP)}, not "
-            f"{config.loss!r}."
-        )
-    if config.student_temperature is not None and config.loss not in SOFT:
-        raise ValueError(
-            f"--student-temperature belongs to --loss {', '.join(SOFT)}, not "
-            f"{config.loss!r}."
-        )
+    for field, losses in _OPTIONS.items():
+        if getattr(config, field) is not None and config.loss not in losses:
+            raise ValueError(
+                f"{_flag(field)} belongs to --loss {' or '.join(losses)}, not "
+                f"{config.loss!r}; give {_flag(field)} None."
+            )
     if "dot" in config.methods and config.clip is not None:
         raise ValueError(
             "--clip needs a combined gradient, but `dot` has two momenta instead: "
@@ -113,7 +107,11 @@ _NOT_NEGATIVE = (
 )
 # `kd` with other distances, and with a temperature of the student's own.
 SOFT = ("soft_ce", "soft_kl", "soft_mse")
-WARMED_UP = ("dkd", "reviewkd", "reviewkd_pp")
+_OPTIONS = {
+    "student_temperature": SOFT,
+    "loss_beta": ("dkd", "reviewkd_pp"),
+    "loss_warmup": ("dkd", "reviewkd", "reviewkd_pp"),
+}
 
 
 def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:

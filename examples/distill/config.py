@@ -18,17 +18,7 @@ from examples.distill.settings import Execution, Optimization, without_effect
 
 @dataclasses.dataclass(frozen=True)
 class Config(Execution, Optimization):
-    """Distil a student by several methods and compare them.
-
-    The defaults are the demo: 5,000 real digits; the teacher sees the labels of all
-    training images, the student 400 of them with 40 % drawn again at random, so that
-    labels and teacher truly conflict. About three minutes on two cores.
-
-    Other settings: ``--noise 0`` (clean labels), ``--labels 1000``, ``--dataset
-    fashion_mnist``. Other commands: ``python -m examples.distill models`` lists the
-    networks, ``losses`` compares distillation losses, ``python -m
-    examples.distill.data`` prepares data sets.
-    """
+    """All settings of an experiment; the defaults are those of the demo."""
 
     name: str = "demo"
     """Everything is written to RUNS/NAME; a second start resumes it."""
@@ -67,7 +57,8 @@ class Config(Execution, Optimization):
     loss_weights: tuple[float, float] | None = None
     """Both weights, task and distillation, where they do not add up to 1."""
     loss_beta: float | None = None
-    """Weight of the other classes in `dkd`; None: 8."""
+    """Weight of the other classes in `dkd`, None: 8; of the fused maps in
+    `reviewkd_pp`, None: 1.2."""
     loss_warmup: float | None = None
     """Epochs over which `dkd` and `reviewkd` come in linearly, 0: none; None: a twelfth
     of the training."""

@@ -351,12 +351,13 @@ def _reviewkd_pp(
     teacher: Outputs,
     batch: Batch,
     *,
+    beta: float = 1.2,
     warm_up: float = WARM_UP,
 ):
     fused, vector = compared
     review = _reviewkd(None, logits, fused, teacher, batch, warm_up=warm_up)
     direction = _nd(adapter["direction"], logits, vector, teacher, batch)
-    return 1.2 * review + direction
+    return beta * review + direction
 
 
 def _crd(adapter: Any, _: jax.Array, embeddings: Any, __: Outputs, batch: Batch):

@@ -1,0 +1,44 @@
+"""The table of recipes, for a terminal and for the documentation."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.distill.recipes import RECIPES, Recipe, find
+
+
+def print_recipes(console: Console, beginning: str | None = None) -> None:
+    """Prints every recipe with its published number and its computed time.
+
+    Args:
+        console: Where to print.
+        beginning: Beginning of the names, up to a slash; None for all.
+    """
+    caption = (
+        "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
+        "not measured, and for small networks far too few. Run one: python -m "
+        "examples.distill --recipe NAME"
+    )
+    table = Table(title="Recipes", caption=caption)
+    table.add_column("name", no_wrap=True)
+    table.add_column("top-1 (%)", justify="right")
+    table.add_column("source", no_wrap=True)
+    table.add_column("hours >=", justify="right")
+    for recipe in find(beginning) if beginning else RECIPES.values():
+        table.add_row(*_row(recipe))
+    console.print(table)
+
+
+def markdown() -> Iterator[str]:
+    """Yields the lines of the table of all recipes."""
+    yield "| recipe | published (%) | source | hours, at least |"
+    yield "|---|---:|---|---:|"
+    for recipe in RECIPES.values():
+        name, *rest = _row(recipe)
+        yield " | ".join([f"| `{name}`", *rest]) + " |"
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    number = "" if recipe.published is None else f"{recipe.published:.2f}"
+    return recipe.name, number, recipe.source, f"{recipe.wall_time:.2g}"

@@ -1,0 +1,70 @@
+"""``--smoke``: the same code at sizes of seconds, on synthetic images."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from flax import nnx
+
+from examples.distill import weights
+from examples.distill.config import Config
+from examples.distill.data import load
+from examples.distill.students import make_model
+
+DATASETS = {
+    "cifar100": "smoke-cifar100",
+    "tiny_imagenet": "smoke-tiny-imagenet",
+    "imagenet2012": "smoke-imagenet",
+}
+FOLDER = "smoke"
+IMAGES, BATCH = 16, 8
+
+
+def shrink(config: Config) -> Config:
+    """Two epochs of two steps; networks, losses and methods stay.
+
+    Args:
+        config: Any settings.
+
+    Returns:
+        The same with every size small, and synthetic images for those that need a
+        download.
+    """
+    dataset = DATASETS.get(config.dataset, config.dataset)
+    return dataclasses.replace(
+        config,
+        name=f"{FOLDER}/{config.name}",
+        dataset=dataset,
+        labels=None if dataset.startswith("smoke-") else IMAGES,
+        batch_size=BATCH,
+        accumulate=2 if config.accumulate > 1 else 1,
+        batch_norm_group=None if config.batch_norm_group is None else BATCH // 2,
+        epochs=2,
+        teacher_epochs=1,
+        decay_epochs=config.decay_epochs and (1,),
+        warmup_epochs=min(config.warmup_epochs, 0.5),
+        loss_warmup=config.loss_warmup and 1.0,
+        seeds=1,
+        timing_rounds=0,
+    )
+
+
+def untrained_teacher(config: Config) -> Path:
+    """Writes initial weights, so that loading a teacher is run too.
+
+    Args:
+        config: The settings, with a teacher.
+
+    Returns:
+        The Orbax folder.
+    """
+    path = config.directory / "teacher"
+    network = make_model(str(config.teacher), load(config.dataset), nnx.Rngs(0))
+    weights.save_orbax(path, network)
+    return path
+
+
+def clear(config: Config) -> None:
+    """Removes an earlier smoke run, which would be resumed; never another run."""
+    if Path(config.name).parts[0] == FOLDER:
+        shutil.rmtree(config.directory, ignore_errors=True)

@@ -1,0 +1,223 @@
+"""Recipes as data, on the command line, and run at sizes of seconds."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from examples.distill import command
+from examples.distill.__main__ import main
+from examples.distill.models import find as find_model
+from examples.distill.models import summary
+from examples.distill.recipes import (
+    RECIPES,
+    _cost,
+    cifar100_dot,
+    cifar100_dto,
+    find,
+    imagenet,
+    smoke,
+    tiny_imagenet_dot,
+)
+from examples.distill.recipes.listing import markdown
+
+pytestmark = pytest.mark.usefixtures("standard")
+
+COLUMNS = {
+    "KD": "kd",
+    "CRD": "crd",
+    "DIST": "dist",
+    "ReviewKD": "reviewkd",
+    "DKD": "dkd",
+    "ReviewKD++": "reviewkd_pp",
+    "DTO-KD": "dto_kd",
+    "KD+DOT": "dot",
+    "DKD+DOT": "dkd_dot",
+}
+
+
+@pytest.mark.parametrize(
+    "module", [cifar100_dot, cifar100_dto, tiny_imagenet_dot, imagenet]
+)
+def test_table_on_top_of_a_file_says_what_its_recipes_say(module):
+    folder = next(iter(module.RECIPES)).split("/")[0]
+    lines = module.__doc__.splitlines()
+    head, *rows = [x for x in lines if re.match(r"pair |\w+-\w+ +\d", x)]
+    labels = [COLUMNS.get(word) for word in head.replace("+ DOT", "+").split()[1:]]
+    labels = [b or f"{a}_dot" for a, b in zip([None, *labels], labels, strict=False)]
+    labels = ["dot" if label == "kd_dot" else label for label in labels]
+    for row in rows:
+        pair, *numbers = row.split()
+        for label, number in zip(labels, numbers, strict=True):
+            assert RECIPES[f"{folder}/{label}/{pair}"].published == float(number)
+
+
+def test_every_recipe_names_itself_its_networks_and_its_teacher():
+    for name, recipe in RECIPES.items():
+        config = recipe.config
+        assert config.name == name
+        assert recipe.source
+        find_model(config.student)
+        if config.teacher is None:
+            assert recipe.teacher is None
+        else:
+            trains = RECIPES[recipe.teacher].config
+            assert trains.student == config.teacher
+            assert trains.dataset == config.dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "cifar100/dot/resnet32x4-shufflenet_v2",
+            {"learning_rate": 0.01, "delta": 0.075, "alpha": 0.9, "temperature": 4.0},
+        ),
+        ("cifar100/dkd/resnet56-resnet20", {"loss_beta": 2.0, "loss_warmup": 20.0}),
+        (
+            "tiny_imagenet/dot/resnet18-mobilenet_v2",
+            {"batch_size": 256, "learning_rate": 0.2, "batch_norm_group": 64},
+        ),
+        (
+            "imagenet/dot/resnet50-mobilenet_v1",
+            {"delta": 0.09, "alpha": 0.5, "temperature": 1.0, "weight_decay": 1e-4},
+        ),
+        ("cifar100/reviewkd_pp/resnet50-mobilenet_v2", {"loss_weights": (1.0, 2.0)}),
+        ("cifar100/sweeps/task_weight/0.25", {"alpha": 0.75, "methods": ("kd",)}),
+        ("cifar100/sweeps/delta/-0.09", {"delta": -0.09, "methods": ("dot",)}),
+    ],
+)
+def test_settings_of_the_references(name, expected):
+    config = RECIPES[name].config
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_computed_hours():
+    """DOT: two backward passes of 177.1 M, one forward of 1083.0 M of the teacher."""
+    recipe = RECIPES["cifar100/dot/resnet32x4-resnet8x4"]
+    flops = 2 * (5 * 177.1e6 + 1083.0e6) * 50_000 * 240
+    assert recipe.wall_time == pytest.approx(flops / (0.3 * 156e12) / 3600)
+    assert all(r.wall_time > 0 for r in RECIPES.values())
+    assert RECIPES["imagenet/kd/resnet34-resnet18"].wall_time > 10
+
+
+def test_multiply_adds_are_those_of_the_models():
+    for network, side in [("vgg8", 32), ("resnet18", 64), ("mobilenet_v1", 224)]:
+        classes = {32: 100, 64: 200, 224: 1000}[side]
+        shape = side, side, 3
+        counts = summary(network, num_classes=classes, image_shape=shape)
+        millions = _cost.MULTIPLY_ADDS[network, side]
+        assert counts.multiply_adds / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_unknown_name_gets_the_closest():
+    with pytest.raises(ValueError, match=r"closest are .*cifar100/dot/resnet32x4-res"):
+        find("cifar100/dot/resnet32x4-resnet8")
+
+
+def test_beginning_of_a_name_is_all_of_them(capsys):
+    assert [r.published for r in find("cifar100/sweeps/delta")][:2] == [61.58, 68.88]
+
+
+def test_list_of_recipes(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("sys.argv", ["distill", "recipes"])
+    assert main() == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in RECIPES)
+    assert re.search(r"cifar100/dot/vgg13-vgg8 +│ +73\.77 │ DOT, table 3 \(a\)", shown)
+
+
+def test_documentation_has_this_table():
+    page = Path("docs/recipes.md").read_text()
+    shown = page.split("<!-- recipes:begin -->\n")[1].split("\n<!-- recipes:end")[0]
+    assert shown.splitlines() == list(markdown())
+    assert f"lists {len(RECIPES)} experiments" in Path("README.md").read_text()
+
+
+def parsed(*arguments):
+    return [config for _, config in command.parse(arguments, "distill")]
+
+
+def test_any_field_is_overridden():
+    (config,) = parsed(
+        *("--recipe", "cifar100/dot/vgg13-vgg8", "--delta", "0.05", "--seeds", "1")
+    )
+    expected = dataclasses.replace(
+        RECIPES["cifar100/dot/vgg13-vgg8"].config, delta=0.05, seeds=1
+    )
+    assert config == expected
+    assert len(parsed("--recipe", "cifar100/sweeps/momentum/", "--seeds", "1")) == 9
+
+
+def test_help_shows_the_values_of_the_recipe(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        parsed("--recipe", "imagenet/dot/resnet34-resnet18", "--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(default: 0.09)" in shown
+    assert "(default: 30 60 90)" in shown
+
+
+def test_shell_completion_knows_the_recipes(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--tyro-print-completion", "bash")
+    shown = capsys.readouterr().out
+    assert "cifar100/dot/resnet32x4-resnet8x4" in shown
+    assert "'--decay-epochs'" in shown
+
+
+def test_missing_teacher_says_how_to_get_it(tmp_path):
+    arguments = "--recipe", "cifar100/dot/vgg13-vgg8", "--runs", str(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"(?s)--recipe cifar100/teachers/vgg13"
+    ):
+        command.run(arguments, "distill", Console(quiet=True))
+    (tmp_path / "cifar100/teachers/vgg13/weights").mkdir(parents=True)
+    recipe = RECIPES["cifar100/dot/vgg13-vgg8"]
+    config = command.with_teacher(
+        recipe, dataclasses.replace(recipe.config, runs=tmp_path)
+    )
+    assert config.teacher_weights == tmp_path / "cifar100/teachers/vgg13/weights"
+
+
+def test_smoke_keeps_networks_losses_and_method():
+    for recipe in RECIPES.values():
+        config = smoke.shrink(recipe.config)
+        kept = "teacher", "student", "methods", "loss", "augment", "schedule", "weights"
+        for key in kept:
+            assert getattr(config, key) == getattr(recipe.config, key)
+        assert config.epochs * smoke.IMAGES // config.batch_size == 4
+
+
+def test_smoke_clears_no_other_run(tmp_path):
+    config = smoke.shrink(RECIPES["cifar100/dot/vgg13-vgg8"].config)
+    config = dataclasses.replace(config, runs=tmp_path, name="mine")
+    config.claim_directory()
+    smoke.clear(config)
+    assert config.directory.exists()
+
+
+def run_smoke(name, folder):
+    arguments = "--recipe", name, "--smoke", "--runs", str(folder)
+    command.run(arguments, "distill", Console(quiet=True))
+    (file,) = (folder / smoke.FOLDER / name).glob("*/seed0/result.json")
+    result = json.loads(file.read_text())
+    assert "diverged" not in result
+    assert 0 <= result["accuracy/last"] <= 1
+
+
+def test_smoke_run(tmp_path):
+    run_smoke("cifar100/dot/vgg13-vgg8", tmp_path)
+    run_smoke("cifar100/labels_only/vgg8", tmp_path)
+    weights = tmp_path / smoke.FOLDER / "cifar100/labels_only/vgg8/weights"
+    assert weights.is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_run_of_every_recipe(name, tmp_path):
+    run_smoke(name, tmp_path)
