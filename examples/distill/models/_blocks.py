@@ -7,6 +7,7 @@ do, so initial values, padding and BatchNorm follow PyTorch rather than Flax.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,10 +40,21 @@ class BatchNorm(nnx.BatchNorm):
 
     Flax rounds the running statistics to the compute type; here only the result is.
 
+    Args:
+        *args: As those of Flax.
+        group: Images, next to each other in the batch, that share their statistics:
+            what a replica of so many would compute, on any number of devices. The
+            running statistics move to the mean over the groups. None: the whole batch.
+        **kwargs: As those of Flax.
+
     Notes:
         Flax's running variance is the biased one, PyTorch's the unbiased one: they
         differ by the factor n / (n - 1), n = b h w.
     """
+
+    def __init__(self, *args: Any, group: int | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.group = group
 
     def __call__(
         self,
@@ -51,9 +63,45 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalises ``[b, h, w, d]`` over all axes but the last."""
+        """Normalises ``[b, h, w, d]`` over all axes but the last.
+
+        Raises:
+            ValueError: If the groups do not divide the batch.
+        """
         wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+        trained = not (
+            self.use_running_average
+            if use_running_average is None
+            else use_running_average
+        )
+        if self.group is not None and trained:
+            return self._by_group(wide, self.group).astype(x.dtype)
         return super().__call__(wide, use_running_average, mask=mask).astype(x.dtype)
+
+    def _by_group(self, x: jax.Array, size: int) -> jax.Array:
+        if len(x) % size:
+            raise ValueError(
+                f"BatchNorm in groups of {size} images cannot divide a batch of "
+                f"{len(x)}: choose a batch size that is a multiple of it, or a divisor "
+                "for the group."
+            )
+        groups = x.reshape(-1, size, *x.shape[1:])
+        axes = tuple(range(1, groups.ndim - 1))
+        mean, square = jnp.mean(groups, axes), jnp.mean(jnp.square(groups), axes)
+        # Rounding may take it below 0.
+        var = jnp.maximum(square - jnp.square(mean), 0)
+        for running, seen in ((self.mean, mean), (self.var, var)):
+            moved = self.momentum * running[...]
+            moved += (1 - self.momentum) * jnp.mean(seen, 0)
+            running[...] = jax.lax.stop_gradient(moved)
+        shape = len(groups), *[1] * (x.ndim - 1), x.shape[-1]
+        factor = jax.lax.rsqrt(var + self.epsilon).reshape(shape)
+        normal = (groups - mean.reshape(shape)) * factor
+        if self.scale is not None:
+            normal *= self.scale[...]
+        if self.bias is not None:
+            normal += self.bias[...]
+        return normal.reshape(x.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +113,7 @@ class Layers:
         dtype: Type of the computation; None takes that of inputs and parameters.
         param_dtype: Type in which parameters are kept.
         axis_name: Mesh or pmap axis over which BatchNorm averages its statistics.
+        batch_norm_group: Images that share BatchNorm's statistics; None: all.
         conv_init: Initial kernels of the convolutions.
         linear_init: Initial kernels of the linear layers.
         bias_init: Initial biases of both; None is the range PyTorch takes.
@@ -74,6 +123,7 @@ class Layers:
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    batch_norm_group: int | None = None
     conv_init: Initializer = torch_default
     linear_init: Initializer = torch_default
     bias_init: Initializer | None = None
@@ -128,6 +178,7 @@ class Layers:
             epsilon=1e-5,
             param_dtype=self.param_dtype,
             axis_name=self.axis_name,
+            group=self.batch_norm_group,
             rngs=self.rngs,
         )
 

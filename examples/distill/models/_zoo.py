@@ -123,6 +123,7 @@ def create(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike = jnp.float32,
     axis_name: str | None = None,
+    batch_norm_group: int | None = None,
     **options: Any,
 ) -> Model:
     """Makes a model by name; its call maps ``[b, h, w, d]`` to :class:`Outputs`.
@@ -137,6 +138,8 @@ def create(
         param_dtype: Type in which parameters are kept.
         axis_name: Axis of ``shard_map`` or ``pmap`` over which BatchNorm averages;
             None keeps the statistics of each replica its own.
+        batch_norm_group: Images that share statistics, such as the 64 of one replica in
+            a larger batch; None: all that are there.
         **options: What else the constructor takes, such as ``width`` of ``"mlp"``.
 
     Returns:
@@ -146,7 +149,7 @@ def create(
         ValueError: If there is no such model.
     """
     spec = find(name)
-    layers = Layers(rngs, dtype, param_dtype, axis_name)
+    layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group)
     return spec.make(
         num_classes=spec.num_classes if num_classes is None else num_classes,
         image_shape=image_shape or spec.image_shape,
