@@ -1,5 +1,6 @@
 """``python -m examples.distill``: distil a student by several methods and compare."""
 
+import signal
 import sys
 
 import jax
@@ -9,6 +10,7 @@ from rich.console import Console
 from examples.distill import command, compare, loss_table
 from examples.distill.compare import CompareConfig
 from examples.distill.config import LossesConfig
+from examples.distill.interrupt import TerminatedError
 from examples.distill.models.table import print_table
 from examples.distill.recipes.listing import markdown, print_recipes
 
@@ -31,6 +33,7 @@ def main() -> int:
                 print_recipes(console, *rest[:1])
             case ["losses", *rest]:
                 settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
+                command.start(settings, console)
                 loss_table.run(settings, console)
             case ["compare", *rest]:
                 chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
@@ -40,6 +43,9 @@ def main() -> int:
     except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False)
         return 2
+    except TerminatedError:
+        console.print("Terminated and saved; the same command goes on from here.")
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         console.print("Interrupted; the same command goes on from here.")
         return 130

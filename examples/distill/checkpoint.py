@@ -1,5 +1,6 @@
-"""Checkpoints by Orbax: typed, atomic, restored into the state that made them."""
+"""Checkpoints by Orbax: asynchronous, atomic, restored to the placement they had."""
 
+import dataclasses
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -7,11 +8,35 @@ from typing import Any, TypeVar, cast
 import jax
 import orbax.checkpoint as ocp
 
+from examples.distill.mesh import is_key
+
 State = TypeVar("State")
 
 
+@dataclasses.dataclass
+class Position:
+    """Where a training is, and what it has seen of the epoch so far.
+
+    The order of the examples is a function of seed and epoch, so this is all there is
+    to say of the data.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        step: Steps done in the next one.
+        sums: Sums over them of each metric.
+        counted: Number of steps in the sums.
+        seconds: Time spent on them.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    counted: int = 0
+    seconds: float = 0.0
+
+
 class Saver:
-    """Saves the state of a run by epoch and gives the newest one back.
+    """Saves the state of a run by its number of steps and gives the newest one back.
 
     A context manager: leaving it waits for a save in progress.
     """
@@ -20,10 +45,11 @@ class Saver:
         """Opens the directory, which need not exist.
 
         Args:
-            directory: Where the checkpoints of one run lie.
+            directory: Where the checkpoints of one run lie; the same for all processes.
             keep: Number of checkpoints that stay.
         """
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._directory = directory
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
 
     def __enter__(self) -> "Saver":
@@ -39,24 +65,71 @@ class Saver:
         """Waits for what is being written."""
         self._manager.close()
 
-    def save(self, epoch: int, state: Any) -> None:
-        """Writes the state after an epoch; does nothing if that one is there."""
-        if self._manager.latest_step() != epoch:
-            self._manager.save(epoch, args=ocp.args.StandardSave(state))
-            self._manager.wait_until_finished()
+    def save(self, steps: int, state: Any, position: Position) -> None:
+        """Begins to write a state; does nothing if that one is there.
 
-    def restore(self, state: State) -> tuple[State, int]:
-        """Reads the newest checkpoint.
+        The arrays are read before it returns, or kept from being overwritten.
 
         Args:
-            state: A state of the same structure, whose arrays are replaced.
+            steps: Number of steps done in all.
+            state: The arrays.
+            position: Where the training is.
+        """
+        if self._manager.latest_step() == steps:
+            return
+        arrays = ocp.args.StandardSave(_data(state))
+        record = ocp.args.JsonSave(dataclasses.asdict(position))
+        self._manager.save(
+            steps, args=ocp.args.Composite(state=arrays, position=record)
+        )
+
+    def wait(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+
+    def restore(self, state: State) -> tuple[State, Position]:
+        """Reads the newest complete checkpoint.
+
+        Args:
+            state: A state of the same structure, whose arrays are replaced and whose
+                placement is kept.
 
         Returns:
-            The restored state and its epoch; the given state and 0 if there is none.
+            The restored state and its position; the given state and the beginning if
+            there is none.
+
+        Raises:
+            ValueError: If the checkpoint is of another structure.
         """
-        epoch = self._manager.latest_step()
-        if epoch is None:
-            return state, 0
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        restored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
-        return cast(State, restored), epoch
+        steps = self._manager.latest_step()
+        if steps is None:
+            return state, Position()
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _data(state))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
+        )
+        try:
+            found = self._manager.restore(steps, args=args)
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{self._directory / str(steps)} holds no state of this training, but "
+                "of another network, method or version: choose another --name, or move "
+                "the folder away to begin anew."
+            ) from error
+        arrays = jax.tree.map(_like, found["state"], state)
+        return cast(State, arrays), Position(**found["position"])
+
+
+def _data(tree: Any) -> Any:
+    return jax.tree.map(_plain, tree)
+
+
+def _plain(x: jax.Array) -> jax.Array:
+    """Random keys as the numbers that they are; Orbax knows no others."""
+    return jax.random.key_data(x) if is_key(x) else x
+
+
+def _like(x: jax.Array, old: jax.Array) -> jax.Array:
+    if not is_key(old):
+        return x
+    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(old))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from examples.distill import experiment
+from examples.distill import experiment, mesh
 from examples.distill.config import Config
 from examples.distill.recipes import RECIPES, Recipe, find, smoke
 
@@ -81,10 +81,22 @@ def run(arguments: Sequence[str], prog: str, console: Console) -> None:
         ValueError: If a setting is wrong.
         FileNotFoundError: If a data set or the weights of a teacher are not there.
     """
-    for recipe, config in list(parse(arguments, prog)):
+    experiments = list(parse(arguments, prog))
+    start(experiments[0][1], console)
+    for recipe, config in experiments:
         if recipe is not None:
             console.print(_heading(recipe), highlight=False)
         experiment.run(with_teacher(recipe, config), console)
+
+
+def start(config: Config, console: Console) -> None:
+    """Joins the other processes of a training, of which the first alone speaks.
+
+    Raises:
+        ValueError: If the settings say only a part of what that needs.
+    """
+    mesh.start_processes(config.coordinator, config.num_processes, config.process_id)
+    console.quiet = console.quiet or not mesh.is_first()
 
 
 def with_teacher(recipe: Recipe | None, config: Config) -> Config:

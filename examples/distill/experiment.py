@@ -8,11 +8,11 @@ from functools import partial
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import logs, plot, run_record, table, timing
+from examples.distill import logs, mesh, plot, run_record, table, timing
 from examples.distill.config import Config
 from examples.distill.data import batches, load
 from examples.distill.progress import progress_bars, show_run
-from examples.distill.step import Step, TrainState, make_step, on_device
+from examples.distill.step import Step, TrainState
 from examples.distill.students import Students, unfinished
 from examples.distill.teachers import export_student, get_teacher
 from examples.distill.train import fit
@@ -32,7 +32,9 @@ def run(config: Config, console: Console) -> None:
     """
     logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
     dataset = load(config.dataset, data_dir=config.data_dir)
-    config.claim_directory()
+    if mesh.is_first():
+        config.claim_directory()
+    mesh.wait_for_all("the directory is there")
     record = run_record.attempt(config.directory, sys.argv[1:])
     with record, progress_bars(console) as progress:
         students = Students(config, get_teacher(config, dataset, progress))
@@ -41,10 +43,12 @@ def run(config: Config, console: Console) -> None:
         steps = train_students(students, progress)
         if config.timing_rounds:
             _time_steps(students, steps, progress)
-    table.write(config)
-    console.print(table.render(config))
     if config.teacher is None:
         console.print(f"Weights: {export_student(students)}", highlight=False)
+    if not mesh.is_first():
+        return
+    table.write(config)
+    console.print(table.render(config))
     for path in plot.figures(config):
         console.print(f"Figure: {path}", highlight=False)
 
@@ -60,7 +64,7 @@ def train_students(
     steps: dict[str, Step] = {}
     for method, seeds in todo.items():
         plan = students.plan(method)
-        steps[method] = make_step(problem, plan)
+        steps[method] = students.step(plan)
         for seed in seeds:
             job = students.run(method, seed, diagnose=diagnose)
             state = students.state(plan, seed)
@@ -77,7 +81,7 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
     path = config.directory / "step_time.json"
     if path.exists() and set(config.methods) <= set(json.loads(path.read_text())):
         return
-    data = on_device(students.data(0))
+    data = problem.layout.replicate(students.data(0))
     batch = next(batches(len(data.labels), config.batch_size, seed=0))
     states: dict[str, TrainState] = {}
 
@@ -94,9 +98,10 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
     for method in config.methods:
         plan = students.plan(method)
         states[method] = students.state(plan, 0)
-        calls[method] = stepper(method, steps.get(method) or make_step(problem, plan))
+        calls[method] = stepper(method, steps.get(method) or students.step(plan))
     bar = progress.add_task("step times", total=config.timing_rounds)
     times = timing.interleaved(
         calls, config.timing_rounds, lambda: progress.advance(bar)
     )
-    path.write_text(json.dumps(times, indent=2) + "\n")
+    if mesh.is_first():
+        path.write_text(json.dumps(times, indent=2) + "\n")

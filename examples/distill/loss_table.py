@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from examples.distill import logs, run_record
+from examples.distill import logs, mesh, run_record
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import load
 from examples.distill.experiment import train_students
@@ -34,8 +34,10 @@ def run(config: LossesConfig, console: Console) -> None:
     """
     logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
     dataset = load(config.dataset, data_dir=config.data_dir)
-    for single in _experiments(config):
-        single.claim_directory()
+    if mesh.is_first():
+        for single in _experiments(config):
+            single.claim_directory()
+    mesh.wait_for_all("the directories are there")
     record = run_record.attempt(config.directory, sys.argv[1:])
     with record, progress_bars(console) as progress:
         teacher = get_teacher(config, dataset, progress)
@@ -44,8 +46,11 @@ def run(config: LossesConfig, console: Console) -> None:
             train_students(Students(single, teacher), progress, diagnose=False)
             # The steps of one loss are of no use to the next.
             jax.clear_caches()
-            write(config)
+            if mesh.is_first():
+                write(config)
             progress.advance(bar)
+    if not mesh.is_first():
+        return
     console.print(render(config))
     for path in write(config):
         console.print(f"Table: {path}", highlight=False)

@@ -1,7 +1,7 @@
 """What all methods share: a network, data, and the losses of a pupil."""
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ from flax import nnx
 import kdopt
 from examples.distill.data import AUGMENTATIONS, batches, normalize
 from examples.distill.kd_losses import KdLoss, Pupil
-from examples.distill.models import Outputs
+from examples.distill.mesh import Layout, make_layout
+from examples.distill.network import Chosen, Network, Split, taught, wide
 from kdopt import losses
 
 if TYPE_CHECKING:
@@ -21,37 +22,6 @@ EVALUATION_BATCH = 500
 Metrics = dict[str, jax.Array]
 
 
-class Network(NamedTuple):
-    """A network as a pure function and its arrays."""
-
-    graphdef: Any
-    params: Any
-    rest: Any
-
-    @classmethod
-    def of(cls, model: nnx.Module) -> "Network":
-        """Splits an NNX model."""
-        return cls(*nnx.split(model, nnx.Param, ...))
-
-    def outputs(self, images: jax.Array) -> Outputs:
-        """Runs it in evaluation mode."""
-        model = nnx.merge(self.graphdef, self.params, self.rest, copy=True)
-        model.eval()
-        return model(images)
-
-
-class Split(NamedTuple):
-    """Images and labels of one part of a data set.
-
-    Attributes:
-        images: ``[n, h, w, c]`` of uint8.
-        labels: ``[n]``.
-    """
-
-    images: Any
-    labels: Any
-
-
 class Problem:
     """What all methods share: the losses of a pupil under a teacher.
 
@@ -59,6 +29,7 @@ class Problem:
     """
 
     graphdef: Any
+    layout: Layout
     teacher: Network | None
 
     def __init__(
@@ -72,6 +43,7 @@ class Problem:
         std: tuple[float, ...],
         augment: str,
         temperature: float,
+        layout: Layout | None = None,
     ):
         """Binds what is static.
 
@@ -84,9 +56,11 @@ class Problem:
             std: Of the images, per channel.
             augment: Name of an augmentation.
             temperature: Of the distillation losses that leave it open.
+            layout: Of the arrays; None: over all devices.
         """
         self.graphdef = graphdef
-        self.teacher = teacher
+        self.layout = layout or make_layout()
+        self.teacher = self.layout.replicate(teacher)
         self._loss = loss
         self._steps = steps
         self._moments = tuple(mean), tuple(std)
@@ -126,36 +100,42 @@ class Problem:
 
     def network(self, state: "TrainState") -> Network:
         """The student without what was trained beside it."""
-        return Network.of(nnx.merge(self.graphdef, state.params, state.rest).network)
+        return Network.of(nnx.merge(self.graphdef, state.evaluated, state.rest).network)
 
     def _pupil(self, params: Any, rest: Any) -> Pupil:
         return nnx.merge(self.graphdef, params, rest, copy=True)
 
     def _represent(self, pupil: Pupil, batch: dict) -> tuple[jax.Array, Any]:
-        outputs = pupil.network(batch["images"])
+        outputs = wide(pupil.network(batch["images"]))
         if "teacher" not in batch or self._loss.compare is None:
             return outputs.logits, ()
         compare = self._loss.compare
         return outputs.logits, compare(pupil.adapter, outputs, batch["teacher"], batch)
 
     def load(
-        self, state: "TrainState", data: Split, teacher: Any, indices: Any, weights: Any
+        self,
+        state: "TrainState",
+        data: Split | Chosen,
+        teacher: Any,
+        indices: Any,
+        weights: Any,
     ) -> dict:
         """Gathers, augments and labels one batch on the device."""
+        indices, weights = self.layout.rows((indices, weights))
+        chosen = data.take(indices) if isinstance(data, Split) else data
+        chosen = self.layout.rows(chosen)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        images = normalize(self._augment(key, data.images[indices]), *self._moments)
+        images = normalize(self._augment(key, chosen.images), *self._moments)
         batch = {
             "images": images,
-            "labels": data.labels[indices],
+            "labels": chosen.labels,
             "weights": weights,
             "indices": indices,
             "rest": state.rest,
             "key": jax.random.fold_in(key, 0),
             "progress": (state.step + 1) / self._steps,
         }
-        if teacher is not None:
-            batch["teacher"] = teacher.outputs(images)
-        return batch
+        return batch if teacher is None else taught(batch, teacher)
 
     def _probe(
         self, state: "TrainState", data: Split, teacher: Any, indices: Any, weights: Any
@@ -171,10 +151,10 @@ class Problem:
         images = normalize(batch["images"], *self._moments)
         batch = batch | {
             "images": images,
-            "teacher": teacher.outputs(images),
             "rest": rest,
             "progress": jnp.ones(()),
         }
+        batch = taught(batch, teacher)
         pupil = self._pupil(params, rest)
         pupil.eval()
         shared = self._represent(pupil, batch)
@@ -194,17 +174,20 @@ class Problem:
         teacher = self.teacher if with_teacher and self._loss.any_batch else None
         network = self.network(state)
         total: dict[str, float] = {}
-        size = min(EVALUATION_BATCH, len(data.labels))
+        size = self.layout.rounded(min(EVALUATION_BATCH, len(data.labels)))
         for chosen in batches(len(data.labels), size, seed=None):
             batch = {
                 "images": data.images[chosen.indices],
                 "labels": data.labels[chosen.indices],
                 "weights": chosen.weights,
             }
+            batch = self.layout.divide(batch)
             if teacher is None:
                 sums = _plain_sums(network, self._moments, batch)
             else:
-                sums = self._sums_with_teacher(state.params, state.rest, batch, teacher)
+                sums = self._sums_with_teacher(
+                    state.evaluated, state.rest, batch, teacher
+                )
             total = {key: total.get(key, 0.0) + float(sums[key]) for key in sums}
         count = total.pop("count")
         return {key: value / count for key, value in total.items()}

@@ -52,12 +52,21 @@ class Execution:
     batch_norm_group: int | None = None
     """Images that share BatchNorm statistics, for example 64 as on one device of the
     references; None: the whole batch of all devices."""
+    devices: int | None = None
+    """Devices among which a batch is divided; None: all of them."""
     shard_params: bool = False
     """Divide parameters and optimiser state among the devices as well as the batch."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do when a loss is not finite: stop with a report, or skip the step."""
     checkpoint_seconds: float = 60.0
-    """Long runs are saved at the first epoch end after this many seconds."""
+    """Seconds between checkpoints; an epoch's end is saved after a tenth of them."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 of several; `auto` asks the cluster; None: the environment
+    variable JAX_COORDINATOR_ADDRESS, or this process is alone."""
+    num_processes: int | None = None
+    """How many processes there are; None: JAX_NUM_PROCESSES."""
+    process_id: int | None = None
+    """Number of this process, from 0; None: JAX_PROCESS_ID."""
     tensorboard: bool = False
     """Write TensorBoard event files too."""
     wandb: bool = False

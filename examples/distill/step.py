@@ -1,6 +1,6 @@
 """The training step of a method: what it changes, and how it is compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,19 +8,23 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
+from examples.distill.gradients import gradients, micro_batches
+from examples.distill.mesh import Layout
 from examples.distill.methods import Plan
+from examples.distill.network import Chosen, Network, Split
 from examples.distill.observe import seen_in
-from examples.distill.problem import Metrics, Network, Problem, Split, named
+from examples.distill.problem import Metrics, Problem, named
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and all that a checkpoint holds.
+    """Everything that a step changes, and all arrays that a checkpoint holds.
 
     Attributes:
         params: Parameters of the pupil.
         rest: Its other state: BatchNorm statistics, dropout keys, memories.
         opt_state: State of the plan's transform.
         balancer: State of the balancer at the logits; ``()`` without one.
+        ema: Averaged parameters; ``()`` without averaging.
         step: Number of steps done, int32.
         seed: Of the augmentations, int32.
     """
@@ -29,81 +33,155 @@ class TrainState(NamedTuple):
     rest: Any
     opt_state: Any
     balancer: Any
+    ema: Any
     step: jax.Array
     seed: jax.Array
 
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are tested: the averaged ones if there are any."""
+        return self.ema if jax.tree.leaves(self.ema) else self.params
 
-Step = Callable[[TrainState, Split, Any, Any, Any], tuple[TrainState, Metrics]]
+
+Step = Callable[[TrainState, Split | Chosen, Any, Any, Any], tuple[TrainState, Metrics]]
 
 
-def make_step(problem: Problem, plan: Plan) -> Step:
-    """Compiles the training step of a method; it serves every seed.
+def train_step(
+    problem: Problem,
+    plan: Plan,
+    *,
+    accumulate: int = 1,
+    ema: float | None = None,
+    skip_nonfinite: bool = False,
+) -> Step:
+    """The training step of a method as a pure function; it serves every seed.
 
     Args:
-        problem: The losses.
+        problem: The losses, and where arrays lie.
         plan: How gradients are combined and applied.
+        accumulate: Parts in which a batch is gone through; see
+            :mod:`examples.distill.gradients`.
+        ema: Decay of the averaged parameters; the state must have been made for them.
+        skip_nonfinite: Whether a step whose losses or update are not finite changes
+            nothing but the count of steps.
 
     Returns:
-        ``step(state, data, teacher, indices, sample_weights)``; the state it is given
-        is used up.
+        ``step(state, data, teacher, indices, sample_weights)``. The metric ``finite``
+        is 1 where losses and update were finite, else 0.
     """
-    exact = kdopt.value_and_grads(problem.losses_fn, has_aux=True)
-    weighted = kdopt.value_and_weighted_grad(problem.losses_fn, has_aux=True)
 
     def step(
-        state: TrainState, data: Split, teacher: Any, indices: Any, weights: Any
+        state: TrainState,
+        data: Split | Chosen,
+        teacher: Any,
+        indices: Any,
+        weights: Any,
     ) -> tuple[TrainState, Metrics]:
-        params, opt_state, balancer = state.params, state.opt_state, state.balancer
-        batch = problem.load(state, data, teacher, indices, weights)
-        if plan.balancer is not None:
-            shared = kdopt.value_and_shared_grad(
-                problem.encode, problem.head, plan.balancer, has_aux=True
-            )
-            (values, rest), grads, balancer = shared(params, batch, state=balancer)
-            used = kdopt.loss_weights(balancer)
-        elif plan.weights is not None:
-            used_at = plan.weights
-            (values, rest), grads = weighted(
-                params, batch, weights=lambda values: used_at(opt_state, values)
-            )
-            used = used_at(opt_state, values)
-        else:
-            (values, rest), grads = exact(params, batch)
-            used = None
-        updates, opt_state = plan.tx.update(grads, opt_state, params, values=values)
+        batch = problem.load(state, data, None, indices, weights)
+        parts = micro_batches(problem, batch, teacher, accumulate)
+        values, rest, grads, balancer, used = gradients(problem, plan, state, parts)
+        updates, opt_state = plan.tx.update(
+            grads, state.opt_state, state.params, values=values
+        )
         if used is None and plan.reports_weights:
             used = kdopt.loss_weights(opt_state)
-        metrics = named("loss", values)
+        finite = jnp.isfinite(values).all() & jnp.isfinite(optax.tree.norm(updates))
+        metrics = named("loss", values) | {"finite": finite.astype(jnp.float32)}
         if used is not None:
             metrics |= named("weight", used)
         metrics |= seen_in(opt_state, balancer, values)
-        params = optax.apply_updates(params, updates)
-        state = TrainState(
-            params, rest, opt_state, balancer, state.step + 1, state.seed
+        params = optax.apply_updates(state.params, updates)
+        averaged = state.ema
+        if ema is not None:
+            averaged = optax.incremental_update(params, averaged, 1 - ema)
+        after = TrainState(
+            params, rest, opt_state, balancer, averaged, state.step + 1, state.seed
         )
-        return state, metrics
+        if skip_nonfinite:
+            before = state._replace(step=after.step)
+            after = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+        return kept(problem.layout, after), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
 
 
-def initial_state(network: Network, plan: Plan, seed: int) -> TrainState:
-    """The state before the first step."""
-    balancer = plan.balancer
+def make_step(problem: Problem, plan: Plan, **options: Any) -> Step:
+    """Compiles :func:`train_step`; the state that it is given is used up."""
+    return jax.jit(train_step(problem, plan, **options), donate_argnums=0)
+
+
+def make_seeds_step(
+    problem: Problem, plan: Plan, *, same_data: bool = False, **options: Any
+) -> Step:
+    """Compiles a step that trains several students at once, one a seed.
+
+    It equals separate runs up to rounding, with JAX's default random generator; with
+    ``rbg`` the augmentations are others. Worth it for students that leave a device
+    idle. Not for convolutions on CPU: with one kernel a student they take several
+    times as long as one after the other.
+
+    Args:
+        problem: The losses; on one device.
+        plan: How gradients are combined and applied.
+        same_data: Whether all seeds see the same data set; otherwise images and labels
+            have the seeds in front too.
+        **options: See :func:`train_step`.
+
+    Returns:
+        A step in which state, indices and sample weights have a first axis for the
+        seeds, see :func:`stacked`, and the metrics as well. The state is used up.
+    """
+    step = train_step(problem, plan, **options)
+    axes = 0, None if same_data else 0, None, 0, 0
+    return jax.jit(jax.vmap(step, in_axes=axes), donate_argnums=0)
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """One tree of several: states, data sets or batches of as many seeds."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def initial_state(
+    network: Network, plan: Plan, seed: int, layout: Layout, *, ema: bool = False
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        network: A pupil.
+        plan: How it will be trained.
+        seed: Of the augmentations.
+        layout: Where the arrays lie.
+        ema: Whether parameters are averaged.
+    """
+    params, balancer = network.params, plan.balancer
     state = TrainState(
-        params=network.params,
+        params=params,
         rest=network.rest,
-        opt_state=plan.tx.init(network.params),
-        balancer=() if balancer is None else balancer.init(network.params),
+        opt_state=plan.tx.init(params),
+        balancer=() if balancer is None else balancer.init(params),
+        # A copy: a step uses the buffers of both up.
+        ema=jax.tree.map(jnp.copy, params) if ema else (),
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),
     )
-    return on_device(state)
+    return placed(layout, state)
 
 
-def on_device(tree: Any) -> Any:
-    """Commits arrays to the device, as the outputs of a step are.
+def placed(layout: Layout, state: TrainState) -> TrainState:
+    """Puts a state on the devices."""
+    whole = layout.replicate(state._replace(params=(), opt_state=(), ema=()))
+    return whole._replace(
+        params=layout.place(state.params),
+        opt_state=layout.place(state.opt_state),
+        ema=layout.place(state.ema),
+    )
 
-    Without it the second step meets other placements than the first and is compiled
-    again.
-    """
-    return jax.device_put(tree, jax.devices()[0])
+
+def kept(layout: Layout, state: TrainState) -> TrainState:
+    """Inside a step: leaves a state where :func:`placed` has put it."""
+    whole = layout.whole(state._replace(params=(), opt_state=(), ema=()))
+    return whole._replace(
+        params=layout.kept(state.params),
+        opt_state=layout.kept(state.opt_state),
+        ema=layout.kept(state.ema),
+    )

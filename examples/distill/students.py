@@ -20,9 +20,10 @@ from examples.distill.data import (
     subset,
 )
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
+from examples.distill.mesh import make_layout
 from examples.distill.methods import METHODS, Plan, learning_rate
 from examples.distill.problem import EVALUATION_BATCH, Network, Problem, Split
-from examples.distill.step import TrainState, initial_state
+from examples.distill.step import Step, TrainState, initial_state, make_step
 from examples.distill.train import Run
 from kdopt import losses
 
@@ -84,9 +85,10 @@ class Students:
             self._dataset,
             self._pupil(0),
             config.kd_loss,
-            teacher=teacher.network,
+            teacher=_computing_in(config, teacher),
             steps=self._steps(),
         )
+        self.problem.layout.check_batch(config.batch_size, config.accumulate)
 
     def plan(self, method: str) -> Plan:
         """The method with its learning-rate schedule."""
@@ -104,7 +106,19 @@ class Students:
 
     def state(self, plan: Plan, seed: int) -> TrainState:
         """The state before the first step."""
-        return initial_state(self._pupil(seed), plan, seed)
+        layout, ema = self.problem.layout, self.config.ema is not None
+        return initial_state(self._pupil(seed), plan, seed, layout, ema=ema)
+
+    def step(self, plan: Plan) -> Step:
+        """The compiled step of a method."""
+        config = self.config
+        return make_step(
+            self.problem,
+            plan,
+            accumulate=config.accumulate,
+            ema=config.ema,
+            skip_nonfinite=config.on_nonfinite == "skip",
+        )
 
     def run(self, method: str, seed: int, *, diagnose: bool = True) -> Run:
         """One training."""
@@ -117,6 +131,9 @@ class Students:
             batch_size=config.batch_size,
             checkpoint_seconds=config.checkpoint_seconds,
             diagnose=diagnose,
+            tensorboard=config.tensorboard,
+            wandb=config.wandb,
+            skip_nonfinite=config.on_nonfinite == "skip",
         )
 
     def _steps(self) -> int:
@@ -127,7 +144,13 @@ class Students:
     def _pupil(self, seed: int) -> Network:
         config, adapter = self.config, None
         rngs = nnx.Rngs(seed)
-        network = make_model(config.student, self._dataset, rngs)
+        network = make_model(
+            config.student,
+            self._dataset,
+            rngs,
+            dtype=config.dtype,
+            batch_norm_group=config.batch_norm_group,
+        )
         teacher = self._teacher.network
         if teacher is not None and config.kd_loss.adapter is not None:
             shape = config.batch_size, *self._dataset.image_shape
@@ -142,13 +165,34 @@ class Students:
         return Network.of(Pupil(network, adapter))
 
 
-def make_model(name: str, dataset: Dataset, rngs: nnx.Rngs) -> models.Model:
+def _computing_in(config: Config, teacher: Teacher) -> Network | None:
+    """The teacher in the type of the computation; it was trained in float32."""
+    if config.dtype == "float32" or teacher.network is None:
+        return teacher.network
+    name, dataset = str(config.teacher), teacher.dataset
+    model = nnx.eval_shape(
+        lambda: make_model(name, dataset, nnx.Rngs(0), dtype=config.dtype)
+    )
+    return teacher.network._replace(graphdef=Network.of(model).graphdef)
+
+
+def make_model(
+    name: str,
+    dataset: Dataset,
+    rngs: nnx.Rngs,
+    *,
+    dtype: str = "float32",
+    batch_norm_group: int | None = None,
+) -> models.Model:
     """A network for the images and classes of a data set."""
     return models.create(
         name,
         num_classes=dataset.num_classes,
         image_shape=dataset.image_shape,
         rngs=rngs,
+        # None is float32 too, and promotes what is wider.
+        dtype=None if dtype == "float32" else jnp.dtype(dtype),
+        batch_norm_group=batch_norm_group,
     )
 
 
@@ -171,6 +215,7 @@ def make_problem(
         std=dataset.std,
         augment=config.augment,
         temperature=config.temperature,
+        layout=make_layout(config.devices, shard_params=config.shard_params),
     )
 
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from examples.distill import checkpoint, weights
+from examples.distill import checkpoint, mesh, weights
 from examples.distill.config import Config
 from examples.distill.data import Dataset
 from examples.distill.kd_losses import Pupil
 from examples.distill.problem import Network
 from examples.distill.progress import show_run
-from examples.distill.step import TrainState, make_step
+from examples.distill.step import TrainState, placed
 from examples.distill.students import Students, Teacher, make_model
 from examples.distill.train import fit
 
@@ -66,18 +66,20 @@ def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teach
     plan, job = students.plan(ALONE), students.run(ALONE, 0)._replace(directory=folder)
     state = students.state(plan, 0)
     if not (folder / "result.json").exists():
-        step = make_step(students.problem, plan)
+        step = students.step(plan)
         # A step uses the state up that it is given.
         copied = jax.tree.map(jnp.copy, state)
         start = partial(fit, job, students.problem, step, copied)
         show_run(start, job, f"teacher {config.teacher}", progress)
-        (folder / "settings.json").write_text(json.dumps(settings, indent=2))
+        if mesh.is_first():
+            (folder / "settings.json").write_text(json.dumps(settings, indent=2))
     result = (folder / "result.json").read_text()
     if "diverged" in json.loads(result):
         raise FloatingPointError(
             f"The teacher of {folder} diverged: choose another --teacher."
         )
-    (config.directory / "teacher.json").write_text(result)
+    if mesh.is_first():
+        (config.directory / "teacher.json").write_text(result)
     return Teacher(_network(students, state, folder), dataset)
 
 
@@ -110,9 +112,12 @@ def load_teacher(config: Config, dataset: Dataset) -> Teacher:
     pupil, students = Network.of(Pupil(model)), _alone(config, dataset)
     state = students.state(students.plan(ALONE), 0)
     state = state._replace(params=pupil.params, rest=pupil.rest)
+    state = placed(students.problem.layout, state)
     accuracy = students.problem.evaluate(state, students.run(ALONE, 0).test)["accuracy"]
     result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
-    (config.directory / "teacher.json").write_text(json.dumps(result, indent=2) + "\n")
+    if mesh.is_first():
+        text = json.dumps(result, indent=2) + "\n"
+        (config.directory / "teacher.json").write_text(text)
     return Teacher(Network.of(model), dataset)
 
 
@@ -157,6 +162,9 @@ def _alone(config: Config, dataset: Dataset) -> Students:
         nesterov=False,
         clip=None,
         ema=None,
+        dtype="float32",
+        batch_norm_group=None,
+        on_nonfinite="stop",
     )
     return Students(settings, Teacher(None, dataset))
 

@@ -1,51 +1,16 @@
-"""One training run: an epoch loop, metrics and checkpoints."""
+"""One training run: epochs, what is measured after each, and a result."""
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from examples.distill import checkpoint, logs
-from examples.distill.data import batches, num_batches
-from examples.distill.problem import Metrics, Problem, Split
-from examples.distill.step import Step, TrainState, on_device
-
-STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
-
-
-class Run(NamedTuple):
-    """One training: which data, for how long, where it is written.
-
-    Attributes:
-        directory: Made if it is not there; holds ``metrics.jsonl`` (one line an
-            epoch), ``checkpoints`` and, at the end, ``result.json``.
-        train: Training images and labels.
-        test: Test images and labels.
-        epochs: Number of epochs.
-        batch_size: Images in a step.
-        checkpoint_seconds: Seconds between checkpoints.
-        diagnose: Whether to look at the gradients after each epoch, and at the losses
-            on the training set at the end.
-        report_every: Steps between reports within an epoch.
-        tensorboard: Whether to write TensorBoard files too.
-        wandb: Whether to log to Weights & Biases too.
-    """
-
-    directory: Path
-    train: Split
-    test: Split
-    epochs: int
-    batch_size: int
-    checkpoint_seconds: float = 60.0
-    diagnose: bool = True
-    report_every: int = 10
-    tensorboard: bool = False
-    wandb: bool = False
+from examples.distill import interrupt, logs, mesh
+from examples.distill.checkpoint import Saver
+from examples.distill.loop import DivergedError, Loop, Run
+from examples.distill.problem import Problem
+from examples.distill.step import Step, TrainState
 
 
 def fit(
@@ -57,8 +22,10 @@ def fit(
 ) -> Iterator[dict[str, float]]:
     """Trains, yielding the metrics of each epoch; goes on where it was interrupted.
 
-    A run ends with the first epoch in which a loss is not finite; its result then says
-    ``diverged``, with that epoch, and holds the accuracies of those before.
+    A checkpoint may be at any step: what follows is bit for bit what it would have
+    been. A run ends with the first loss or update that is not finite; its result then
+    says ``diverged``, with the epoch and the step, and holds the accuracies of the
+    epochs before; the last checkpoint is of a finite state.
 
     Args:
         run: What and where.
@@ -69,68 +36,77 @@ def fit(
 
     Yields:
         Metrics by name, with ``epoch`` from 1.
+
+    Raises:
+        ValueError: If the devices cannot share a batch.
+        TerminatedError: After a SIGTERM, when the state is saved.
     """
+    problem.layout.check_batch(run.batch_size)
     run.directory.mkdir(parents=True, exist_ok=True)
-    log = run.directory / logs.JSON_LINES
-    data, seed = on_device(run.train), int(state.seed)
-    steps = num_batches(len(data.labels), run.batch_size)
+    seed, first = int(state.seed), mesh.is_first()
     with contextlib.ExitStack() as stack:
-        saver = stack.enter_context(checkpoint.Saver(run.directory / "checkpoints"))
-        state, first_epoch = saver.restore(state)
-        history = logs.cut_json_lines(log, first_epoch)
+        stopped = stack.enter_context(interrupt.watch())
+        saver = stack.enter_context(Saver(run.directory / "checkpoints"))
+        state, position = saver.restore(state)
+        log = run.directory / logs.JSON_LINES
+        history = logs.cut_json_lines(log, position.epoch) if first else []
         write = stack.enter_context(
             logs.writers(
                 run.directory,
-                done=first_epoch * steps,
-                tensorboard=run.tensorboard,
-                wandb=run.wandb,
+                done=position.epoch * run.steps + position.step,
+                tensorboard=run.tensorboard and first,
+                wandb=run.wandb and first,
             )
         )
-        saved = time.monotonic()
-        for epoch in range(first_epoch, run.epochs):
-            began, parts = time.monotonic(), []
-            order = batches(len(data.labels), run.batch_size, seed=seed, epoch=epoch)
-            for batch in order:
-                state, metrics = step(state, data, problem.teacher, *batch)
-                parts.append(metrics)
-                ready = len(parts) - STEPS_IN_FLIGHT
-                if ready > 0:
-                    jax.block_until_ready(parts[ready - 1])
-                if ready > 0 and ready % run.report_every == 0:
-                    # Of a step that is done: reading it waits for nothing.
-                    seen = {key: float(v) for key, v in parts[ready - 1].items()}
-                    now = logs.Report(epoch, ready, steps, seen)
-                    write({f"step/{key}": v for key, v in seen.items()}, now.done)
-                    report(now)
-            record = {f"train/{key}": value for key, value in _mean(parts).items()}
-            record |= {"epoch": epoch + 1, "seconds": time.monotonic() - began}
-            if problem.teacher is not None and run.diagnose:
-                seen = problem.probe(state, data, problem.teacher, *batch)
-                record |= {f"gradient/{k}": float(v) for k, v in seen.items()}
-            tested = problem.evaluate(state, run.test)
-            record |= {f"test/{key}": value for key, value in tested.items()}
-            history.append(record)
-            logs.append_json_line(log, record)
-            write(record, (epoch + 1) * steps)
-            yield record
-            values = [record[key] for key in record if key.startswith("train/loss/")]
-            if not np.isfinite(values).all():
-                result = {"diverged": epoch + 1, **summarize(history[:-1])}
-                _write(run, result)
-                return
-            if time.monotonic() - saved > run.checkpoint_seconds:
-                saver.save(epoch + 1, state)
-                saved = time.monotonic()
-        saver.save(run.epochs, state)
-        result = summarize(history)
-        if run.diagnose:
-            train = problem.evaluate(state, run.train, with_teacher=True)
-            result |= {f"train/{k}": v for k, v in train.items()}
-        _write(run, result)
+
+        def tell(now: logs.Report) -> None:
+            write({f"step/{key}": v for key, v in now.metrics.items()}, now.done)
+            report(now)
+
+        loop = Loop(run, problem, saver, position, tell, stopped)
+        try:
+            while loop.position.epoch < run.epochs:
+                state = loop.epoch(step, state, seed)
+                record = loop.means() | _looked_at(loop, problem, state, seed)
+                history.append(record)
+                if first:
+                    logs.append_json_line(log, record)
+                write(record, loop.position.epoch * run.steps + run.steps)
+                loop.end_epoch(state)
+                yield record
+            saver.wait()
+            result = summarize(history)
+            if run.diagnose:
+                train = problem.evaluate(state, run.train, with_teacher=True)
+                result |= {f"train/{k}": v for k, v in train.items()}
+        except DivergedError:
+            where = {"diverged": loop.position.epoch + 1, "step": loop.position.step}
+            result = where | summarize(history)
+        if first:
+            _write(run, result)
+    mesh.wait_for_all(f"{run.directory} is done")
+
+
+def _looked_at(
+    loop: Loop, problem: Problem, state: TrainState, seed: int
+) -> dict[str, float]:
+    """What is measured after an epoch."""
+    run, record = loop.run, {}
+    if problem.teacher is not None and run.diagnose:
+        last = next(run.order(seed, loop.position.epoch, run.steps - 1))
+        data = loop.data(last.indices)
+        seen = problem.probe(state, data, problem.teacher, *last)
+        record = {f"gradient/{k}": float(v) for k, v in seen.items()}
+    tested = problem.evaluate(state, run.test)
+    return record | {f"test/{key}": value for key, value in tested.items()}
 
 
 def _write(run: Run, result: dict[str, float]) -> None:
-    (run.directory / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    # Replaced when complete: it says that the run is done.
+    path = run.directory / "result.json"
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(path)
 
 
 def summarize(history: list[dict[str, float]]) -> dict[str, float]:
@@ -146,7 +122,3 @@ def summarize(history: list[dict[str, float]]) -> dict[str, float]:
         "epoch/best": best["epoch"],
         "seconds": sum(record["seconds"] for record in history),
     } | ({"conflict_rate": float(np.mean(conflicts))} if conflicts else {})
-
-
-def _mean(parts: list[Metrics]) -> dict[str, float]:
-    return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}

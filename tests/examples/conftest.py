@@ -1,4 +1,4 @@
-"""Trainings repeat a program, so that some optimisation pays."""
+"""Trainings repeat a program, so that some optimisation pays; most use one device."""
 
 import jax
 import pytest
@@ -10,3 +10,11 @@ def _some_optimisation():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_device():
+    """Of the eight fake ones; a test of several takes them back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("examples.distill.mesh.available", lambda: jax.devices()[:1])
+        yield

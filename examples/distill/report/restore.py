@@ -92,8 +92,8 @@ def student(experiment: Experiment, plan: Plan, method: str, seed: int) -> Netwo
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is gone: the student cannot be measured.")
     with checkpoint.Saver(folder) as saver:
-        state, epoch = saver.restore(state)
-    if epoch == 0:
+        state, position = saver.restore(state)
+    if position.epoch == 0:
         raise FileNotFoundError(f"{folder} holds no checkpoint to be measured.")
     return students.problem.network(state)
 

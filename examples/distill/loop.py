@@ -1,0 +1,201 @@
+"""The loop over the steps of an epoch: bounded, resumable at any step."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from examples.distill import interrupt, logs, mesh
+from examples.distill.checkpoint import Position, Saver
+from examples.distill.data import batches, num_batches
+from examples.distill.network import Chosen, Split
+from examples.distill.problem import Metrics, Problem
+from examples.distill.step import Step, TrainState
+
+STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
+STEPS_TO_AGREE = 32  # between which several processes do not ask each other the time
+
+
+class Run(NamedTuple):
+    """One training: which data, for how long, where it is written.
+
+    Attributes:
+        directory: Made if it is not there; holds ``metrics.jsonl`` (one line an
+            epoch), ``checkpoints`` and, at the end, ``result.json``.
+        train: Training images and labels.
+        test: Test images and labels.
+        epochs: Number of epochs.
+        batch_size: Images in a step.
+        checkpoint_seconds: Seconds between checkpoints. The end of an epoch, where
+            there is the least to do again, is saved after a tenth of it already.
+        diagnose: Whether to look at the gradients after each epoch, and at the losses
+            on the training set at the end.
+        report_every: Steps between reports within an epoch.
+        tensorboard: Whether to write TensorBoard files too.
+        wandb: Whether to log to Weights & Biases too.
+        skip_nonfinite: Whether the steps skip what is not finite; see
+            :func:`~examples.distill.step.train_step`.
+    """
+
+    directory: Path
+    train: Split
+    test: Split
+    epochs: int
+    batch_size: int
+    checkpoint_seconds: float = 60.0
+    diagnose: bool = True
+    report_every: int = 10
+    tensorboard: bool = False
+    wandb: bool = False
+    skip_nonfinite: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return num_batches(len(self.train.labels), self.batch_size)
+
+    def order(self, seed: int, epoch: int, start: int) -> Iterator:
+        """Which images make up the batches of an epoch, from a step on."""
+        size = len(self.train.labels)
+        return batches(size, self.batch_size, seed=seed, epoch=epoch, start=start)
+
+
+class DivergedError(Exception):
+    """A loss or an update was not finite."""
+
+
+class Loop:
+    """What a training has besides its state: where it is, and whom it tells."""
+
+    position: Position
+
+    def __init__(
+        self,
+        run: Run,
+        problem: Problem,
+        saver: Saver,
+        position: Position,
+        tell: Callable[[logs.Report], None],
+        stopped: Callable[[int], bool],
+    ):
+        """Begins at a position.
+
+        Args:
+            run: What and where.
+            problem: The losses.
+            saver: Of the checkpoints.
+            position: Of the state that :meth:`epoch` will be given.
+            tell: Called every `run.report_every` steps.
+            stopped: From the number of steps done to whether to save and end.
+        """
+        self.run, self.position = run, position
+        self._problem, self._saver = problem, saver
+        self._tell, self._stopped = tell, stopped
+        self._saved = time.monotonic()
+        self._waiting: deque[Metrics] = deque()
+        self.data = _source(run, problem.layout)
+
+    def epoch(self, step: Step, state: TrainState, seed: int) -> TrainState:
+        """Trains to the end of the epoch.
+
+        Raises:
+            DivergedError: At a step that is not finite, unless those are skipped.
+            TerminatedError: If the training was asked to end; the state is saved.
+        """
+        run, position = self.run, self.position
+        began = time.monotonic() - position.seconds
+        for batch in run.order(seed, position.epoch, position.step):
+            data = self.data(batch.indices)
+            state, metrics = step(state, data, self._problem.teacher, *batch)
+            self._waiting.append(metrics)
+            if len(self._waiting) > STEPS_IN_FLIGHT:
+                self._settle()
+            done = position.step + len(self._waiting)
+            stopped = self._stopped(position.epoch * run.steps + done)
+            if stopped or (done < run.steps and self._due(done)):
+                self._drain()
+                position.seconds = time.monotonic() - began
+                self.save(state)
+            if stopped:
+                raise interrupt.TerminatedError
+        self._drain()
+        position.seconds = time.monotonic() - began
+        return state
+
+    def save(self, state: TrainState) -> None:
+        """Begins a checkpoint."""
+        position = self.position
+        done = position.epoch * self.run.steps + position.step
+        self._saver.save(done, state, position)
+        self._saved = time.monotonic()
+
+    def end_epoch(self, state: TrainState) -> None:
+        """Goes on to the next epoch, and saves unless that was just done.
+
+        Raises:
+            TerminatedError: If the training was asked to end; the state is saved.
+        """
+        epoch = self.position.epoch + 1
+        self.position = Position(epoch)
+        stopped = self._stopped(epoch * self.run.steps + 1)
+        late = self._elapsed(self.run.checkpoint_seconds / 10)
+        if late or stopped or epoch == self.run.epochs:
+            self.save(state)
+        if stopped and epoch < self.run.epochs:
+            raise interrupt.TerminatedError
+
+    def means(self) -> dict[str, float]:
+        """Metrics of the epoch, averaged over the steps that count.
+
+        Raises:
+            DivergedError: If there are none.
+        """
+        position = self.position
+        if not position.counted:
+            raise DivergedError
+        out = {f"train/{k}": v / position.counted for k, v in position.sums.items()}
+        if self.run.skip_nonfinite:
+            out["train/skipped"] = float(position.step - position.counted)
+        return out | {"epoch": position.epoch + 1, "seconds": position.seconds}
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Waits for the oldest step and takes its metrics in."""
+        seen = {k: float(v) for k, v in jax.device_get(self._waiting.popleft()).items()}
+        position, run = self.position, self.run
+        position.step += 1
+        losses = [value for key, value in seen.items() if key.startswith("loss/")]
+        if not (seen.pop("finite", 1.0) and np.isfinite(losses).all()):
+            if not run.skip_nonfinite:
+                raise DivergedError
+            return
+        for key, value in seen.items():
+            position.sums[key] = position.sums.get(key, 0.0) + value
+        position.counted += 1
+        if position.step % run.report_every == 0:
+            self._tell(logs.Report(position.epoch, position.step, run.steps, seen))
+
+    def _due(self, done: int) -> bool:
+        if jax.process_count() > 1:
+            if done % STEPS_TO_AGREE:
+                return False
+            self._drain()
+        return self._elapsed(self.run.checkpoint_seconds)
+
+    def _elapsed(self, seconds: float) -> bool:
+        return mesh.agreed(time.monotonic() - self._saved >= seconds)
+
+
+def _source(run: Run, layout: mesh.Layout) -> Callable[[Any], Any]:
+    """The data set on every device, or of each batch what belongs to this process."""
+    if jax.process_count() == 1:
+        resident = layout.replicate(run.train)
+        return lambda _: resident
+    return lambda indices: Chosen(*layout.feed(run.train, indices))
