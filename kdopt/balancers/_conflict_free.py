@@ -45,7 +45,7 @@ def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weigh
 
     References:
         Liu et al., `ConFIG: Towards Conflict-free Training of Physics Informed Neural
-        Networks <https://arxiv.org/abs/2408.11104>`_, ICLR 2025, Eq. 2-4
+        Networks <https://arxiv.org/abs/2408.11104>`_, ICLR 2025, Eq. 2
     """
     k = len(gram)
     cosines, norms, active = unit_gram(gram)

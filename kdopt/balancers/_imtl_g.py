@@ -35,7 +35,8 @@ def imtl_g_weights(gram: Gram) -> Weights:
 
     References:
         Liu et al., `Towards Impartial Multi-task Learning
-        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, Eq. 5-6
+        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, gradient
+        balance
     """
     cosines, norms, active = unit_gram(gram)
     inverse = relative_inverse(norms, active)

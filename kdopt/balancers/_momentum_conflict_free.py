@@ -113,7 +113,7 @@ def momentum_conflict_free(
 
     References:
         Liu et al., `ConFIG: Towards Conflict-free Training of Physics Informed Neural
-        Networks <https://arxiv.org/abs/2408.11104>`_, ICLR 2025, Algorithm 1
+        Networks <https://arxiv.org/abs/2408.11104>`_, ICLR 2025, M-ConFIG
 
     Notes:
         Step counts begin when every momentum has been refreshed once, as in the

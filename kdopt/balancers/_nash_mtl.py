@@ -44,7 +44,7 @@ def nash_mtl_weights(
 
     References:
         Navon et al., `Multi-Task Learning as a Bargaining Game
-        <https://arxiv.org/abs/2202.01017>`_, ICML 2022, Claim 3.1 and Algorithm 1
+        <https://arxiv.org/abs/2202.01017>`_, ICML 2022, Claim 3.1
     """
     weights = fair_point(gram, 1.0)
     if max_norm is None:

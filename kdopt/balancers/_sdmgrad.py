@@ -55,7 +55,7 @@ def sdmgrad_weights(
 
     References:
         Xiao et al., `Direction-oriented Multi-objective Learning: Simple and Provable
-        Stochastic Algorithms <https://arxiv.org/abs/2305.18409>`_, NeurIPS 2023, Eq. 6
+        Stochastic Algorithms <https://arxiv.org/abs/2305.18409>`_, NeurIPS 2023
     """
     p = preference_array(preference, len(gram), gram.dtype)
     pull = jnp.asarray(rho, gram.dtype)

@@ -50,7 +50,7 @@ def at(
 
     References:
         Zagoruyko and Komodakis, `Paying More Attention to Attention
-        <https://arxiv.org/abs/1612.03928>`_, ICLR 2017, Eq. 2
+        <https://arxiv.org/abs/1612.03928>`_, ICLR 2017, section 3.1
 
     Notes:
         As in the reference code (megvii-research/mdistiller a08d46f) the squares are

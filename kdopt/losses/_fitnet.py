@@ -40,7 +40,7 @@ def fitnet(
 
     References:
         Romero et al., `FitNets: Hints for Thin Deep Nets
-        <https://arxiv.org/abs/1412.6550>`_, ICLR 2015, Eq. 3
+        <https://arxiv.org/abs/1412.6550>`_, ICLR 2015, section 2.2
 
     Notes:
         The paper sums and trains the hint in a stage of its own; the reference code

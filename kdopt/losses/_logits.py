@@ -156,7 +156,7 @@ def soft_distance(
 
     References:
         Sultan et al., `An Empirical Investigation into the Effect of Parameter Choices
-        in Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024, Eq. 1
+        in Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024
     """
     student = at_least_float32(student_logits) / tau_student
     teacher = at_least_float32(teacher_logits)
@@ -223,7 +223,7 @@ def dkd(
 
     References:
         Zhao et al., `Decoupled Knowledge Distillation
-        <https://arxiv.org/abs/2203.08679>`_, CVPR 2022, Eq. 7
+        <https://arxiv.org/abs/2203.08679>`_, CVPR 2022
 
     Notes:
         The reference code masks the target class by subtracting 1000 from its logit;

@@ -65,7 +65,7 @@ def imtl_l(
 
     References:
         Liu et al., `Towards Impartial Multi-task Learning
-        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, Eq. 8
+        <https://openreview.net/forum?id=IMPnRXEWpvr>`_, ICLR 2021, loss balance
     """
 
     def slope_fn(scales: jax.Array, values: Values) -> jax.Array:

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -157,6 +158,22 @@ def test_replicas_write_one_memory(state, embeddings, standard):
     loss, new = STEP(*sharded, state, key)
     np.testing.assert_allclose(loss, plain_loss, rtol=1e-5)
     np.testing.assert_allclose(new.student_memory, plain.student_memory, rtol=1e-5)
+
+
+def test_survives_a_checkpoint(state, embeddings, tmp_path, standard):
+    """Restored after a step, it goes on to the same bits."""
+    _, state = STEP(*embeddings, INDICES, state, jax.random.key(2))
+    with ocp.StandardCheckpointer() as saver:
+        saver.save(tmp_path / "crd", state)
+        saver.wait_until_finished()
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        restored = saver.restore(tmp_path / "crd", shapes)
+    assert type(restored) is losses.CrdState
+    ends = [
+        STEP(*embeddings[::-1], INDICES[::-1], memory, jax.random.key(3))
+        for memory in (state, restored)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
 def test_small_integers_count_far_enough():

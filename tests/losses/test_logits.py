@@ -53,6 +53,15 @@ def test_gradient_with_untied_temperatures(x64, kind):
     np.testing.assert_allclose(slope, 5 / len(s) * (p - q), atol=1e-12)
 
 
+def test_mse_is_that_of_scaled_logits(x64):
+    s, t = logits()
+    options = {"kind": "mse", "tau_student": 2.0, "tau_teacher": 5.0}
+    value, slope = jax.value_and_grad(losses.soft_distance)(s, t, **options)
+    gap = s / 2 - t / 5
+    np.testing.assert_allclose(value, 10 * np.mean(gap**2), rtol=1e-12)
+    np.testing.assert_allclose(slope, 2 * 5 * gap / s.size, rtol=1e-12)
+
+
 def test_kl_is_ce_less_the_entropy_of_the_teacher(x64):
     s, t = logits()
     ce = losses.soft_distance(s, t, kind="ce", tau_teacher=3.0)
