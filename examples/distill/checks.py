@@ -39,6 +39,7 @@ def check_combinations(config: Any) -> None:
     Raises:
         ValueError: At the first contradiction.
     """
+    _check_stream(config)
     _check_schedule(config)
     if config.teacher is None and tuple(config.methods) != ("labels_only",):
         raise ValueError(
@@ -74,6 +75,21 @@ def check_combinations(config: Any) -> None:
         )
 
 
+def _check_stream(config: Any) -> None:
+    if not config.streamed:
+        return
+    if config.labels is not None or config.noise:
+        raise ValueError(
+            f"--dataset {config.dataset} is streamed, all of it as it is: give "
+            "--labels None --noise 0."
+        )
+    if config.loss in IN_MEMORY:
+        raise ValueError(
+            f"--loss {config.loss} looks at the whole training set before it begins, "
+            f"but --dataset {config.dataset} is streamed: choose another loss."
+        )
+
+
 def _check_schedule(config: Any) -> None:
     decays = config.decay_epochs
     if config.schedule == "cosine" and decays:
@@ -95,7 +111,7 @@ def _check_schedule(config: Any) -> None:
 
 _AT_LEAST_1 = (
     *("seeds", "epochs", "teacher_epochs", "batch_size"),
-    *("labels", "accumulate", "batch_norm_group"),
+    *("labels", "accumulate", "batch_norm_group", "image_size"),
 )
 _POSITIVE = (
     *("learning_rate", "temperature", "student_temperature"),
@@ -103,7 +119,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     *("weight_decay", "warmup_epochs", "loss_warmup"),
-    *("timing_rounds", "checkpoint_seconds"),
+    *("timing_rounds", "checkpoint_seconds", "workers"),
 )
 # `kd` with other distances, and with a temperature of the student's own.
 SOFT = ("soft_ce", "soft_kl", "soft_mse")
@@ -112,6 +128,7 @@ _OPTIONS = {
     "loss_beta": ("dkd", "reviewkd_pp"),
     "loss_warmup": ("dkd", "reviewkd", "reviewkd_pp"),
 }
+IN_MEMORY = ("crd", "nd", "reviewkd_pp")
 
 
 def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from examples.distill.checks import SOFT, check_combinations, check_known, check_numbers
-from examples.distill.data import AUGMENTATIONS
+from examples.distill.data import AUGMENTATIONS, is_streamed
 from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
 from examples.distill.models import MODELS
@@ -24,7 +24,11 @@ class Config(Execution, Optimization):
     """Everything is written to RUNS/NAME; a second start resumes it."""
     dataset: str = "mnist5k"
     """Data set: mnist5k, digits, fashion_mnist, mnist, cifar10, cifar100, synthetic,
-    folder:PATH, or a name of the TFDS catalogue."""
+    folder:PATH, or a name of the TFDS catalogue. imagenet2012 is streamed from the
+    disk, and so is stream:NAME."""
+    image_size: int | None = None
+    """Side to bring the images of folders and of the catalogue to; None: as they are,
+    or 224 when streamed."""
     labels: int | None = 400
     """Number of labelled images the student sees, balanced over classes; None: all."""
     noise: float = 0.4
@@ -96,6 +100,11 @@ class Config(Execution, Optimization):
         if not options:
             return loss
         return dataclasses.replace(loss, apply=partial(loss.apply, **options))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded as they are needed."""
+        return is_streamed(self.dataset)
 
     @property
     def weights(self) -> tuple[float, float]:

@@ -10,7 +10,8 @@ from rich.progress import Progress
 
 from examples.distill import logs, mesh, plot, run_record, table, timing
 from examples.distill.config import Config
-from examples.distill.data import batches, load
+from examples.distill.data import open_dataset
+from examples.distill.feed import Feed
 from examples.distill.progress import progress_bars, show_run
 from examples.distill.step import Step, TrainState
 from examples.distill.students import Students, unfinished
@@ -31,7 +32,9 @@ def run(config: Config, console: Console) -> None:
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
     logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
-    dataset = load(config.dataset, data_dir=config.data_dir)
+    dataset = open_dataset(
+        config.dataset, data_dir=config.data_dir, image_size=config.image_size
+    )
     if mesh.is_first():
         config.claim_directory()
     mesh.wait_for_all("the directory is there")
@@ -81,15 +84,14 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
     path = config.directory / "step_time.json"
     if path.exists() and set(config.methods) <= set(json.loads(path.read_text())):
         return
-    data = problem.layout.replicate(students.data(0))
-    batch = next(batches(len(data.labels), config.batch_size, seed=0))
+    job = students.run(config.methods[0], 0)
+    fed = next(Feed(job.train, problem.layout, config.batch_size).epoch(0, 0))
+    teacher = job.remembered or problem.teacher
     states: dict[str, TrainState] = {}
 
     def stepper(method: str, step: Step) -> Callable[[], object]:
         def once() -> object:
-            states[method], metrics = step(
-                states[method], data, problem.teacher, *batch
-            )
+            states[method], metrics = step(states[method], fed.data, teacher, *fed[1:])
             return states[method], metrics
 
         return once

@@ -2,17 +2,18 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from examples.distill import interrupt, logs, mesh
 from examples.distill.checkpoint import Position, Saver
-from examples.distill.data import batches, num_batches
-from examples.distill.network import Chosen, Split
+from examples.distill.data import num_batches
+from examples.distill.feed import Fed, Feed, Stream
+from examples.distill.network import Remembered, Split
 from examples.distill.problem import Metrics, Problem
 from examples.distill.step import Step, TrainState
 
@@ -39,11 +40,13 @@ class Run(NamedTuple):
         wandb: Whether to log to Weights & Biases too.
         skip_nonfinite: Whether the steps skip what is not finite; see
             :func:`~examples.distill.step.train_step`.
+        remembered: What the teacher said of the training images, to be used instead of
+            asking it again.
     """
 
     directory: Path
-    train: Split
-    test: Split
+    train: Split | Stream
+    test: Split | Stream
     epochs: int
     batch_size: int
     checkpoint_seconds: float = 60.0
@@ -52,16 +55,12 @@ class Run(NamedTuple):
     tensorboard: bool = False
     wandb: bool = False
     skip_nonfinite: bool = False
+    remembered: Remembered | None = None
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return num_batches(len(self.train.labels), self.batch_size)
-
-    def order(self, seed: int, epoch: int, start: int) -> Iterator:
-        """Which images make up the batches of an epoch, from a step on."""
-        size = len(self.train.labels)
-        return batches(size, self.batch_size, seed=seed, epoch=epoch, start=start)
+        return num_batches(self.train.size, self.batch_size)
 
 
 class DivergedError(Exception):
@@ -97,7 +96,9 @@ class Loop:
         self._tell, self._stopped = tell, stopped
         self._saved = time.monotonic()
         self._waiting: deque[Metrics] = deque()
-        self.data = _source(run, problem.layout)
+        self._feed = Feed(run.train, problem.layout, run.batch_size)
+        self._last: Fed | None = None
+        self.teacher = run.remembered or problem.teacher
 
     def epoch(self, step: Step, state: TrainState, seed: int) -> TrainState:
         """Trains to the end of the epoch.
@@ -108,9 +109,9 @@ class Loop:
         """
         run, position = self.run, self.position
         began = time.monotonic() - position.seconds
-        for batch in run.order(seed, position.epoch, position.step):
-            data = self.data(batch.indices)
-            state, metrics = step(state, data, self._problem.teacher, *batch)
+        for fed in self._feed.epoch(seed, position.epoch, position.step):
+            state, metrics = step(state, fed.data, self.teacher, *fed[1:])
+            self._last = fed
             self._waiting.append(metrics)
             if len(self._waiting) > STEPS_IN_FLIGHT:
                 self._settle()
@@ -125,6 +126,14 @@ class Loop:
         self._drain()
         position.seconds = time.monotonic() - began
         return state
+
+    def last(self, seed: int) -> Fed:
+        """The last batch of the epoch."""
+        if self._last is None:  # resumed behind it
+            self._last = next(
+                self._feed.epoch(seed, self.position.epoch, self.run.steps - 1)
+            )
+        return self._last
 
     def save(self, state: TrainState) -> None:
         """Begins a checkpoint."""
@@ -191,11 +200,3 @@ class Loop:
 
     def _elapsed(self, seconds: float) -> bool:
         return mesh.agreed(time.monotonic() - self._saved >= seconds)
-
-
-def _source(run: Run, layout: mesh.Layout) -> Callable[[Any], Any]:
-    """The data set on every device, or of each batch what belongs to this process."""
-    if jax.process_count() == 1:
-        resident = layout.replicate(run.train)
-        return lambda _: resident
-    return lambda indices: Chosen(*layout.feed(run.train, indices))

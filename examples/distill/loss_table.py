@@ -11,7 +11,7 @@ from rich.table import Table
 
 from examples.distill import logs, mesh, run_record
 from examples.distill.config import Config, LossesConfig
-from examples.distill.data import load
+from examples.distill.data import open_dataset
 from examples.distill.experiment import train_students
 from examples.distill.progress import progress_bars
 from examples.distill.students import Students
@@ -33,7 +33,9 @@ def run(config: LossesConfig, console: Console) -> None:
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
     logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
-    dataset = load(config.dataset, data_dir=config.data_dir)
+    dataset = open_dataset(
+        config.dataset, data_dir=config.data_dir, image_size=config.image_size
+    )
     if mesh.is_first():
         for single in _experiments(config):
             single.claim_directory()

@@ -95,6 +95,13 @@ class Layout:
 
         return jax.tree.map(one, tree)
 
+    def join(self, tree: Any) -> Any:
+        """Puts a batch together of which each process gives its own part."""
+        rows = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(rows, x), tree
+        )
+
     def place(self, tree: Any) -> Any:
         """Puts parameters, or a state that holds such, where a step keeps them."""
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)

@@ -27,6 +27,26 @@ class Network(NamedTuple):
         model.eval()
         return wide(model(images))
 
+    def about(self, batch: dict) -> Outputs:
+        """What it says of the images of a batch."""
+        return self.outputs(batch["images"])
+
+
+class Remembered(NamedTuple):
+    """What a network said of every training image, instead of the network.
+
+    Attributes:
+        logits: ``[n, c]``.
+    """
+
+    logits: jax.Array
+
+    def about(self, batch: dict) -> Outputs:
+        """The logits of a batch; a loss that looks at more fails at once."""
+        absent: Any = None
+        logits = self.logits[batch["indices"]]
+        return Outputs(logits, features=absent, preactivations=absent, pooled=absent)
+
 
 class Split(NamedTuple):
     """Images and labels of one part of a data set.
@@ -38,6 +58,11 @@ class Split(NamedTuple):
 
     images: Any
     labels: Any
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return len(self.labels)
 
     def take(self, indices: Any) -> "Chosen":
         """Gathers one batch."""
@@ -51,9 +76,9 @@ class Chosen(NamedTuple):
     labels: Any
 
 
-def taught(batch: dict, teacher: Network) -> dict:
+def taught(batch: dict, teacher: Any) -> dict:
     """The batch with what the teacher says of its images."""
-    return batch | {"teacher": teacher.outputs(batch["images"])}
+    return batch | {"teacher": teacher.about(batch)}
 
 
 def wide(outputs: Outputs) -> Outputs:

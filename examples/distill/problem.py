@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 import kdopt
-from examples.distill.data import AUGMENTATIONS, batches, normalize
+from examples.distill.data import AUGMENTATIONS, normalize
+from examples.distill.feed import Stream, whole
 from examples.distill.kd_losses import KdLoss, Pupil
 from examples.distill.mesh import Layout, make_layout
 from examples.distill.network import Chosen, Network, Split, taught, wide
@@ -138,7 +139,12 @@ class Problem:
         return batch if teacher is None else taught(batch, teacher)
 
     def _probe(
-        self, state: "TrainState", data: Split, teacher: Any, indices: Any, weights: Any
+        self,
+        state: "TrainState",
+        data: Split | Chosen,
+        teacher: Any,
+        indices: Any,
+        weights: Any,
     ) -> Metrics:
         batch = self.load(state, data, teacher, indices, weights)
         grads_fn = kdopt.value_and_grads(self.losses_fn, has_aux=True)
@@ -161,7 +167,7 @@ class Problem:
         return _sums(shared[0], self.head(params, shared, batch), batch)
 
     def evaluate(
-        self, state: "TrainState", data: Split, *, with_teacher: bool = False
+        self, state: "TrainState", data: Split | Stream, *, with_teacher: bool = False
     ) -> dict[str, float]:
         """Accuracy and losses over a whole split, without augmentation.
 
@@ -174,14 +180,7 @@ class Problem:
         teacher = self.teacher if with_teacher and self._loss.any_batch else None
         network = self.network(state)
         total: dict[str, float] = {}
-        size = self.layout.rounded(min(EVALUATION_BATCH, len(data.labels)))
-        for chosen in batches(len(data.labels), size, seed=None):
-            batch = {
-                "images": data.images[chosen.indices],
-                "labels": data.labels[chosen.indices],
-                "weights": chosen.weights,
-            }
-            batch = self.layout.divide(batch)
+        for batch in whole(data, self.layout, EVALUATION_BATCH):
             if teacher is None:
                 sums = _plain_sums(network, self._moments, batch)
             else:

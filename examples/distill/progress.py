@@ -15,7 +15,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from examples.distill.data import num_batches
 from examples.distill.logs import Record, Report
 from examples.distill.train import Run
 
@@ -108,14 +107,13 @@ def show_run(
     title: str,
     progress: Progress,
 ) -> None:
-    """Shows a training on data in memory; see :func:`show`."""
-    steps = num_batches(len(run.train.labels), run.batch_size)
+    """Shows a training; see :func:`show`."""
     show(
         fit,
         progress,
         title=title,
         epochs=run.epochs,
-        steps=steps,
+        steps=run.steps,
         images=run.batch_size,
     )
 

@@ -75,6 +75,11 @@ class Execution:
     """Steps of each method in the interleaved timing at the end; 0 skips it."""
     runs: Path = Path("runs")
     """Folder of all runs, and of the cached teachers."""
+    workers: int = 0
+    """Processes that decode a streamed data set ahead; 0: threads of this one."""
+    cache_teacher: bool = True
+    """Without augmentation, ask the teacher of a loss on logits once about each image
+    and keep what it says, in RUNS/teachers/outputs."""
     data_dir: Path | None = None
     """Where downloaded data sets lie."""
 

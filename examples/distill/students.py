@@ -13,19 +13,26 @@ from examples.distill import models
 from examples.distill.config import Config
 from examples.distill.data import (
     Dataset,
+    Streamed,
     batches,
     corrupt_labels,
     normalize,
     num_batches,
     subset,
 )
+from examples.distill.feed import Stream
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
 from examples.distill.mesh import make_layout
 from examples.distill.methods import METHODS, Plan, learning_rate
-from examples.distill.problem import EVALUATION_BATCH, Network, Problem, Split
+from examples.distill.network import Network, Remembered, Split
+from examples.distill.problem import EVALUATION_BATCH, Problem
+from examples.distill.remembered import is_valid, remember
 from examples.distill.step import Step, TrainState, initial_state, make_step
 from examples.distill.train import Run
 from kdopt import losses
+
+# Random crops of large images are made where they are decoded.
+HOST_AUGMENTATION = "resized_crop_flip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +45,13 @@ class Teacher:
     """
 
     network: Network | None
-    dataset: Dataset
+    dataset: Dataset | Streamed
 
     @functools.cached_property
     def class_means(self) -> jax.Array:
         """Mean penultimate vectors of the training images, ``[c, d]``."""
         data = self.dataset
+        assert isinstance(data, Dataset)  # others are refused with their settings
 
         @jax.jit
         def embed(network: Network, images: Any) -> jax.Array:
@@ -96,13 +104,35 @@ class Students:
         schedule = learning_rate(config, self._steps() // config.epochs)
         return METHODS[method](config, schedule)
 
-    def data(self, seed: int) -> Split:
+    def data(self, seed: int) -> Split | Stream:
         """The images that the student sees and their noisy labels, by the seed."""
-        config, few = self.config, self._dataset
-        if config.labels is not None:
-            few = subset(few, config.labels, seed)
+        config, few = self.config, self._few(seed)
+        if isinstance(few, Streamed):
+            crops = config.augment == HOST_AUGMENTATION
+            return Stream(few.train, few.image_size, few.resize, crops, config.workers)
         labels = corrupt_labels(few.train_labels, config.noise, few.num_classes, seed)
         return Split(few.train_images, labels)
+
+    def _few(self, seed: int) -> Dataset | Streamed:
+        dataset, labels = self._dataset, self.config.labels
+        if labels is None or isinstance(dataset, Streamed):
+            return dataset
+        return subset(dataset, labels, seed)
+
+    def _test(self) -> Split | Stream:
+        data = self._dataset
+        if isinstance(data, Dataset):
+            return Split(data.test_images, data.test_labels)
+        workers = self.config.workers
+        return Stream(data.test, data.image_size, data.resize, workers=workers)
+
+    def _remembered(self, seed: int) -> Remembered | None:
+        config, teacher, few = self.config, self.problem.teacher, self._few(seed)
+        if teacher is None or not is_valid(config) or isinstance(few, Streamed):
+            return None
+        folder = config.runs / "teachers" / "outputs"
+        layout, dtype = self.problem.layout, config.dtype
+        return remember(teacher, few, layout, folder=folder, dtype=dtype)
 
     def state(self, plan: Plan, seed: int) -> TrainState:
         """The state before the first step."""
@@ -122,11 +152,11 @@ class Students:
 
     def run(self, method: str, seed: int, *, diagnose: bool = True) -> Run:
         """One training."""
-        config, dataset = self.config, self._dataset
+        config = self.config
         return Run(
             directory=directory(config, method, seed),
             train=self.data(seed),
-            test=Split(dataset.test_images, dataset.test_labels),
+            test=self._test(),
             epochs=config.epochs,
             batch_size=config.batch_size,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -134,11 +164,12 @@ class Students:
             tensorboard=config.tensorboard,
             wandb=config.wandb,
             skip_nonfinite=config.on_nonfinite == "skip",
+            remembered=self._remembered(seed),
         )
 
     def _steps(self) -> int:
         labels = self.config.labels
-        size = len(self._dataset.train_labels) if labels is None else labels
+        size = self._dataset.num_train if labels is None else labels
         return self.config.epochs * num_batches(size, self.config.batch_size)
 
     def _pupil(self, seed: int) -> Network:
@@ -158,7 +189,7 @@ class Students:
             setting = Setting(
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
-                labels=self.data(seed).labels,
+                labels=getattr(self.data(seed), "labels", None),
                 class_means=lambda: self._teacher.class_means,
             )
             adapter = config.kd_loss.adapter(setting, rngs)
@@ -178,7 +209,7 @@ def _computing_in(config: Config, teacher: Teacher) -> Network | None:
 
 def make_model(
     name: str,
-    dataset: Dataset,
+    dataset: Dataset | Streamed,
     rngs: nnx.Rngs,
     *,
     dtype: str = "float32",
@@ -198,7 +229,7 @@ def make_model(
 
 def make_problem(
     config: Config,
-    dataset: Dataset,
+    dataset: Dataset | Streamed,
     pupil: Network,
     loss: KdLoss,
     *,
@@ -206,6 +237,9 @@ def make_problem(
     steps: int,
 ) -> Problem:
     """The losses of a pupil on a data set."""
+    augment = config.augment
+    if isinstance(dataset, Streamed) and augment == HOST_AUGMENTATION:
+        augment = "none"  # the stream does it
     return Problem(
         pupil.graphdef,
         teacher,
@@ -213,7 +247,7 @@ def make_problem(
         steps=steps,
         mean=dataset.mean,
         std=dataset.std,
-        augment=config.augment,
+        augment=augment,
         temperature=config.temperature,
         layout=make_layout(config.devices, shard_params=config.shard_params),
     )

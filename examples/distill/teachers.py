@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from examples.distill import checkpoint, mesh, weights
 from examples.distill.config import Config
-from examples.distill.data import Dataset
+from examples.distill.data import Dataset, Streamed
 from examples.distill.kd_losses import Pupil
 from examples.distill.problem import Network
 from examples.distill.progress import show_run
@@ -25,7 +25,9 @@ BATCH, RATE = 64, 0.05
 ALONE = "labels_only"
 
 
-def get_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teacher:
+def get_teacher(
+    config: Config, dataset: Dataset | Streamed, progress: Progress
+) -> Teacher:
     """The teacher of an experiment; writes its accuracy into its directory.
 
     Args:
@@ -49,7 +51,9 @@ def get_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teacher
     return train_teacher(config, dataset, progress)
 
 
-def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teacher:
+def train_teacher(
+    config: Config, dataset: Dataset | Streamed, progress: Progress
+) -> Teacher:
     """Trains the teacher on all labels, or takes it from the cache.
 
     The cache is keyed by what decides its training, so that experiments share it.
@@ -83,7 +87,7 @@ def train_teacher(config: Config, dataset: Dataset, progress: Progress) -> Teach
     return Teacher(_network(students, state, folder), dataset)
 
 
-def load_teacher(config: Config, dataset: Dataset) -> Teacher:
+def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
     """Reads the weights of a teacher and tests it.
 
     Raises:
@@ -137,7 +141,7 @@ def export_student(students: Students) -> Path:
     return path
 
 
-def _alone(config: Config, dataset: Dataset) -> Students:
+def _alone(config: Config, dataset: Dataset | Streamed) -> Students:
     """The teacher as a student of all labels, the only one of its experiment."""
     settings = dataclasses.replace(
         config,

@@ -93,9 +93,8 @@ def _looked_at(
     """What is measured after an epoch."""
     run, record = loop.run, {}
     if problem.teacher is not None and run.diagnose:
-        last = next(run.order(seed, loop.position.epoch, run.steps - 1))
-        data = loop.data(last.indices)
-        seen = problem.probe(state, data, problem.teacher, *last)
+        last = loop.last(seed)
+        seen = problem.probe(state, last.data, loop.teacher, *last[1:])
         record = {f"gradient/{k}": float(v) for k, v in seen.items()}
     tested = problem.evaluate(state, run.test)
     return record | {f"test/{key}": value for key, value in tested.items()}

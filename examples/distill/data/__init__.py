@@ -5,6 +5,7 @@ from examples.distill.data.catalogue import (
     DATASETS,
     is_streamed,
     load,
+    open_dataset,
     open_streamed,
 )
 from examples.distill.data.dataset import Dataset, corrupt_labels, subset
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "normalize",
     "num_batches",
+    "open_dataset",
     "open_streamed",
     "subset",
 ]

@@ -123,6 +123,14 @@ def load(
     return DATASETS[name](folder)
 
 
+def open_dataset(
+    name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
+) -> Dataset | Streamed:
+    """Load a data set, or open it if it is streamed; see `load` and `open_streamed`."""
+    get = open_streamed if is_streamed(name) else load
+    return get(name, data_dir=data_dir, image_size=image_size)
+
+
 def open_streamed(
     name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
 ) -> Streamed:

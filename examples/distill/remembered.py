@@ -1,0 +1,69 @@
+"""A teacher is asked once about every image, where it sees the same ones again."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from examples.distill.config import Config
+from examples.distill.data import Dataset, normalize
+from examples.distill.data.teacher_cache import cached_outputs
+from examples.distill.feed import whole
+from examples.distill.mesh import Layout
+from examples.distill.network import Network, Remembered, Split
+
+BATCH = 500
+
+
+def is_valid(config: Config) -> bool:
+    """Whether the teacher would say the same of an image again, and it can be kept.
+
+    Not with augmentation, where it sees other pixels each time; not for losses on
+    features, which take too much memory; not for streams, nor in several processes.
+    """
+    return (
+        config.cache_teacher
+        and config.augment == "none"
+        and config.kd_loss.on_logits
+        and not config.streamed
+        and jax.process_count() == 1
+    )
+
+
+def remember(
+    teacher: Network, dataset: Dataset, layout: Layout, *, folder: Path, dtype: str
+) -> Remembered:
+    """Asks a teacher about all training images, or reads what it said before.
+
+    Args:
+        teacher: The network.
+        dataset: The images.
+        layout: Where arrays lie.
+        folder: Where outputs are kept, by a hash of teacher and images.
+        dtype: Type that the teacher computes in.
+
+    Returns:
+        Its logits, on all devices.
+    """
+
+    @jax.jit
+    def ask(teacher: Network, images: jax.Array) -> jax.Array:
+        return teacher.outputs(normalize(images, dataset.mean, dataset.std)).logits
+
+    def compute() -> dict[str, np.ndarray]:
+        split = Split(dataset.train_images, dataset.train_labels)
+        parts = [
+            np.asarray(ask(teacher, batch["images"]))
+            for batch in whole(split, layout, BATCH)
+        ]
+        # The last batch is padded.
+        return {"logits": np.concatenate(parts)[: split.size]}
+
+    outputs = cached_outputs(
+        compute,
+        params={dtype: (teacher.params, teacher.rest)},
+        dataset=dataset,
+        cache_dir=folder,
+    )
+    return layout.replicate(Remembered(jnp.asarray(outputs["logits"])))
