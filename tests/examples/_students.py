@@ -5,7 +5,7 @@ import functools
 from flax import nnx
 
 from examples.distill.config import Config
-from examples.distill.data import load
+from examples.distill.data import batches, load
 from examples.distill.problem import Network
 from examples.distill.students import Students, Teacher, make_model
 from examples.distill.train import fit
@@ -40,11 +40,16 @@ def train(students, method="kd", steps=3, seed=0):
     step, state = compiled(students, method), students.state(plan, seed)
     data = problem.layout.replicate(students.data(seed))
     metrics = []
-    order = students.run(method, seed).order(seed, 0, 0)
-    for _, batch in zip(range(steps), order, strict=False):
+    for _, batch in zip(range(steps), order(students, seed), strict=False):
         state, seen = step(state, data, problem.teacher, *batch)
         metrics.append({name: float(value) for name, value in seen.items()})
     return state, metrics
+
+
+def order(students, seed):
+    """Batches of the first epoch."""
+    size = students.data(seed).size
+    return batches(size, students.config.batch_size, seed=seed)
 
 
 @functools.cache

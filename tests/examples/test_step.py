@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from examples.distill.step import make_seeds_step, stacked
-from tests.examples._students import students, train
+from tests.examples._students import order, students, train
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -47,10 +47,10 @@ def test_seeds_at_once_equal_those_alone(method):
     step = make_seeds_step(problem, plan)
     states = stacked([pupils.state(plan, seed) for seed in range(SEEDS)])
     data = stacked([pupils.data(seed) for seed in range(SEEDS)])
-    orders = [pupils.run(method, seed).order(seed, 0, 0) for seed in range(SEEDS)]
+    orders = [order(pupils, seed) for seed in range(SEEDS)]
     found = []
     for _ in range(2):
-        batch = stacked([tuple(next(order)) for order in orders])
+        batch = stacked([tuple(next(one)) for one in orders])
         states, metrics = step(states, data, problem.teacher, *batch)
         found.append(metrics)
     for seed in range(SEEDS):

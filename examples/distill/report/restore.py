@@ -11,7 +11,7 @@ from examples.distill import checkpoint
 from examples.distill.config import Config
 from examples.distill.data import Dataset, load
 from examples.distill.methods import Plan
-from examples.distill.problem import Network
+from examples.distill.network import Network, Split
 from examples.distill.report import measure
 from examples.distill.students import Students, Teacher, directory
 from examples.distill.teachers import get_teacher
@@ -105,18 +105,20 @@ def measured(
 
     Raises:
         FileNotFoundError: If its checkpoint is gone.
-        ValueError: If it had no teacher to be compared with.
+        ValueError: If it had no teacher to be compared with, or saw a stream.
     """
     folder = directory(experiment.config, method, seed)
     found = measure.read(folder)
     if not found:
-        teacher = experiment.teacher.network
+        teacher, data = experiment.teacher.network, experiment.students.data(seed)
+        if not isinstance(data, Split):
+            raise ValueError(f"{folder} saw a stream: images in memory are needed.")
         if teacher is None:
             raise ValueError(f"{folder} had no teacher to be compared with.")
         found = measure.measure(
             student(experiment, plan, method, seed),
             teacher,
-            experiment.students.data(seed),
+            data,
             experiment.dataset,
             temperature=experiment.config.temperature,
             grid=grid,
