@@ -30,7 +30,7 @@ NOTE = (
     "Mean ± sample standard deviation over the seeds that ended. Accuracies: test set; "
     "the best epoch was chosen on the test set. Losses: whole training set, after the "
     "last epoch. Conflict: share of epochs whose last batch has gradients at an obtuse "
-    "angle. s/epoch: median over epochs, not measured side by side."
+    "angle. s/epoch: median over epochs but the first, not measured side by side."
 )
 
 
@@ -92,7 +92,7 @@ def run(config: CompareConfig, console: Console) -> None:
     for title, head, rows in tables(found):
         view = Table(title=title, title_justify="left")
         for i, column in enumerate(head):
-            view.add_column(column, justify="right" if i else "left", overflow="fold")
+            view.add_column(column, justify="right" if i else "left", no_wrap=not i)
         for row in rows:
             view.add_row(*row)
         console.print(view)
@@ -147,6 +147,7 @@ def tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]
     yield "Results", head, rows
     experiments = {group.experiment: group.settings for group in found.groups}
     fields = differing(list(experiments.values()))
+    fields = [field for field in fields if field != "name"]  # it is in the head
     if fields:
         rows = [
             [
@@ -197,8 +198,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _common(runs: Sequence[Path]) -> Path:
-    """The deepest folder that holds all runs."""
-    return Path(os.path.commonpath([path.absolute() for path in runs]))
+    """The deepest folder that holds all runs, as far as they are there."""
+    there = [path.absolute() for path in runs if path.exists()]
+    return Path(os.path.commonpath(there)) if there else Path.cwd()
 
 
 def _name(path: Path, common: Path) -> str:
@@ -234,7 +236,8 @@ def _read_run(directory: Path) -> dict[str, float]:
         records = [_json(log, line) for line in log.read_text().splitlines()]
         seconds = [r["seconds"] for r in records if "seconds" in r]
         if seconds:
-            result["seconds/epoch"] = float(np.median(seconds))
+            # The first epoch compiles.
+            result["seconds/epoch"] = float(np.median(seconds[1:] or seconds))
     return result
 
 
