@@ -12,11 +12,15 @@ from kdopt._typing import Gram, PerLossGrads, Weights
 Parts = tuple[jax.Array, ...]
 """One leaf of each of the K trees."""
 
-# A leaf with fewer elements costs a kernel, not bandwidth: so many share one.
-_SMALL, _SHARED = 2**14, 64
+# A leaf with fewer elements costs a kernel, not bandwidth: so some share one, but not
+# many, since the time to compile a kernel grows faster than it.
+_SMALL, _SHARED = 2**14, 8
 # On a CPU: neighbours added before they enter a sum, and the length of such sums: a
 # shorter one costs more to begin than to do, a longer one loses digits.
 _LANES, _SHORTEST, _LONGEST = 4, 16, 2**14
+# On a CPU: rows of a short vector. If it is sharded over as many devices, or over a
+# number that divides it, each keeps its rows.
+_ROWS = 16
 
 
 def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
@@ -115,15 +119,20 @@ def _groups(leaves: Iterable[Parts]) -> list[list[Parts]]:
 
 def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
     """Inner products of all pairs i <= j, summed over a group of leaves."""
-    if len(group) > 1 or group[0][0].size < _SMALL:
-        return _sums(_products(dtype, group))
+    alone = len(group) == 1
+    if len(group[0]) == 1 or (alone and group[0][0].size < _SMALL):
+        return _plain(dtype, group)
     # Compilers for GPU and TPU read each leaf once for all the sums, and choose their
     # shape; the one for CPU must be told.
     return jax.lax.platform_dependent(
-        group[0],
-        cpu=functools.partial(_one_pass, dtype),
-        default=lambda parts: _sums(_products(dtype, [parts])),
+        group,
+        cpu=functools.partial(_rows_of_one if alone else _rows_of_many, dtype),
+        default=functools.partial(_plain, dtype),
     )
+
+
+def _plain(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
+    return _sums(_products(dtype, group))
 
 
 def _sums(arrays: Sequence[jax.Array]) -> list[jax.Array]:
@@ -132,20 +141,32 @@ def _sums(arrays: Sequence[jax.Array]) -> list[jax.Array]:
     return [jnp.sum(array) for array in arrays]
 
 
-def _one_pass(dtype: jnp.dtype, parts: Parts) -> list[jax.Array]:
+def _rows_of_one(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
     """For a CPU: one pass, in vector instructions, over rows on all cores.
 
     A sum in sequence is neither fast (each addition waits for the one before) nor
     exact. So some neighbours are added first, and sums run along rows, then over them.
     Only the last axis is split: a leaf that is sharded stays where it is.
     """
+    (parts,) = group
     *outer, last = parts[0].shape
     row = last // _LANES if last <= _LANES * _LONGEST else 1024
-    if len(parts) == 1 or row < _SHORTEST or last % (row * _LANES):
-        return _sums(_products(dtype, [parts]))
+    if row < _SHORTEST or last % (row * _LANES):
+        return _plain(dtype, group)
     views = [part.reshape(*outer, -1, row, _LANES) for part in parts]
     lanes = [tuple(view[..., n] for view in views) for n in range(_LANES)]
     return _sums(_row_sums(_products(dtype, lanes)))
+
+
+def _rows_of_many(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
+    """For a CPU: one kernel for all pairs, since each kernel takes long to compile."""
+    shape = group[0][0].shape
+    if len(shape) == 1 and shape[0] % _ROWS == 0:
+        shape = (_ROWS, shape[0] // _ROWS)
+    if len(shape) < 2:
+        return _plain(dtype, group)
+    views = [tuple(part.reshape(shape) for part in parts) for parts in group]
+    return _sums(_row_sums(_products(dtype, views)))
 
 
 @jax.custom_jvp
