@@ -76,17 +76,10 @@ def check_combinations(config: Any) -> None:
 
 
 def _check_stream(config: Any) -> None:
-    if not config.streamed:
-        return
-    if config.labels is not None or config.noise:
+    if config.streamed and (config.labels is not None or config.noise):
         raise ValueError(
             f"--dataset {config.dataset} is streamed, all of it as it is: give "
             "--labels None --noise 0."
-        )
-    if config.loss in IN_MEMORY:
-        raise ValueError(
-            f"--loss {config.loss} looks at the whole training set before it begins, "
-            f"but --dataset {config.dataset} is streamed: choose another loss."
         )
 
 
@@ -128,7 +121,6 @@ _OPTIONS = {
     "loss_beta": ("dkd", "reviewkd_pp"),
     "loss_warmup": ("dkd", "reviewkd", "reviewkd_pp"),
 }
-IN_MEMORY = ("crd", "nd", "reviewkd_pp")
 
 
 def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:

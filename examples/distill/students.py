@@ -33,6 +33,8 @@ from kdopt import losses
 
 # Random crops of large images are made where they are decoded.
 HOST_AUGMENTATION = "resized_crop_flip"
+# Losses that begin with all labels, or with the mean of each class.
+IN_MEMORY = ("crd", "nd", "reviewkd_pp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Students:
             config: The settings.
             teacher: Whom they learn from, on a part of the same data set.
         """
+        if config.streamed and teacher.network and config.loss in IN_MEMORY:
+            raise ValueError(
+                f"--loss {config.loss} looks at the whole training set before it "
+                f"begins, but {config.dataset} is streamed: choose another loss."
+            )
         self.config = config
         self._teacher, self._dataset = teacher, teacher.dataset
         self.problem = make_problem(

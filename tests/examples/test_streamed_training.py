@@ -1,5 +1,6 @@
 """Training on a data set that is decoded as it is needed."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -81,6 +82,12 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
     assert np.isfinite(expected[-1]["train/loss/distill"])
 
 
+def test_losses_that_need_all_images_first_are_refused(pupils):
+    config = dataclasses.replace(pupils.config, loss="nd")
+    with pytest.raises(ValueError, match="nd looks at the whole training set"):
+        Students(config, pupils._teacher)
+
+
 @pytest.mark.slow
 def test_an_experiment(settings, tmp_path):
     config = Config(seeds=1, runs=tmp_path, **settings)
@@ -93,7 +100,6 @@ def test_an_experiment(settings, tmp_path):
     [
         ({"noise": 0.4}, "--labels None --noise 0"),
         ({"labels": 100}, "--labels None --noise 0"),
-        ({"loss": "crd"}, "crd looks at the whole training set"),
     ],
 )
 def test_what_a_stream_cannot_do_is_refused(change, message):
