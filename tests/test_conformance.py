@@ -32,10 +32,13 @@ every_method_and_k = pytest.mark.parametrize(("name", "k"), with_k(METHODS))
 PARAMS = _samplers.generic(99, 1)[0]
 
 
+@functools.cache
 def params(dtype=jnp.float32):
-    return _samplers.tree(PARAMS, dtype)
+    with jax.ensure_compile_time_eval():  # arrays, even where a step is traced
+        return _samplers.tree(PARAMS, dtype)
 
 
+@functools.cache
 def batch(k, seed=0, kind="generic", dtype=jnp.float32):
     """Gradients and values of one step."""
     grads = _samplers.trees(_samplers.KINDS[kind](seed, k), dtype)
