@@ -75,7 +75,11 @@ def kdsvd(
             f"num_vectors must be between 1 and the width of the narrowest map, "
             f"{narrowest}, got {num_vectors}."
         )
-    stages = [_aligned(student, teacher, num_vectors) for student, teacher in pairs]
+    spectra = _spectra([x for pair in pairs for x in pair])
+    stages = [
+        _aligned(student, teacher, num_vectors)
+        for student, teacher in zip(spectra[::2], spectra[1::2], strict=True)
+    ]
     terms = []
     for (ours_before, theirs_before), (ours, theirs) in itertools.pairwise(stages):
         gap = _kernel(ours, ours_before) - _kernel(theirs, theirs_before)
@@ -90,27 +94,44 @@ def _kernel(x, y):
 
 def _aligned(student, teacher, k):
     """Scaled vectors of the student and the teacher, ``[b, w, k]`` each."""
-    ours, _ = _right_vectors(student, k + 3)
-    theirs, singular = _right_vectors(teacher, k)
+    ours, theirs = student[1][..., : k + 3], teacher[1][..., :k]
     theirs *= jnp.where(jnp.sum(theirs, axis=1, keepdims=True) < 0, -1, 1)
     cosines = jax.lax.stop_gradient(jnp.einsum("bwi,bwj->bij", ours, theirs))
     best = jnp.argmax(jnp.abs(cosines), axis=1, keepdims=True)
     sign = jnp.sign(jnp.take_along_axis(cosines, best, axis=1))
     ours = sign * jnp.take_along_axis(ours, best, axis=2)
-    singular = unit(singular)[:, None]
+    singular = unit(teacher[0][:, :k])[:, None]
     return ours * singular, jax.lax.stop_gradient(theirs * singular)
 
 
-def _right_vectors(features, k):
-    """The k leading right singular vectors ``[b, w, k]`` and values ``[b, k]``."""
+def _spectra(maps):
+    """Singular values ``[b, w]`` and right vectors ``[b, w, w]``, largest first.
+
+    All maps in one decomposition, the narrower ones filled up with zeros: on a CPU the
+    examples of a batch are divided among threads, and two decompositions at once can
+    wait for each other's threads for ever.
+    """
+    widths = [x.shape[2] for x in maps]
+    grams = [
+        jnp.pad(gram, ((0, 0), (0, max(widths) - w), (0, max(widths) - w)))
+        for gram, w in zip(map(_gram, maps), widths, strict=True)
+    ]
+    values, vectors = _eigh(jnp.concatenate(grams))
+    singular = jnp.sqrt(jnp.maximum(jax.lax.stop_gradient(values[:, ::-1]), 0))
+    parts = zip(*(jnp.split(x, len(maps)) for x in (singular, vectors)), strict=True)
+    return [
+        (s[:, :w], v[:, :w, ::-1][:, :, :w])
+        for (s, v), w in zip(parts, widths, strict=True)
+    ]
+
+
+def _gram(features):
+    """Inner products of the columns of each example as a matrix ``[c * h, w]``."""
     b, h, w, c = features.shape
-    # The scale of a map does not turn its vectors; unit scale keeps the Gram in range.
+    # The scale of a map does not turn its vectors; unit scale keeps these in range.
     x = unit(features.reshape(b, -1)).reshape(features.shape)
     x = jnp.swapaxes(x, 2, 3).reshape(b, h * c, w)
-    values, vectors = _eigh(jnp.einsum("bpi,bpj->bij", x, x, precision="highest"))
-    k = min(k, w)
-    top = jnp.maximum(jax.lax.stop_gradient(values[:, ::-1][:, :k]), 0)
-    return vectors[:, :, ::-1][:, :, :k], jnp.sqrt(top)
+    return jnp.einsum("bpi,bpj->bij", x, x, precision="highest")
 
 
 @jax.custom_jvp

@@ -75,3 +75,10 @@ def test_mistakes_are_named():
         losses.kdsvd([x], [x])
     with pytest.raises(ValueError, match="narrowest map, 2, got 3"):
         losses.kdsvd([x, x], [x, x], num_vectors=3)
+
+
+def test_one_decomposition_for_all_maps():
+    """Two that run at once can wait for each other's threads for ever, on a CPU."""
+    maps = [jnp.ones((2, 4, w, 3)) for w in (4, 7, 5)]
+    program = jax.make_jaxpr(jax.value_and_grad(losses.kdsvd))(maps, maps)
+    assert str(program).count(" eigh[") == 1
