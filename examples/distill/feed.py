@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from examples.distill.data import batches, num_batches
 from examples.distill.data.images import ImageSource
@@ -45,7 +44,7 @@ class Fed(NamedTuple):
 
     Attributes:
         data: The data set on the devices, or the images and labels of this batch.
-        indices: Of the batch in the data set; of a stream in the batch.
+        indices: Of the batch in the data set.
         weights: 0 where an image only pads the batch.
     """
 
@@ -104,11 +103,9 @@ class Feed:
             start=epoch * self.steps + start,
             num_workers=data.workers,
         )
-        indices = np.arange(self._batch_size, dtype=np.int32)
-        weights = np.ones(self._batch_size, np.float32)
         for _ in range(start, self.steps):
-            images, labels, _ = next(stream)
-            yield Fed(Chosen(*self._layout.join((images, labels))), indices, weights)
+            images, labels, weights, indices = self._layout.join(next(stream))
+            yield Fed(Chosen(images, labels), indices, weights)
 
 
 def whole(data: Split | Stream, layout: Layout, batch_size: int) -> Iterator[dict]:

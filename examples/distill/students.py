@@ -9,16 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill import models
+from examples.distill import models, splits
 from examples.distill.config import Config
 from examples.distill.data import (
     Dataset,
     Streamed,
     batches,
-    corrupt_labels,
     normalize,
     num_batches,
-    subset,
 )
 from examples.distill.feed import Stream
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
@@ -31,10 +29,7 @@ from examples.distill.step import Step, TrainState, initial_state, make_step
 from examples.distill.train import Run
 from kdopt import losses
 
-# Random crops of large images are made where they are decoded.
-HOST_AUGMENTATION = "resized_crop_flip"
-# Losses that begin with all labels, or with the mean of each class.
-IN_MEMORY = ("crd", "nd", "reviewkd_pp")
+CLASS_MEANS = ("nd", "reviewkd_pp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +83,10 @@ class Students:
             config: The settings.
             teacher: Whom they learn from, on a part of the same data set.
         """
-        if config.streamed and teacher.network and config.loss in IN_MEMORY:
+        if config.streamed and teacher.network and config.loss in CLASS_MEANS:
             raise ValueError(
-                f"--loss {config.loss} looks at the whole training set before it "
-                f"begins, but {config.dataset} is streamed: choose another loss."
+                f"--loss {config.loss} begins with the mean of each class over all "
+                f"images, but {config.dataset} is streamed: choose another loss."
             )
         self.config = config
         self._teacher, self._dataset = teacher, teacher.dataset
@@ -113,28 +108,11 @@ class Students:
 
     def data(self, seed: int) -> Split | Stream:
         """The images that the student sees and their noisy labels, by the seed."""
-        config, few = self.config, self._few(seed)
-        if isinstance(few, Streamed):
-            crops = config.augment == HOST_AUGMENTATION
-            return Stream(few.train, few.image_size, few.resize, crops, config.workers)
-        labels = corrupt_labels(few.train_labels, config.noise, few.num_classes, seed)
-        return Split(few.train_images, labels)
-
-    def _few(self, seed: int) -> Dataset | Streamed:
-        dataset, labels = self._dataset, self.config.labels
-        if labels is None or isinstance(dataset, Streamed):
-            return dataset
-        return subset(dataset, labels, seed)
-
-    def _test(self) -> Split | Stream:
-        data = self._dataset
-        if isinstance(data, Dataset):
-            return Split(data.test_images, data.test_labels)
-        workers = self.config.workers
-        return Stream(data.test, data.image_size, data.resize, workers=workers)
+        return splits.training(self.config, self._dataset, seed)
 
     def _remembered(self, seed: int) -> Remembered | None:
-        config, teacher, few = self.config, self.problem.teacher, self._few(seed)
+        config, teacher = self.config, self.problem.teacher
+        few = splits.part(config, self._dataset, seed)
         if teacher is None or not is_valid(config) or isinstance(few, Streamed):
             return None
         folder = config.runs / "teachers" / "outputs"
@@ -163,7 +141,7 @@ class Students:
         return Run(
             directory=directory(config, method, seed),
             train=self.data(seed),
-            test=self._test(),
+            test=splits.testing(config, self._dataset),
             epochs=config.epochs,
             batch_size=config.batch_size,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -196,7 +174,7 @@ class Students:
             setting = Setting(
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
-                labels=getattr(self.data(seed), "labels", None),
+                labels=splits.all_labels(config, self.data(seed)),
                 class_means=lambda: self._teacher.class_means,
             )
             adapter = config.kd_loss.adapter(setting, rngs)
@@ -244,9 +222,6 @@ def make_problem(
     steps: int,
 ) -> Problem:
     """The losses of a pupil on a data set."""
-    augment = config.augment
-    if isinstance(dataset, Streamed) and augment == HOST_AUGMENTATION:
-        augment = "none"  # the stream does it
     return Problem(
         pupil.graphdef,
         teacher,
@@ -254,7 +229,7 @@ def make_problem(
         steps=steps,
         mean=dataset.mean,
         std=dataset.std,
-        augment=augment,
+        augment=splits.device_augmentation(config),
         temperature=config.temperature,
         layout=make_layout(config.devices, shard_params=config.shard_params),
     )

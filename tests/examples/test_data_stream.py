@@ -63,6 +63,7 @@ def test_images_keep_their_labels_and_epochs_differ():
     batches = take(train(Numbered(12)), 6)
     for batch in batches:
         np.testing.assert_array_equal(batch.images[:, 0, 0, 0], batch.labels)
+        np.testing.assert_array_equal(batch.indices, batch.labels)
     first = np.concatenate([batch.labels for batch in batches[:3]])
     second = np.concatenate([batch.labels for batch in batches[3:]])
     assert sorted(first) == sorted(second) == list(range(12))
@@ -160,6 +161,7 @@ def test_evaluation_sees_every_image_once(count):
         for batch in batches:
             assert batch.images.shape == (2, 7, 7, 3)
             seen += batch.labels[batch.weights == 1].tolist()
+            np.testing.assert_array_equal(batch.indices, batch.labels)
     assert sorted(seen) == list(range(11))
     assert len(steps) == 1  # or the processes would wait for each other forever
 

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from examples.distill import experiment
+from examples.distill import experiment, splits
 from examples.distill.config import Config
 from examples.distill.data import open_dataset
 from examples.distill.network import Network
@@ -84,8 +84,16 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
 
 def test_losses_that_need_all_images_first_are_refused(pupils):
     config = dataclasses.replace(pupils.config, loss="nd")
-    with pytest.raises(ValueError, match="nd looks at the whole training set"):
+    with pytest.raises(ValueError, match="nd begins with the mean of each class"):
         Students(config, pupils._teacher)
+
+
+def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
+    config, data = dataclasses.replace(pupils.config, runs=tmp_path), pupils.data(0)
+    labels = splits.all_labels(config, data)
+    assert labels.tolist() == [data.source[i].label for i in range(11)]
+    monkeypatch.setattr(type(data.source), "__getitem__", None)
+    np.testing.assert_array_equal(splits.all_labels(config, data), labels)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Encoded images with labels, wherever they are stored, and how to decode them."""
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, SupportsIndex
 
@@ -109,6 +111,30 @@ def open_folder(root: Path, split: str) -> FolderSource:
         )
     source = FolderSource(train)
     return source if split == "train" else FolderSource(test, source.class_names)
+
+
+def read_labels(source: ImageSource, path: Path) -> Int32[np.ndarray, " n"]:
+    """Labels of all images, which takes reading them all once: then from a file.
+
+    Args:
+        source: The images.
+        path: A ``.npy`` file where the labels are kept, for this source alone.
+
+    Returns:
+        Labels in the order of the source.
+    """
+    if path.is_file():
+        return np.load(path)
+    with ThreadPoolExecutor(16) as pool:
+        labels = pool.map(lambda i: source[i].label, range(len(source)))
+        array = np.fromiter(labels, np.int32, len(source))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when complete: an interrupted run leaves no half file to be read later.
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)
+    return array
 
 
 def decode(

@@ -1,7 +1,7 @@
 """Batches from images that do not fit in memory, by Grain: the ImageNet recipe."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import grain
 import jax
@@ -20,15 +20,16 @@ from examples.distill.data.images import (
 
 
 class ImageBatch(NamedTuple):
-    """Images of one process, and 0 where one only pads the batch."""
+    """Images of one process, where they are in the source, and 0 for mere padding."""
 
     images: UInt8[np.ndarray, "b h w c"]
     labels: Int32[np.ndarray, " b"]
     weights: Float32[np.ndarray, " b"]
+    indices: Int32[np.ndarray, " b"]
 
 
-# Image, label, weight.
-_Example = tuple[UInt8[np.ndarray, "h w c"], np.int32, np.float32]
+# Image, label, weight, index.
+_Example = tuple[UInt8[np.ndarray, "h w c"], np.int32, np.float32, np.int32]
 
 _RATIOS = 3 / 4, 4 / 3  # least and largest of width to height
 
@@ -78,15 +79,16 @@ def train_stream(
     """
     index, count = _process(process_index, process_count)
 
-    def crop(record: EncodedImage, rng: np.random.Generator) -> _Example:
-        data, mode = record.data, source.mode
+    def crop(numbered: tuple[int, EncodedImage], rng: np.random.Generator) -> _Example:
+        index, (data, label) = numbered
+        mode = source.mode
         if resize is None:
             pixels = _random_resized_crop(data, mode, image_size, scale, rng)
         else:
             pixels = _middle(data, mode, image_size, resize)
-        return pixels, np.int32(record.label), np.float32(1)
+        return pixels, np.int32(label), np.float32(1), np.int32(index)
 
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    dataset = grain.MapDataset.source(_Numbered(source)).seed(seed).shuffle().repeat()
     # Left out after the crops are numbered, or they would be other ones.
     dataset = dataset[index::count].random_map(crop)[start * batch_size :]
     return _iterate(dataset, batch_size, num_workers)
@@ -123,12 +125,26 @@ def eval_stream(
     padded = math.ceil(total / (batch_size * count)) * batch_size * count
 
     def centre(position: int) -> _Example:
-        record = source[position % total]
-        pixels = _middle(record.data, source.mode, image_size, resize)
-        return pixels, np.int32(record.label), np.float32(position < total)
+        place = position % total
+        data, label = source[place]
+        pixels = _middle(data, source.mode, image_size, resize)
+        return pixels, np.int32(label), np.float32(position < total), np.int32(place)
 
     dataset = grain.MapDataset.range(padded)[index::count].map(centre)
     return _iterate(dataset, batch_size, num_workers)
+
+
+class _Numbered:
+    """A source whose images know where they are in it."""
+
+    def __init__(self, source: ImageSource):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[int, EncodedImage]:
+        return index.__index__(), self._source[index]
 
 
 def _process(index: int | None, count: int | None) -> tuple[int, int]:
@@ -160,7 +176,7 @@ def _iterate(
     )
 
 
-def _to_batch(columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> ImageBatch:
+def _to_batch(columns: tuple[np.ndarray, ...]) -> ImageBatch:
     return ImageBatch(*columns)
 
 
