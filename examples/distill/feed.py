@@ -66,6 +66,8 @@ class Feed:
         """
         self.steps = num_batches(data.size, batch_size)
         self._data, self._layout, self._batch_size = data, layout, batch_size
+        # What is open, and the seed and the number of steps at which it stands.
+        self._stream, self._at = iter(()), (-1, -1)
         self._resident: Split | None = None
         if isinstance(data, Split) and jax.process_count() == 1:
             self._resident = layout.replicate(data)
@@ -92,20 +94,26 @@ class Feed:
     def _streamed(
         self, data: Stream, seed: int, epoch: int, start: int
     ) -> Iterator[Fed]:
+        done = epoch * self.steps + start
+        if self._at != (seed, done):  # not for each epoch: workers take long to start
+            self._stream = self._open(data, seed, done)
+        for step in range(done, (epoch + 1) * self.steps):
+            batch, self._at = next(self._stream), (seed, step + 1)
+            images, labels, weights, indices = self._layout.join(batch)
+            yield Fed(Chosen(images, labels), indices, weights)
+
+    def _open(self, data: Stream, seed: int, done: int) -> Iterator:
         from examples.distill.data.stream import train_stream
 
-        stream = train_stream(
+        return train_stream(
             data.source,
             batch_size=self._batch_size // jax.process_count(),
             seed=seed,
             image_size=data.image_size,
             resize=None if data.crops else data.resize,
-            start=epoch * self.steps + start,
+            start=done,
             num_workers=data.workers,
         )
-        for _ in range(start, self.steps):
-            images, labels, weights, indices = self._layout.join(next(stream))
-            yield Fed(Chosen(images, labels), indices, weights)
 
 
 def whole(data: Split | Stream, layout: Layout, batch_size: int) -> Iterator[dict]:
