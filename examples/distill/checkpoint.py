@@ -113,8 +113,8 @@ class Saver:
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             raise ValueError(
                 f"{self._directory / str(steps)} holds no state of this training, but "
-                "of another network, method or version: choose another --name, or move "
-                "the folder away to begin anew."
+                "of another network, method or version: choose another --name or "
+                f"--runs, or move {self._directory.parent} away to begin anew."
             ) from error
         arrays = jax.tree.map(_like, found["state"], state)
         return cast(State, arrays), Position(**found["position"])

@@ -92,8 +92,11 @@ def micro_batches(
         if count > 1:
             # Every count-th row, so that each device divides its own rows.
             rows = {name: problem.layout.rows(batch[name][i::count]) for name in names}
+            weight = jnp.sum(rows["weights"])
+            # Means over a part that is all padding are of anything, and count nothing.
+            rows["weights"] = jnp.where(weight > 0, rows["weights"], 1)
             part |= rows | {"key": jax.random.fold_in(batch["key"], i)}
-            part["share"] = jnp.sum(rows["weights"]) / total
+            part["share"] = weight / total
         parts.append(part if teacher is None else taught(part, teacher))
     return parts
 

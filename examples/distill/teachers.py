@@ -175,5 +175,9 @@ def _alone(config: Config, dataset: Dataset | Streamed) -> Students:
 
 def _network(students: Students, state: TrainState, folder: Path) -> Network:
     with checkpoint.Saver(folder / "checkpoints") as saver:
-        state, _ = saver.restore(state)
+        state, position = saver.restore(state)
+    if position.epoch == 0:
+        raise FileNotFoundError(
+            f"{folder} holds a result but no checkpoint: move it away to train again."
+        )
     return students.problem.network(state)
