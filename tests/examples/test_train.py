@@ -94,7 +94,11 @@ def test_terminated_run_goes_on_bit_for_bit(tmp_path, method, settings):
 def killed(*plans):
     """Runs plans in a process of their own; returns its exit code."""
     program = [sys.executable, "-m", "tests.examples._killed", *plans]
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for compiling takes longest
+    }
     with subprocess.Popen(
         program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
@@ -106,6 +110,7 @@ def killed(*plans):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(tmp_path):
     """``kill -9`` between steps and in the middle of a checkpoint."""
     whole, middle, write = (
