@@ -38,6 +38,11 @@ def main() -> int:
             case ["compare", *rest]:
                 chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
                 compare.run(chosen, console)
+            case ["study", *rest]:
+                # Optuna is no need of the other commands.
+                from examples.distill import study
+
+                study.main(rest, prog=f"{PROGRAM} study", console=console)
             case _:
                 command.run(arguments, PROGRAM, console)
     except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:

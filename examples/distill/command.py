@@ -32,7 +32,7 @@ class Command(Config):
     recipe: Annotated[RecipeName | None, tyro.conf.arg(metavar="NAME")] = None
     """An experiment of the papers: its values become the defaults of all other options
     (shown by --recipe NAME --help). The beginning of several names up to a slash runs
-    them one after the other."""
+    them one after the other; a JSON file of settings is a recipe too."""
     smoke: bool = False
     """Shrink every size to seconds and use synthetic images: does it run at all?"""
 
@@ -62,7 +62,8 @@ def parse(
             config = smoke.shrink(config)
         default = Command(
             **_fields(config),
-            recipe=None if recipe is None else recipe.name,
+            # That of a file is no name to choose.
+            recipe=first.recipe if first.recipe in RECIPES else None,
             smoke=first.smoke,
         )
         command = tyro.cli(Command, prog=prog, args=rest, default=default)

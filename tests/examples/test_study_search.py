@@ -5,6 +5,8 @@ import pytest
 
 from examples.distill.study import search
 from examples.distill.study.space import (
+    BALANCERS,
+    DISTANCES,
     RECOMMENDED,
     SPACE,
     canonical,
@@ -138,6 +140,14 @@ def test_what_was_scored_before_the_budget_ended_is_kept():
     assert found.trials == done
     assert not found.complete
     assert key(found.setting) == key(RECOMMENDED)
+
+
+def test_a_canonical_setting_stays_as_it_is():
+    spaces = [
+        SPACE | {"balancer": (name,), "distance": DISTANCES} for name in BALANCERS
+    ]
+    for point in (point for space in spaces for point in points(space)):
+        assert canonical(canonical(point)) == canonical(point)
 
 
 def test_equal_trainings_have_one_name():

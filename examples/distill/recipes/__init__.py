@@ -1,6 +1,7 @@
 """Recipes: the experiments of the papers' tables as data, one table a file."""
 
 import difflib
+from pathlib import Path
 
 from examples.distill.recipes import (
     cifar100_dot,
@@ -10,6 +11,7 @@ from examples.distill.recipes import (
     teachers,
     tiny_imagenet_dot,
 )
+from examples.distill.recipes._file import read
 from examples.distill.recipes._recipe import Recipe as Recipe
 
 RECIPES: dict[str, Recipe] = {}
@@ -30,12 +32,14 @@ def find(name: str) -> list[Recipe]:
     """Looks recipes up.
 
     Args:
-        name: The name of one, or the beginning of several up to a slash.
+        name: The name of one, the beginning of several up to a slash, or the path of a
+            JSON file of settings.
 
     Returns:
         That one, or those several in their order.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If there is none; names the closest ones.
 
     Examples:
@@ -45,6 +49,8 @@ def find(name: str) -> list[Recipe]:
     """
     if name in RECIPES:
         return [RECIPES[name]]
+    if name.endswith(".json"):
+        return [read(Path(name))]
     chosen = [r for key, r in RECIPES.items() if key.startswith(f"{name.strip('/')}/")]
     if not chosen:
         close = difflib.get_close_matches(name, RECIPES, n=4, cutoff=0.3)

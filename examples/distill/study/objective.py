@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from examples.distill.study.space import DISTANCES, RECOMMENDED, Setting
+from examples.distill.study.space import DISTANCES, RECOMMENDED, Setting, canonical
 from kdopt import losses
 
 MOMENTUM, DELTA = 0.9, 0.075
 
 Batch = dict[str, Any]
 """``inputs``, ``labels`` and the logits of the ``teacher``."""
+
+LogitsFn = Callable[[Any, Batch], jax.Array]
+"""From parameters and batch to the logits of the student, ``[b, c]``."""
 
 
 class Knobs(NamedTuple):
@@ -39,7 +42,7 @@ class Knobs(NamedTuple):
     @classmethod
     def of(cls, setting: Setting) -> "Knobs":
         """The numbers of a canonical setting; what it leaves out has no effect."""
-        full = RECOMMENDED | setting
+        full = RECOMMENDED | canonical(setting)
         return cls(
             jnp.asarray(full["alpha"], jnp.float32),
             jnp.asarray(DISTANCES.index(full["distance"]), jnp.int32),
@@ -77,14 +80,43 @@ class Update(NamedTuple):
     apply: Callable[[Any, Any, Batch], tuple[Any, Any]]
 
 
+class Optimizer(NamedTuple):
+    """What moves the parameters.
+
+    Attributes:
+        name: ``adamw``, or ``sgd`` with momentum 0.9.
+        schedule: Of the learning rate.
+        weight_decay: As in :class:`~examples.distill.study.task.Training`.
+    """
+
+    name: str
+    schedule: optax.Schedule
+    weight_decay: float
+
+    def plain(self) -> optax.GradientTransformationExtraArgs:
+        """For one gradient."""
+        if self.name == "adamw":
+            adamw = optax.adamw(self.schedule, weight_decay=self.weight_decay)
+            return optax.chain(adamw)
+        decay = optax.add_decayed_weights(self.weight_decay)
+        return optax.chain(decay, optax.sgd(self.schedule, momentum=MOMENTUM))
+
+    def dot(self) -> optax.GradientTransformationExtraArgs:
+        """For the gradients of task and distillation, with DOT's two momenta."""
+        if self.name == "adamw":
+            return kdopt.dot_adamw(
+                self.schedule, weight_decay=self.weight_decay, delta=DELTA
+            )
+        decay = optax.add_decayed_weights(self.weight_decay)
+        return optax.chain(
+            kdopt.each(decay, optax.identity()),
+            kdopt.dot(MOMENTUM, DELTA),
+            optax.scale_by_learning_rate(self.schedule),
+        )
+
+
 def make_update(
-    logits_fn: Callable[[Any, Batch], jax.Array],
-    balancer: str,
-    knobs: Knobs,
-    *,
-    optimizer: str,
-    schedule: optax.Schedule,
-    weight_decay: float,
+    logits_fn: LogitsFn, balancer: str, knobs: Knobs, optimizer: Optimizer
 ) -> Update:
     """Binds a balancer, the knobs and an optimiser.
 
@@ -95,61 +127,70 @@ def make_update(
         logits_fn: From parameters and batch to logits ``[b, c]``.
         balancer: One of ``BALANCERS``.
         knobs: May be traced.
-        optimizer: ``adamw`` or ``sgd`` with momentum 0.9.
-        schedule: Of the learning rate.
-        weight_decay: As in :class:`~examples.distill.study.tasks.Training`.
+        optimizer: The optimiser.
     """
-    adam = optimizer == "adamw"
-    decay = optax.add_decayed_weights(weight_decay)
     shares = jnp.stack([1 - knobs.alpha, knobs.alpha])
-    plain = optax.chain(
-        optax.adamw(schedule, weight_decay=weight_decay)
-        if adam
-        else optax.chain(decay, optax.sgd(schedule, momentum=MOMENTUM))
-    )
-
-    def losses_fn(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return pair(logits_fn(params, batch), batch, knobs)
-
-    def by_parameters(tx: optax.GradientTransformationExtraArgs) -> Update:
-        def apply(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
-            values, grads = kdopt.value_and_grads(losses_fn)(params, batch)
-            updates, state = tx.update(grads, state, params, values=values)
-            return optax.apply_updates(params, updates), state
-
-        return Update(tx.init, apply)
-
+    if balancer == "dto_kd":
+        return _at_logits(logits_fn, knobs, optimizer.plain())
     if balancer == "dynamic_lambda":
-        tx = kdopt.dynamic_lambda(policy="safe", lambda_=knobs.alpha)
-        return by_parameters(optax.chain(tx, plain))
+        safe = kdopt.dynamic_lambda(policy="safe", lambda_=knobs.alpha)
+        tx = optax.chain(safe, optimizer.plain())
+        return _by_parameters(logits_fn, knobs, tx)
     if balancer == "dot":
-        scaled = kdopt.each(optax.scale(shares[0]), optax.scale(shares[1]))
-        if adam:
-            rest = kdopt.dot_adamw(schedule, weight_decay=weight_decay, delta=DELTA)
-            return by_parameters(optax.chain(scaled, rest))
-        in_task = kdopt.each(decay, optax.identity())
-        rate = optax.scale_by_learning_rate(schedule)
-        dot = kdopt.dot(MOMENTUM, DELTA)
-        return by_parameters(optax.chain(scaled, in_task, dot, rate))
+        weighted = kdopt.each(optax.scale(shares[0]), optax.scale(shares[1]))
+        tx = optax.chain(weighted, optimizer.dot())
+        return _by_parameters(logits_fn, knobs, tx)
+    return _weighted(logits_fn, knobs, shares, optimizer.plain())
 
-    def at_logits(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
-        state, inner = state
-        shared = kdopt.value_and_shared_grad(logits_fn, head, dto_kd)
-        _, grads, inner = shared(params, batch, state=inner)
-        updates, state = plain.update(grads, state, params)
-        return optax.apply_updates(params, updates), (state, inner)
+
+def _losses(logits_fn: LogitsFn, knobs: Knobs) -> Callable[[Any, Batch], tuple]:
+    return lambda params, batch: pair(logits_fn(params, batch), batch, knobs)
+
+
+def _weighted(
+    logits_fn: LogitsFn,
+    knobs: Knobs,
+    shares: jax.Array,
+    tx: optax.GradientTransformationExtraArgs,
+) -> Update:
+    grad_fn = kdopt.value_and_weighted_grad(_losses(logits_fn, knobs))
+
+    def apply(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
+        _, grads = grad_fn(params, batch, weights=shares)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return Update(tx.init, apply)
+
+
+def _by_parameters(
+    logits_fn: LogitsFn, knobs: Knobs, tx: optax.GradientTransformationExtraArgs
+) -> Update:
+    grad_fn = kdopt.value_and_grads(_losses(logits_fn, knobs))
+
+    def apply(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
+        values, grads = grad_fn(params, batch)
+        updates, state = tx.update(grads, state, params, values=values)
+        return optax.apply_updates(params, updates), state
+
+    return Update(tx.init, apply)
+
+
+def _at_logits(
+    logits_fn: LogitsFn, knobs: Knobs, tx: optax.GradientTransformationExtraArgs
+) -> Update:
+    balancer = kdopt.dto_kd(rescale="convex")
 
     def head(params: Any, logits: jax.Array, batch: Batch) -> tuple:
         del params
         return pair(logits, batch, knobs)
 
-    def fixed(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
-        weighted = kdopt.value_and_weighted_grad(losses_fn)
-        _, grads = weighted(params, batch, weights=shares)
-        updates, state = plain.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+    grad_fn = kdopt.value_and_shared_grad(logits_fn, head, balancer)
 
-    if balancer == "dto_kd":
-        dto_kd = kdopt.dto_kd(rescale="convex")
-        return Update(lambda p: (plain.init(p), dto_kd.init(p)), at_logits)
-    return Update(plain.init, fixed)
+    def apply(params: Any, states: Any, batch: Batch) -> tuple[Any, Any]:
+        state, weights = states
+        _, grads, weights = grad_fn(params, batch, state=weights)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), (state, weights)
+
+    return Update(lambda params: (tx.init(params), balancer.init(params)), apply)

@@ -46,7 +46,8 @@ class Found(NamedTuple):
     complete: bool
 
 
-Search = Callable[[Evaluate], bool | None]
+Search = Callable[[Evaluate], object]
+"""Asks for scores; returns False where it did not come to its own end."""
 
 
 def search(run: Search, evaluate: Evaluate, *, trials: int | None = None) -> Found:

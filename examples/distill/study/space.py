@@ -33,7 +33,7 @@ SPACE: Space = {
     "alpha": (0.0, 0.5, 0.75, 0.9, 1.0),
     "distance": ("ce", "mse"),
     "tau_teacher": (1.0, 2.0, 4.0),
-    "tau_student": (1.0, TIED, 4.0),
+    "tau_student": (1.0, TIED),
     "teacher": TEACHERS,
     "balancer": ("fixed",),
 }
@@ -66,7 +66,7 @@ def canonical(setting: Setting) -> Setting:
     {'alpha': 0.9, 'distance': 'ce', 'tau_teacher': 4.0, 'tau_student': 4.0,
      'teacher': 't_ll', 'balancer': 'fixed'}
     """
-    out = dict(setting)
+    out = RECOMMENDED | setting
     if out["tau_student"] == TIED:
         out["tau_student"] = out["tau_teacher"]
     balancer = out["balancer"]

@@ -3,13 +3,12 @@
 The study lies in SQLite unless told otherwise, so that ``optuna-dashboard`` shows it.
 """
 
-import contextlib
 import fcntl
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -19,6 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from examples.distill.study.locks import exclusive
 from examples.distill.study.search import BudgetSpent
 from examples.distill.study.space import (
     BALANCERS,
@@ -67,7 +67,9 @@ class Store:
         self._worker = uuid.uuid4().hex
         self._alive = (self._locks / self._worker).open("w")
         fcntl.flock(self._alive, fcntl.LOCK_EX)
-        with self._exclusive():  # two processes would both make the tables
+        with exclusive(
+            self._locks / "claim"
+        ):  # two processes would both make the tables
             self.study = optuna.create_study(
                 study_name=name,
                 storage=url or f"sqlite:///{(folder / 'study.db').resolve()}",
@@ -138,7 +140,7 @@ class Store:
     def _claim(self, setting: Setting) -> Trial | None:
         """Marks a setting as being trained here, unless it is done or in hand."""
         wanted = canonical(setting)
-        with self._exclusive():
+        with exclusive(self._locks / "claim"):
             for trial in self.study.get_trials(deepcopy=False):
                 if trial.state == TrialState.RUNNING and self._died(trial):
                     self.study.tell(trial.number, state=TrialState.FAIL)
@@ -165,13 +167,6 @@ class Store:
                 return False
         path.unlink(missing_ok=True)
         return True
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[IO[str]]:
-        """One process at a time may look what is left and take it."""
-        with (self._locks / "claim").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
 
 
 def key_of(trial: FrozenTrial) -> tuple:

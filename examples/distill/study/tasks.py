@@ -1,10 +1,9 @@
-"""The tasks of a study: inputs and labels in three fixed parts, and two networks."""
+"""The tasks of a study by name, in fixed parts."""
 
-import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,76 +14,10 @@ from examples.distill.data.dataset import stratified_order
 from examples.distill.data.tfds_source import tfds_names
 from examples.distill.models import Model
 from examples.distill.study import texts
+from examples.distill.study.task import Part, Task, Training, everything
 from examples.distill.study.transformer import Transformer
 
-Lesson = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""From a seed to the learner's part of the training examples ``[m]``, and the labels
-that it is told, ``[n]``."""
-
 SPLIT_SEED = 0  # part of the definition of the tasks
-
-
-class Part(NamedTuple):
-    """Inputs and labels.
-
-    Attributes:
-        inputs: Token numbers ``[n, t]``, or normalised images ``[n, h, w, c]``.
-        labels: ``[n]``.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How a network is trained.
-
-    Attributes:
-        epochs: Passes over the training examples.
-        batch_size: Examples in a step.
-        optimizer: ``adamw`` or ``sgd``.
-        learning_rate: At the beginning; it falls to 0 along a cosine.
-        weight_decay: Of AdamW, or the L2 penalty of SGD.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What a study is made on.
-
-    Attributes:
-        name: What was asked for.
-        train: What the teacher sees, and the student a part of.
-        validation: Settings and checkpoints are chosen on it.
-        test: Looked at once, at the end.
-        num_classes: Number of classes.
-        teacher: Makes the teacher.
-        student: Makes the student.
-        teacher_training: How the teacher is trained.
-        student_training: How the student is trained.
-        lesson: What the student is shown.
-        recipe: What a recipe of the plain command repeats of this task; None where
-            that command does not know it.
-    """
-
-    name: str
-    train: Part
-    validation: Part
-    test: Part
-    num_classes: int
-    teacher: Callable[[nnx.Rngs], Model]
-    student: Callable[[nnx.Rngs], Model]
-    teacher_training: Training
-    student_training: Training
-    lesson: Lesson
-    recipe: dict[str, Any] | None = None
 
 
 class _TextStyle(NamedTuple):
@@ -97,8 +30,8 @@ class _TextStyle(NamedTuple):
 
 
 TEXTS: dict[str, tuple[Callable[[], texts.Texts], _TextStyle]] = {
-    "languages": (texts.languages, _TextStyle(True, 96, 24)),
-    "verses": (texts.verses, _TextStyle(False, 2000, 32)),
+    "languages": (texts.languages, _TextStyle(True, 96, 16)),
+    "verses": (texts.verses, _TextStyle(False, 2000, 24)),
 }
 IMAGES = ("mnist5k",)
 # Sets of TFDS that a study can be made on, for the message about a wrong name.
@@ -193,23 +126,14 @@ def _text_task(
         validation=Part(tokens(validation.texts), validation.labels),
         test=Part(tokens(test.texts), test.labels),
         num_classes=train.num_classes,
-        teacher=network(64, 2, 4),
+        teacher=network(64, 2 if style.characters else 1, 4),
         student=network(24, 1, 2),
-        teacher_training=Training(16, 64, "adamw", 2e-3, 1e-2),
-        student_training=Training(6, 64, "adamw", 5e-3, 1e-2),
+        teacher_training=Training(
+            12, 64, "adamw", 3e-3 if style.characters else 1e-3, 1e-2
+        ),
+        student_training=Training(5, 64, "adamw", 1e-2, 1e-2),
         lesson=everything(part),
     )
-
-
-def everything(part: Part) -> Lesson:
-    """The lesson of all examples with their true labels, for every seed."""
-    rows = np.arange(len(part.labels), dtype=np.int32)
-
-    def lesson(seed: int) -> tuple[np.ndarray, np.ndarray]:
-        del seed
-        return rows, part.labels
-
-    return lesson
 
 
 def _digits(name: str) -> Task:

@@ -12,7 +12,8 @@ import numpy as np
 from flax import nnx
 
 from examples.distill import weights
-from examples.distill.study.tasks import Task, everything
+from examples.distill.study.locks import exclusive
+from examples.distill.study.task import Task, everything
 from examples.distill.study.training import Trainer, metrics
 
 ALONE = {"alpha": 0.0, "balancer": "fixed"}
@@ -57,8 +58,9 @@ def teacher_logits(
         ``[n, c]`` by ``t_hs`` and ``t_ll``.
     """
     kept = folder / "logits.npz"
-    if not kept.exists():
-        _train(task, folder, progress)
+    with exclusive(folder.with_suffix(".lock")):
+        if not kept.exists():
+            _train(task, folder, progress)
     with np.load(kept) as file:
         return {name: jnp.asarray(file[name]) for name in file.files}
 

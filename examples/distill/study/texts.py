@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from examples.distill.data.errors import prepare_command
-from examples.distill.data.tfds_source import find_prepared, open_records, tfds_names
+from examples.distill.data.tfds_source import find_prepared, open_records
 from examples.distill.study.transformer import PADDING, UNKNOWN
 
 LANGUAGES = ("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl", "pl", "ro", "tr")
@@ -104,12 +104,10 @@ def prepared(name: str, data_dir: Path | None) -> tuple[Texts, Texts]:
 
     Raises:
         FileNotFoundError: If the set is not prepared; it says how to prepare it.
-        ValueError: If there is no such set, or it is not one of texts with a class.
+        ValueError: If it is not a set of texts with a class.
     """
     folder = find_prepared(name, data_dir)
     if folder is None:
-        if name.split("/")[0] not in tfds_names():
-            raise ValueError(f"no data set named {name!r} in the catalogue of TFDS")
         where = f"not found in {data_dir}" if data_dir else "no --data-dir given"
         raise FileNotFoundError(
             f"{name}: {where}, expected DATA/{name}/VERSION/dataset_info.json. To "

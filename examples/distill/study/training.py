@@ -11,8 +11,8 @@ from flax import nnx
 
 from examples.distill.data import batches
 from examples.distill.models import Model
-from examples.distill.study.objective import Knobs, Update, make_update
-from examples.distill.study.tasks import Lesson, Part, Task, Training
+from examples.distill.study.objective import Knobs, Optimizer, Update, make_update
+from examples.distill.study.task import Lesson, Part, Task, Training
 from kdopt import losses
 
 EVALUATION_BATCH = 1024
@@ -42,7 +42,7 @@ class Trainer:
             task: Its training inputs.
             make: Makes the network.
             training: How it is trained.
-            lesson: As of :class:`~examples.distill.study.tasks.Task`.
+            lesson: As of :class:`~examples.distill.study.task.Task`.
             balancer: One of ``BALANCERS``.
         """
         self._task, self._training, self._lesson = task, training, lesson
@@ -132,9 +132,7 @@ class Trainer:
             lambda params, batch: self._logits_of(params, batch["inputs"]),
             self._balancer,
             knobs,
-            optimizer=training.optimizer,
-            schedule=schedule,
-            weight_decay=training.weight_decay,
+            Optimizer(training.optimizer, schedule, training.weight_decay),
         )
 
     def _step(

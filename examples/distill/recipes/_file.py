@@ -1,0 +1,47 @@
+"""A recipe from a file: settings of the plain command as JSON."""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+
+from examples.distill.config import Config
+from examples.distill.recipes._recipe import Recipe
+
+
+def read(path: Path) -> Recipe:
+    """Reads what ``python -m examples.distill study`` writes, or your own.
+
+    Args:
+        path: An object with names and values of :class:`Config`; a relative
+            ``teacher_weights`` is meant from the folder of the file.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is no such object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe file {path}.")
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} must hold one object, got {type(record).__name__}.")
+    names = [field.name for field in dataclasses.fields(Config)]
+    for name in record:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ValueError(f"{path}: there is no setting {name!r}{hint}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    for name in ("runs", "data_dir", "teacher_weights"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    if values.get("teacher_weights") is not None:
+        values["teacher_weights"] = path.parent / values["teacher_weights"]
+    try:
+        config = Config(**values)
+    except TypeError as error:  # a word where a number belongs
+        raise ValueError(f"{path}: {error}.") from error
+    return Recipe(config, None, f"from {path}")
