@@ -7,12 +7,15 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import command, compare, loss_table
+from examples.distill import claims, command, compare, loss_table
+from examples.distill.claims import ClaimsConfig
 from examples.distill.compare import CompareConfig
 from examples.distill.config import LossesConfig
 from examples.distill.interrupt import TerminatedError
 from examples.distill.models.table import print_table
 from examples.distill.recipes.listing import markdown, print_recipes
+from examples.distill.report import command as report
+from examples.distill.report.command import ReportConfig
 
 PROGRAM = "python -m examples.distill"
 
@@ -35,6 +38,12 @@ def main() -> int:
                 settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
                 command.start(settings, console)
                 loss_table.run(settings, console)
+            case ["claims", *rest]:
+                tested = tyro.cli(ClaimsConfig, prog=f"{PROGRAM} claims", args=rest)
+                claims.run(tested, console)
+            case ["report", *rest]:
+                shown = tyro.cli(ReportConfig, prog=f"{PROGRAM} report", args=rest)
+                report.run(shown, console)
             case ["compare", *rest]:
                 chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
                 compare.run(chosen, console)

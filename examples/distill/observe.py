@@ -16,8 +16,9 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
 
     Args:
         opt_state: Of the transform of the parameters, after the update. If it has a
-            Gram matrix, ``gradient/...`` describes the gradients of all parameters; if
-            it has the momentum buffers of two losses, ``buffer/...`` describes those.
+            Gram matrix, or is that of :func:`kdopt.monitor`, ``gradient/...`` describes
+            the gradients of all parameters; if it has the momentum buffers of two
+            losses, ``buffer/...`` describes those.
         balancer: State of a balancer at the logits; its Gram matrix gives
             ``shared/...``.
         values: The loss values, task first.
@@ -31,16 +32,22 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
         for node in _weights_states(state):
             if len(node.gram) == len(losses) == PAIR:
                 seen = kdopt.diagnostics.summary(node.gram, node.loss_weights, losses)
-                # The losses are logged in any case, and so are the weights.
-                out |= {
-                    f"{place}/{name}": value
-                    for name, value in seen.items()
-                    if not name.startswith(("loss/", "weight/"))
-                }
+                out |= _named(place, seen)
+    for _, metrics in optax.tree.get_all_with_path(opt_state, "metrics"):
+        out |= _named("gradient", metrics)
     for _, traces in optax.tree.get_all_with_path(opt_state, "traces"):
         if len(traces) == PAIR:
             out |= kdopt.diagnostics.buffers(traces)
     return out
+
+
+def _named(place: str, seen: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Without losses and weights, which are logged in any case."""
+    return {
+        f"{place}/{name}": value
+        for name, value in seen.items()
+        if not name.startswith(("loss/", "weight/"))
+    }
 
 
 def _weights_states(state: Any) -> list[kdopt.WeightsState]:

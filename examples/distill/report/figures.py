@@ -210,6 +210,6 @@ def _panels(count: int, title: str, **options: str) -> tuple[Figure, np.ndarray]
     figure = Figure(figsize=(2.8 * columns + 0.8, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=options).ravel()
     for panel in axes[count:]:
-        panel.set_visible(False)
+        panel.remove()
     figure.suptitle(title)
-    return figure, axes
+    return figure, axes[:count]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from examples.distill.data import Dataset, batches, normalize
 from examples.distill.problem import EVALUATION_BATCH, Network, Split
@@ -85,8 +86,10 @@ def measure(
     Returns:
         The measures by name.
     """
-    data = list(_batches(student, teacher, train, dataset))
-    both, *each = _losses(student.graphdef, temperature)
+    both, data = training_losses(
+        student, teacher, train, dataset, temperature=temperature
+    )
+    _, *each = _losses(student.graphdef, temperature)
     out = _landscape(both, student.params, data, grid)
     if grid.eigenvalues:
         for name, loss in zip(("task", "distill"), each, strict=True):
@@ -98,13 +101,40 @@ def measure(
     return out
 
 
+def training_losses(
+    student: Network,
+    teacher: Network,
+    train: Split,
+    dataset: Dataset,
+    *,
+    temperature: float,
+) -> tuple[Callable[[Any, Any], jax.Array], Batches]:
+    """Task and distillation loss in evaluation mode, and the data they are of.
+
+    Args:
+        student: The network.
+        teacher: Its teacher.
+        train: Training images and labels, thinned if they are many.
+        dataset: Says how images are normalised.
+        temperature: Of the distillation loss.
+
+    Returns:
+        From parameters and a batch to both losses ``[2]``; the batches.
+    """
+    data = list(_batches(student, teacher, train, dataset))
+    return _losses(student.graphdef, temperature)[0], data
+
+
 @functools.cache
 def _losses(graphdef: Any, temperature: float) -> tuple[Callable[..., Any], ...]:
     """Both losses of a batch, and each alone; the same objects for equal networks."""
 
     def both(params: Any, batch: dict) -> jax.Array:
-        images, weights = batch["images"], batch["weights"]
-        logits = Network(graphdef, params, batch["rest"]).outputs(images).logits
+        weights = batch["weights"]
+        model = nnx.merge(graphdef, params, batch["rest"], copy=True)
+        model.eval()
+        logits = model(batch["images"]).logits
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         task = losses.cross_entropy(logits, batch["labels"], sample_weights=weights)
         distill = losses.kd(
             logits, batch["teacher"], temperature=temperature, sample_weights=weights

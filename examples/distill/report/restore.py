@@ -25,6 +25,28 @@ class Experiment(NamedTuple):
     teacher: Teacher
     students: Students
 
+    @property
+    def teacher_network(self) -> Network:
+        """The network of the teacher.
+
+        Raises:
+            ValueError: If there was none.
+        """
+        if self.teacher.network is None:
+            raise ValueError(f"{self.config.directory} was run without a teacher.")
+        return self.teacher.network
+
+    def data(self, seed: int) -> Split:
+        """What a student was trained on.
+
+        Raises:
+            ValueError: If it was a stream.
+        """
+        data = self.students.data(seed)
+        if not isinstance(data, Split):
+            raise ValueError(f"{self.config.directory} saw a stream, not images.")
+        return data
+
 
 def config_of(folder: Path, data_dir: Path | None = None) -> Config:
     """The settings of an experiment, from its ``config.json``.
@@ -74,7 +96,9 @@ def reopen(
     return Experiment(config, dataset, teacher, Students(config, teacher))
 
 
-def student(experiment: Experiment, plan: Plan, method: str, seed: int) -> Network:
+def student(
+    experiment: Experiment, plan: Plan, method: str, seed: int, *, trained: bool = True
+) -> Network:
     """A student as it was at the end of its training.
 
     Args:
@@ -82,12 +106,15 @@ def student(experiment: Experiment, plan: Plan, method: str, seed: int) -> Netwo
         plan: Of the method, for the structure of the checkpoint.
         method: Name of the method.
         seed: Which of its runs.
+        trained: Whether at the end and not at the beginning.
 
     Raises:
         FileNotFoundError: If its checkpoint is gone.
     """
     students = experiment.students
     state = students.state(plan, seed)
+    if not trained:
+        return students.problem.network(state)
     folder = directory(experiment.config, method, seed) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is gone: the student cannot be measured.")
@@ -110,15 +137,10 @@ def measured(
     folder = directory(experiment.config, method, seed)
     found = measure.read(folder)
     if not found:
-        teacher, data = experiment.teacher.network, experiment.students.data(seed)
-        if not isinstance(data, Split):
-            raise ValueError(f"{folder} saw a stream: images in memory are needed.")
-        if teacher is None:
-            raise ValueError(f"{folder} had no teacher to be compared with.")
         found = measure.measure(
             student(experiment, plan, method, seed),
-            teacher,
-            data,
+            experiment.teacher_network,
+            experiment.data(seed),
             experiment.dataset,
             temperature=experiment.config.temperature,
             grid=grid,

@@ -1,6 +1,10 @@
 """Histories and measures of runs that never were."""
 
+import json
+
 import numpy as np
+
+from examples.distill.report import measure
 
 METHODS = ("kd", "dot", "dto_kd")
 
@@ -43,3 +47,32 @@ def measures(seed, points=5, plane=4):
     out["logits/student"] = rng.normal(size=(3, 3))
     out["logits/teacher"] = rng.normal(size=(3, 3))
     return out
+
+
+def experiment(folder, methods=METHODS, seeds=2):
+    """Writes the files of an experiment, as far as the report reads them."""
+    folder.mkdir(parents=True)
+    settings = {"dataset": "digits", "teacher": "mlp", "student": "mlp", "labels": 100}
+    settings |= {"noise": 0.4, "epochs": 4, "loss": "kd"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    start = {"command": ["--name", folder.name], "git": {"revision": "0" * 40}}
+    (folder / "record.json").write_text(json.dumps([start]))
+    times = {"kd": {"milliseconds": 12.3, "relative": 1.0}}
+    (folder / "step_time.json").write_text(json.dumps(times))
+    (folder / "teacher.json").write_text(json.dumps({"accuracy/last": 0.975}))
+    for i, method in enumerate(methods):
+        told = history(i, seeds)
+        for seed in range(seeds):
+            run = folder / method / f"seed{seed}"
+            run.mkdir(parents=True)
+            records = [
+                {key: float(rows[seed, epoch]) for key, rows in told.items()}
+                for epoch in range(told["epoch"].shape[1])
+            ]
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            (run / "metrics.jsonl").write_text(lines)
+            accuracy = records[-1]["test/accuracy"]
+            result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
+            (run / "result.json").write_text(json.dumps(result))
+        measure.write(folder / method / "seed0", measures(i))
+    return folder

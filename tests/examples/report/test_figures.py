@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 HISTORIES = {method: history(i) for i, method in enumerate(METHODS)}
 MEASURES = {method: measures(i) for i, method in enumerate(METHODS)}
+MANY = {str(i): measures(i) for i in range(5)}  # more than a row of panels
 ENDS = {m: (h["train/loss/task"][:, -1], h["train/loss/distill"][:, -1])
         for m, h in HISTORIES.items()}  # fmt: skip
 
@@ -19,6 +20,7 @@ DRAWN = {
     "curves": lambda: figures.draw_curves(MEASURES),
     "contours": lambda: figures.draw_contours(MEASURES),
     "surfaces": lambda: figures.draw_surfaces(MEASURES, "distill"),
+    "surfaces, two rows": lambda: figures.draw_surfaces(MANY),
     "sharpness": lambda: figures.draw_sharpness({m: [f] for m, f in MEASURES.items()}),
     "correlations": lambda: figures.draw_correlations(MEASURES),
     "buffers": lambda: figures.draw_buffers(HISTORIES),

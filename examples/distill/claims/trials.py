@@ -1,0 +1,247 @@
+"""The trainings that the claims are judged by: settings, arms, seeds.
+
+All arms but DTO-KD are one program: momentum in two streams, whose numbers lie in the
+state of the optimiser. So it is compiled once.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import optax
+from rich.progress import Progress
+
+import kdopt
+from examples.distill.config import Config
+from examples.distill.data import load, num_batches
+from examples.distill.methods import METHODS, Plan, learning_rate
+from examples.distill.plot import History, read_history
+from examples.distill.progress import show_run
+from examples.distill.report import measure, restore
+from examples.distill.students import Students, directory
+from examples.distill.teachers import get_teacher
+from examples.distill.train import fit
+
+TASK = 0.1  # weight of the task loss, beside 0.9 for distillation, as in the papers
+DELTAS = (-0.075, -0.04, 0.04, 0.075)
+ALPHAS = (0.25, 0.5, 0.9)
+SHORTER = 0.8  # of the epochs: DTO-KD reports 240 instead of 300
+
+MakePlan = Callable[[Config, optax.Schedule], Plan]
+
+
+def momenta(
+    config: Config,
+    schedule: optax.Schedule,
+    *,
+    task: float = TASK,
+    distill: float | None = None,
+    delta: float = 0.0,
+    matched: float = 0.0,
+) -> Plan:
+    """Two streams of momentum on weighted losses, which are observed unweighted.
+
+    Args:
+        config: The settings.
+        schedule: Of the learning rate.
+        task: Weight of the task loss.
+        distill: Of the distillation loss; by default 1 - task.
+        delta: Difference of the momenta, as in DOT; 0 is plain SGD with momentum.
+        matched: The Delta of DOT whose steady-state gains the losses are given, as in
+            :func:`kdopt.gain_matched_sgd`.
+    """
+    mu = config.momentum
+    gains = [(1 - mu) / (1 - mu + sign * matched) for sign in (1, -1)]
+    scale = optax.inject_hyperparams(optax.scale)
+    other = 1 - task if distill is None else distill
+    options = ("dampening", "nesterov", "normalize", "accumulator_dtype")
+    dot = optax.inject_hyperparams(kdopt.dot, static_args=(*options, "reach"))
+    streams = optax.chain(
+        kdopt.each(scale(step_size=task), scale(step_size=other)),
+        kdopt.each(optax.add_decayed_weights(config.weight_decay), optax.identity()),
+        kdopt.each(*(scale(step_size=gain) for gain in gains)),
+        dot(momentum=mu, delta=delta),
+    )
+    tx = optax.chain(
+        kdopt.monitor(streams, decay=0.0), optax.scale_by_learning_rate(schedule)
+    )
+    return Plan(tx, reports_weights=False)
+
+
+def name_of(delta: float) -> str:
+    """The arm of DOT with this Delta."""
+    return f"dot{delta:+g}"
+
+
+MAIN: dict[str, MakePlan] = {
+    "labels_only": partial(momenta, task=1.0),
+    "kd": momenta,
+    name_of(DELTAS[0]): partial(momenta, delta=DELTAS[0]),
+    name_of(DELTAS[-1]): partial(momenta, delta=DELTAS[-1]),
+    "gain_matched": partial(momenta, matched=DELTAS[-1]),
+    "dto_kd": METHODS["dto_kd"],
+}
+SWEEPS: dict[str, MakePlan] = {
+    **{name_of(d): partial(momenta, delta=d) for d in DELTAS[1:-1]},
+    **{f"kd-task{a:g}": partial(momenta, task=a) for a in ALPHAS},
+}
+MEASURED = ("labels_only", "kd", name_of(DELTAS[-1]), "gain_matched", "dto_kd")
+
+
+class Setting(NamedTuple):
+    """One task, and the arms that are tried on it.
+
+    Attributes:
+        noise: Share of the labels that are drawn again at random.
+        epochs: Share of the epochs.
+        arms: Plans by name.
+        measured: Arms whose minima are looked at.
+    """
+
+    noise: float
+    epochs: float
+    arms: dict[str, MakePlan]
+    measured: tuple[str, ...]
+
+
+SHORT = {"dto_kd": METHODS["dto_kd"]}
+SETTINGS = {
+    "clean": Setting(0.0, 1.0, MAIN | SWEEPS, MEASURED),
+    "noisy": Setting(0.4, 1.0, MAIN, MEASURED),
+    "clean-short": Setting(0.0, SHORTER, SHORT, ()),
+    "noisy-short": Setting(0.4, SHORTER, SHORT, ()),
+}
+
+
+class Trial(NamedTuple):
+    """What came of a setting.
+
+    Attributes:
+        experiment: The teacher, data and students of it.
+        plans: By arm, for the structure of the checkpoints.
+        results: By arm, of each seed.
+        histories: By arm, metrics of the seeds that did not diverge.
+        measures: By arm, for each seed.
+    """
+
+    experiment: restore.Experiment
+    plans: dict[str, Plan]
+    results: dict[str, list[dict[str, float]]]
+    histories: dict[str, History]
+    measures: dict[str, list[measure.Measures]]
+
+    def over_epochs(self, arm: str, key: str) -> np.ndarray:
+        """A metric, ``[seeds, epochs]``; NaN for a seed that diverged."""
+        done = ["diverged" not in result for result in self.results[arm]]
+        out = np.full((len(done), self.experiment.config.epochs), np.nan)
+        if any(done):
+            out[done] = self.histories[arm][key]
+        return out
+
+    def mean(self, arm: str, key: str) -> np.ndarray:
+        """Mean of a metric over the epochs, ``[seeds]``."""
+        return self.over_epochs(arm, key).mean(1)
+
+    def last(self, arm: str, key: str) -> np.ndarray:
+        """A metric after the last epoch, ``[seeds]``."""
+        return self.over_epochs(arm, key)[:, -1]
+
+    def result(self, arm: str, key: str) -> np.ndarray:
+        """A number of the results, ``[seeds]``."""
+        return np.array([result.get(key, np.nan) for result in self.results[arm]])
+
+
+def run(
+    base: Config, settings: dict[str, Setting], progress: Progress, grid: measure.Grid
+) -> dict[str, Trial]:
+    """Trains and measures what is missing.
+
+    Args:
+        base: Its name is that of all settings, with a suffix for each.
+        settings: By that suffix.
+        progress: Where it is shown.
+        grid: Of the landscapes of seed 0; those of the others have no plane.
+
+    Returns:
+        By setting, what came of it.
+    """
+    return {
+        suffix: _run_one(base, suffix, setting, progress, grid)
+        for suffix, setting in settings.items()
+    }
+
+
+def _run_one(
+    base: Config, suffix: str, setting: Setting, progress: Progress, grid: measure.Grid
+) -> Trial:
+    config = dataclasses.replace(
+        base,
+        name=f"{base.name}-{suffix}",
+        noise=setting.noise,
+        epochs=max(1, round(setting.epochs * base.epochs)),
+    )
+    config.claim_directory()
+    dataset = load(config.dataset, data_dir=config.data_dir)
+    teacher = get_teacher(config, dataset, progress)
+    students = Students(config, teacher)
+    experiment = restore.Experiment(config, dataset, teacher, students)
+    count = config.labels or len(dataset.train_labels)
+    schedule = learning_rate(config, num_batches(count, config.batch_size))
+    plans = {arm: make(config, schedule) for arm, make in setting.arms.items()}
+    bar = progress.add_task(suffix, total=len(plans) * config.seeds)
+    compiled: dict[object, Callable] = {}
+    for arm, plan in plans.items():
+        for seed in range(config.seeds):
+            _train(students, suffix, arm, plan, seed, compiled, progress)
+            progress.advance(bar)
+    measures = {
+        arm: list(_measured(experiment, plans[arm], arm, grid, progress))
+        for arm in setting.measured
+    }
+    progress.remove_task(bar)
+    results = {
+        arm: [_result(config, arm, seed) for seed in range(config.seeds)]
+        for arm in plans
+    }
+    histories = {arm: read_history(config.directory / arm) for arm in plans}
+    return Trial(experiment, plans, results, histories, measures)
+
+
+def _result(config: Config, arm: str, seed: int) -> dict[str, float]:
+    return json.loads((directory(config, arm, seed) / "result.json").read_text())
+
+
+def _train(
+    students: Students,
+    suffix: str,
+    arm: str,
+    plan: Plan,
+    seed: int,
+    compiled: dict,
+    progress: Progress,
+) -> None:
+    job = students.run(arm, seed)
+    if (job.directory / "result.json").exists():
+        return
+    program = "dto_kd" if arm == "dto_kd" else "momenta"
+    if program not in compiled:
+        compiled[program] = students.step(plan)
+    state = students.state(plan, seed)
+    start = partial(fit, job, students.problem, compiled[program], state)
+    show_run(start, job, f"{suffix}, {arm}, seed {seed}", progress)
+
+
+def _measured(
+    experiment: restore.Experiment,
+    plan: Plan,
+    arm: str,
+    grid: measure.Grid,
+    progress: Progress,
+) -> Iterator[measure.Measures]:
+    seeds = range(experiment.config.seeds)
+    for seed in progress.track(seeds, description=f"minima of {arm}"):
+        fine = grid if seed == 0 else grid._replace(plane=0)
+        yield restore.measured(experiment, plan, arm, seed, fine)

@@ -1,0 +1,146 @@
+"""Finished runs as the report needs them: groups of seeds, by experiment."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from examples.distill.compare import collect
+from examples.distill.methods import METHODS
+from examples.distill.plot import History, read_history
+from examples.distill.report import measure
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed.
+
+    Attributes:
+        name: In the report: the method, with its experiment if there are several.
+        method: The name of its folder.
+        folder: Where its seeds are.
+        results: Of each seed that ended.
+        history: Metrics over epochs, ``[seeds, epochs]``; empty if all diverged.
+        measures: Of each seed that was measured.
+    """
+
+    name: str
+    method: str
+    folder: Path
+    results: list[dict[str, float]]
+    history: History
+    measures: list[measure.Measures]
+
+
+class Source(NamedTuple):
+    """One experiment.
+
+    Attributes:
+        name: Of its folder.
+        folder: Where it is.
+        settings: Its ``config.json``.
+        starts: Its ``record.json``, one entry a start.
+        step_times: Milliseconds and relative time of a step, by method.
+        teacher: Result of the teacher.
+        groups: Its finished runs.
+    """
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+    starts: list[dict[str, Any]]
+    step_times: dict[str, dict[str, float]]
+    teacher: dict[str, float]
+    groups: list[Group]
+
+
+def read(places: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
+    """Reads all runs below some folders; no file of theirs can make it fail.
+
+    Args:
+        places: Experiments, methods or seeds.
+
+    Returns:
+        The experiments that have a finished run, and what was skipped, with reasons.
+    """
+    skipped: list[tuple[str, str]] = []
+    folders: dict[Path, dict[Path, None]] = {}
+    for place in places:
+        seeds = [path for path in (place, *sorted(place.rglob("seed*"))) if _seed(path)]
+        if not seeds:
+            skipped.append((str(place), "no run in it" if place.exists() else "absent"))
+        for seed in seeds:
+            group = seed.resolve().parent
+            folders.setdefault(_experiment(group), {})[group] = None
+    sources = []
+    for folder, groups in folders.items():
+        found = [_group(group, skipped) for group in groups]
+        found = sorted((group for group in found if group.results), key=_order)
+        if found:
+            sources.append(_source(folder, found))
+    if len(sources) > 1:
+        sources = [
+            source._replace(
+                groups=[
+                    group._replace(name=f"{source.name}/{group.name}")
+                    for group in source.groups
+                ]
+            )
+            for source in sources
+        ]
+    return sources, skipped
+
+
+def _group(folder: Path, skipped: list[tuple[str, str]]) -> Group:
+    found = collect((folder,))
+    skipped += found.skipped
+    try:
+        history = read_history(folder)
+    except (OSError, ValueError, KeyError) as error:
+        skipped.append((str(folder), f"curves cannot be read: {error}"))
+        history = {}
+    measures = [measure.read(seed) for seed in sorted(folder.glob("seed*"))]
+    return Group(
+        folder.name,
+        folder.name,
+        folder,
+        found.groups[0].results if found.groups else [],
+        history,
+        [one for one in measures if one],
+    )
+
+
+def _source(folder: Path, groups: list[Group]) -> Source:
+    starts = _json(folder / "record.json", [])
+    return Source(
+        folder.name,
+        folder,
+        _json(folder / "config.json", {}),
+        [start for start in starts if isinstance(start, dict)],
+        _json(folder / "step_time.json", {}),
+        _json(folder / "teacher.json", {}),
+        groups,
+    )
+
+
+def _json(path: Path, default: Any) -> Any:
+    """A file's content, or the default if it is not there, broken or another kind."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return default
+    return content if isinstance(content, type(default)) else default
+
+
+def _experiment(group: Path) -> Path:
+    above = (group, *group.parents[:2])
+    return next((path for path in above if (path / "config.json").exists()), group)
+
+
+def _seed(path: Path) -> bool:
+    return path.name.startswith("seed") and path.is_dir()
+
+
+def _order(group: Group) -> tuple[int, str]:
+    known = list(METHODS)
+    place = known.index(group.method) if group.method in known else len(known)
+    return place, group.method
