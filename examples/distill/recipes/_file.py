@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
+from typing import Any
 
 from examples.distill.config import Config
 from examples.distill.recipes._recipe import Recipe
@@ -34,7 +35,9 @@ def read(path: Path) -> Recipe:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(f"{path}: there is no setting {name!r}{hint}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
+    }
     for name in ("runs", "data_dir", "teacher_weights"):
         if values.get(name) is not None:
             values[name] = Path(values[name])
