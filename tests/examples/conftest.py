@@ -12,6 +12,14 @@ def _some_optimisation():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(autouse=True)
+def _default_generator():
+    """The command line chooses another one."""
+    before = jax.config.jax_default_prng_impl
+    yield
+    jax.config.update("jax_default_prng_impl", before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_device():
     """Of the eight fake ones; a test of several takes them back."""

@@ -125,12 +125,12 @@ class TinyReviews(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         return {
-            "train": self._examples(40, secret=False),
-            "validation": self._examples(10, secret=False),
-            "test": self._examples(10, secret=True),
+            "train": self._generate_examples(40, secret=False),
+            "validation": self._generate_examples(10, secret=False),
+            "test": self._generate_examples(10, secret=True),
         }
 
-    def _examples(self, count, *, secret):
+    def _generate_examples(self, count, *, secret):
         for i in range(count):
             words = {"sentence1": f"größe {i}", "sentence2": "yes" if i % 2 else "no"}
             yield i, words | {"label": -1 if secret else i % 2, "idx": i}

@@ -127,7 +127,8 @@ def read_split(folder: Path, split: str) -> Texts | None:
 
     info = tfds.builder_from_directory(folder).info
     features = dict(info.features.items())
-    texts = [key for key, f in features.items() if isinstance(f, tfds.features.Text)]
+    # What is read from disk comes in any order.
+    texts = sorted(k for k, f in features.items() if isinstance(f, tfds.features.Text))
     classes = [
         key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)
     ]
