@@ -7,15 +7,12 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import claims, command, compare, loss_table
-from examples.distill.claims import ClaimsConfig
+from examples.distill import command, compare, loss_table
 from examples.distill.compare import CompareConfig
 from examples.distill.config import LossesConfig
 from examples.distill.interrupt import TerminatedError
 from examples.distill.models.table import print_table
 from examples.distill.recipes.listing import markdown, print_recipes
-from examples.distill.report import command as report
-from examples.distill.report.command import ReportConfig
 
 PROGRAM = "python -m examples.distill"
 
@@ -38,17 +35,25 @@ def main() -> int:
                 settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
                 command.start(settings, console)
                 loss_table.run(settings, console)
+            # SciPy, Jinja and Optuna are no need of the other commands.
             case ["claims", *rest]:
-                tested = tyro.cli(ClaimsConfig, prog=f"{PROGRAM} claims", args=rest)
+                from examples.distill import claims
+
+                tested = tyro.cli(
+                    claims.ClaimsConfig, prog=f"{PROGRAM} claims", args=rest
+                )
                 claims.run(tested, console)
             case ["report", *rest]:
-                shown = tyro.cli(ReportConfig, prog=f"{PROGRAM} report", args=rest)
+                from examples.distill.report import command as report
+
+                shown = tyro.cli(
+                    report.ReportConfig, prog=f"{PROGRAM} report", args=rest
+                )
                 report.run(shown, console)
             case ["compare", *rest]:
                 chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
                 compare.run(chosen, console)
             case ["study", *rest]:
-                # Optuna is no need of the other commands.
                 from examples.distill import study
 
                 study.main(rest, prog=f"{PROGRAM} study", console=console)
