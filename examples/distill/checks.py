@@ -133,3 +133,12 @@ def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:
 
 def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
+
+
+def differences(earlier: dict, now: dict) -> str:
+    """Which settings are not what they were, in words; empty if none."""
+    return "; ".join(
+        f"{name} was {earlier.get(name)!r}, is {value!r}"
+        for name, value in now.items()
+        if earlier.get(name) != value
+    )

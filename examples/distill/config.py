@@ -8,7 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from examples.distill.checks import SOFT, check_combinations, check_known, check_numbers
+from examples.distill.checks import (
+    SOFT,
+    check_combinations,
+    check_known,
+    check_numbers,
+    differences,
+)
 from examples.distill.data import AUGMENTATIONS, is_streamed
 from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
@@ -136,15 +142,11 @@ class Config(Execution, Optimization):
         if path.exists():
             # A setting that came later had its default value then.
             earlier = _defaults() | json.loads(path.read_text())
-            changed = [
-                f"{key} was {earlier.get(key)!r}, is {value!r}"
-                for key, value in settings.items()
-                if earlier.get(key) != value
-            ]
+            changed = differences(earlier, settings)
             if changed:
                 raise ValueError(
                     f"{self.directory} holds runs with other settings "
-                    f"({'; '.join(changed)}): choose another --name."
+                    f"({changed}): choose another --name."
                 )
         else:
             self.directory.mkdir(parents=True, exist_ok=True)

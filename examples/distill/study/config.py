@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from examples.distill.checks import differences
 from examples.distill.study import space
 from examples.distill.study.space import BALANCERS, SPACE, Space
 
@@ -105,14 +106,10 @@ class StudyConfig:
         made_of = json.loads(json.dumps(made_of | {"seeds": self.seeds}))
         if path.exists():
             earlier = json.loads(path.read_text())
-            changed = [
-                f"{name} was {earlier.get(name)!r}, is {value!r}"
-                for name, value in made_of.items()
-                if earlier.get(name) != value
-            ]
+            changed = differences(earlier, made_of)
             if changed:
                 raise ValueError(
-                    f"{self.directory} holds other trials ({'; '.join(changed)}): "
+                    f"{self.directory} holds other trials ({changed}): "
                     "choose another --runs, or remove it."
                 )
         else:
