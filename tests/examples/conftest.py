@@ -1,15 +1,7 @@
-"""Trainings repeat a program, so that some optimisation pays; most use one device."""
+"""Most trainings use one device, and the generator that JAX begins with."""
 
 import jax
 import pytest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _some_optimisation():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True)
