@@ -21,7 +21,9 @@ def test_parts_of_a_batch_train_as_the_whole(method):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name in theirs:
-            np.testing.assert_allclose(ours[name], theirs[name], 2e-5, 2e-6, name)
+            np.testing.assert_allclose(
+                ours[name], theirs[name], 2e-5, 2e-6, err_msg=name
+            )
     chex.assert_trees_all_close(state.params, whole.params, rtol=1e-4, atol=1e-6)
 
 

@@ -34,7 +34,11 @@ def test_eight_devices_train_as_one_does(method, shard_params):
     state, found = train(students(shard_params=shard_params), method, steps=4)
     for ours, theirs in zip(found, expected, strict=True):
         for name in theirs:
-            np.testing.assert_allclose(ours[name], theirs[name], 1e-5, 1e-5, name)
+            # Weights and diagnostics are quotients of what the gradients nearly cancel.
+            tolerance = 1e-5 if name.startswith("loss/") else 1e-4
+            np.testing.assert_allclose(
+                ours[name], theirs[name], tolerance, tolerance, err_msg=name
+            )
     kernel = state.params["network"]["hidden"][0]["kernel"][...]
     spec = P(mesh.AXIS) if shard_params else P()
     assert kernel.sharding.spec == spec

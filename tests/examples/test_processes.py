@@ -79,4 +79,6 @@ def test_two_processes_train_as_one(tmp_path):
     assert len(ours) == len(theirs) == 1
     for name in theirs[0]:
         if name != "seconds":
-            np.testing.assert_allclose(ours[0][name], theirs[0][name], 1e-5, 1e-5, name)
+            np.testing.assert_allclose(
+                ours[0][name], theirs[0][name], 1e-5, 1e-5, err_msg=name
+            )
