@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
+from functools import partial
 from pathlib import Path
 
+import jax
 import pytest
 from rich.console import Console
 
-from examples.distill import command
+from examples.distill import command, experiment
 from examples.distill.__main__ import main
 from examples.distill.models import find as find_model
 from examples.distill.models import summary
@@ -203,21 +205,57 @@ def test_smoke_clears_no_other_run(tmp_path):
 
 def run_smoke(name, folder):
     arguments = "--recipe", name, "--smoke", "--runs", str(folder)
-    command.run(arguments, "distill", Console(quiet=True))
+    with jax.default_prng_impl("rbg"):  # as the command line does
+        command.run(arguments, "distill", Console(quiet=True))
     (file,) = (folder / smoke.FOLDER / name).glob("*/seed0/result.json")
     result = json.loads(file.read_text())
     assert "diverged" not in result
     assert 0 <= result["accuracy/last"] <= 1
 
 
-def test_smoke_run(tmp_path):
-    run_smoke("cifar100/dot/vgg13-vgg8", tmp_path)
-    run_smoke("cifar100/labels_only/vgg8", tmp_path)
-    weights = tmp_path / smoke.FOLDER / "cifar100/labels_only/vgg8/weights"
-    assert weights.is_dir()
+# Every method and every family of networks; their other combinations are slow.
+SMOKED = (
+    "cifar100/dot/vgg13-vgg8",
+    "cifar100/labels_only/vgg8",
+    "cifar100/crd_dot/resnet32x4-resnet8x4",
+    "cifar100/kd/resnet50-mobilenet_v2",
+    "cifar100/dto_kd/wrn_40_2-wrn_40_1",
+    "cifar100/dto_kd_shared/resnet32x4-shufflenet_v1",
+    "cifar100/dto_kd_amortized/resnet32x4-shufflenet_v2",
+    "tiny_imagenet/dkd_dot/resnet18-mobilenet_v2",
+    "imagenet/kd/resnet34-resnet18",
+    "imagenet/dto_kd_shared/resnet50-mobilenet_v1",
+)
+
+
+@pytest.mark.parametrize("name", SMOKED)
+def test_smoke_run(name, tmp_path, monkeypatch):
+    """Without the diagnoses and figures after it, but for the first."""
+    if name != SMOKED[0]:
+        quick = partial(experiment.train_students, diagnose=False)
+        monkeypatch.setattr(experiment, "train_students", quick)
+        monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
+    run_smoke(name, tmp_path)
+    weights = tmp_path / smoke.FOLDER / name / "weights"
+    assert weights.is_dir() == name.startswith("cifar100/labels_only")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_smoke_run_of_every_recipe(name, tmp_path):
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in SMOKED])
+def test_smoke_run_of_every_other_recipe(name, tmp_path):
     run_smoke(name, tmp_path)
+
+
+def test_smoke_runs_cover_methods_and_families():
+    chosen = [RECIPES[name].config for name in SMOKED]
+    assert {m for c in chosen for m in c.methods} == {
+        m for r in RECIPES.values() for m in r.config.methods
+    }
+    families = {type_of(r.config.student) for r in RECIPES.values()}
+    assert {type_of(c.student) for c in chosen} == families
+
+
+def type_of(name):
+    """The class of a network."""
+    make = find_model(name).make
+    return getattr(make, "func", make)

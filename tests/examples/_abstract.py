@@ -1,0 +1,134 @@
+"""A recipe's training step at its real sizes, traced without arrays or a compiler."""
+
+import dataclasses
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from examples.distill.config import Config
+from examples.distill.data import Dataset
+from examples.distill.models import Model, Outputs
+from examples.distill.network import Split
+from examples.distill.recipes._cost import SIZES
+from examples.distill.step import TrainState
+from examples.distill.students import Students, Teacher, make_model
+
+
+@functools.cache
+def dataset(name: str) -> Dataset:
+    """The shapes of a data set, in arrays of one byte."""
+    count, side, classes = SIZES[name]
+    images = np.broadcast_to(np.uint8(0), (count, side, side, 3))
+    labels = np.arange(count, dtype=np.int32) % classes
+    return Dataset(
+        name=name,
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:1],
+        test_labels=labels[:1],
+        num_classes=classes,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+
+
+@functools.cache
+def network(name: str, data: str, group: int | None) -> tuple[nnx.GraphDef, nnx.State]:
+    """A network without its initial values, which take longer to trace than a step."""
+    return nnx.split(
+        nnx.eval_shape(
+            lambda: make_model(name, dataset(data), nnx.Rngs(0), batch_norm_group=group)
+        )
+    )
+
+
+def zeroed(
+    name: str,
+    data: Dataset,
+    rngs: nnx.Rngs,
+    *,
+    dtype: str,
+    batch_norm_group: int | None,
+) -> Model:
+    """In the place of `make_model`."""
+    graphdef, shapes = network(name, data.name, batch_norm_group)
+    return nnx.merge(graphdef, jax.tree.map(_zeros, shapes))
+
+
+def _zeros(x: jax.ShapeDtypeStruct) -> jax.Array:
+    return jnp.zeros(x.shape, x.dtype)
+
+
+@functools.cache
+def teacher_outputs(name: str, data: str, batch: int) -> Outputs:
+    """Shapes of what a teacher says of a batch, from a trace of it."""
+    model = nnx.merge(*network(name, data, None))
+    model.eval()
+    graphdef, state = nnx.split(model)
+    shape = batch, *dataset(data).image_shape
+    return jax.eval_shape(
+        lambda state, x: nnx.merge(graphdef, state, copy=True)(x),
+        state,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """In the place of a teacher, which is traced once for all its students."""
+
+    name: str
+    data: str
+
+    def outputs(self, images: jax.Array) -> Outputs:
+        shapes = teacher_outputs(self.name, self.data, len(images))
+        return jax.tree.map(_zeros, shapes)
+
+    def about(self, batch: dict) -> Outputs:
+        return self.outputs(batch["images"])
+
+
+class KnownTeacher(Teacher):
+    """Its class means are known by shape too."""
+
+    @property
+    def class_means(self) -> jax.Array:
+        width = self.network.outputs(jnp.zeros((1, *self.dataset.image_shape))).pooled
+        return jnp.zeros((self.dataset.num_classes, width.shape[-1]))
+
+
+def step(config: Config) -> tuple[TrainState, TrainState, dict]:
+    """Shapes of the state before a step and after it, and of its metrics."""
+    data = dataset(config.dataset)
+    teacher = None if config.teacher is None else Known(config.teacher, config.dataset)
+    made = []
+
+    def begin() -> TrainState:
+        students = Students(config, KnownTeacher(teacher, data))
+        plan = students.plan(config.methods[0])
+        made.extend((students, plan))
+        return students.state(plan, 0)
+
+    with mock.patch("examples.distill.students.make_model", zeroed):
+        before = jax.eval_shape(begin)
+    students, plan = made
+    count, batch = len(data.train_labels), config.batch_size
+    shapes = jax.eval_shape(
+        lambda: (
+            Split(
+                jnp.zeros((count, *data.image_shape), jnp.uint8),
+                jnp.zeros(count, jnp.int32),
+            ),
+            jnp.zeros(batch, jnp.int32),
+            jnp.zeros(batch),
+        )
+    )
+    split, indices, weights = shapes
+    train = students.step(plan)
+    after, metrics = jax.eval_shape(train, before, split, teacher, indices, weights)
+    return before, after, metrics
