@@ -203,14 +203,17 @@ def test_smoke_clears_no_other_run(tmp_path):
     assert config.directory.exists()
 
 
-def run_smoke(name, folder):
-    arguments = "--recipe", name, "--smoke", "--runs", str(folder)
+def run_smoke(name, folder, *others):
+    """Returns the metrics of each epoch."""
+    arguments = "--recipe", name, "--smoke", "--runs", str(folder), *others
     with jax.default_prng_impl("rbg"):  # as the command line does
         command.run(arguments, "distill", Console(quiet=True))
     (file,) = (folder / smoke.FOLDER / name).glob("*/seed0/result.json")
     result = json.loads(file.read_text())
     assert "diverged" not in result
     assert 0 <= result["accuracy/last"] <= 1
+    lines = file.with_name("metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 # Every method and every family of networks; their other combinations are slow.
@@ -227,17 +230,44 @@ SMOKED = (
     "imagenet/dto_kd_shared/resnet50-mobilenet_v1",
 )
 
+# One, two and shared backward passes.
+DIVIDED = (
+    "cifar100/kd/vgg13-vgg8",
+    "cifar100/dot/vgg13-vgg8",
+    "cifar100/dto_kd_shared/resnet32x4-resnet8x4",
+)
 
-@pytest.mark.parametrize("name", SMOKED)
-def test_smoke_run(name, tmp_path, monkeypatch):
-    """Without the diagnoses and figures after it, but for the first."""
-    if name != SMOKED[0]:
-        quick = partial(experiment.train_students, diagnose=False)
-        monkeypatch.setattr(experiment, "train_students", quick)
-        monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
+
+@pytest.fixture
+def only_training(monkeypatch):
+    """Without the diagnoses and figures after it."""
+    quick = partial(experiment.train_students, diagnose=False)
+    monkeypatch.setattr(experiment, "train_students", quick)
+    monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
+
+
+@pytest.mark.parametrize("name", SMOKED[1:])
+def test_smoke_run(name, tmp_path, only_training):
     run_smoke(name, tmp_path)
     weights = tmp_path / smoke.FOLDER / name / "weights"
     assert weights.is_dir() == name.startswith("cifar100/labels_only")
+
+
+def test_smoke_run_with_diagnoses_and_figures(tmp_path):
+    run_smoke(SMOKED[0], tmp_path)
+    assert list((tmp_path / smoke.FOLDER / SMOKED[0] / "figures").glob("*.png"))
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_smoke_run_on_eight_devices_loses_the_same(
+    name, tmp_path, only_training, monkeypatch
+):
+    """Normalised across the devices; random crops and flips by the seed."""
+    monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
+    one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))
+    for alone, divided in zip(one, eight, strict=True):
+        for key in ("train/loss/task", "train/loss/distill"):
+            assert divided[key] == pytest.approx(alone[key], rel=1e-5), key
 
 
 @pytest.mark.slow

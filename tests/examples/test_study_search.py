@@ -171,7 +171,7 @@ def test_equal_trainings_have_one_name():
     [
         ("distance", "l1", "choose ce, kl, mse"),
         ("teacher", "best", "choose t_hs, t_ll"),
-        ("balancer", "sum", "choose fixed, dynamic_lambda, dto_kd, dot"),
+        ("balancer", "sum", "choose fixed, dynamic_lambda, min_norm, dto_kd, dot"),
         ("alpha", 1.5, "must lie in"),
         ("tau_student", "free", "or 'tied'"),
         ("tau_teacher", 0.0, "positive"),

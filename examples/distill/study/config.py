@@ -40,7 +40,8 @@ class StudyConfig:
     seeds: int = 3
     """Seeds of each training; the test uses as many others."""
     balancers: tuple[str, ...] = BALANCERS
-    """Compared with `fixed` at equal budget: dynamic_lambda, dto_kd, dot."""
+    """Compared with `fixed` at equal budget: dynamic_lambda (the fixed alpha, moved
+    where a loss would rise), min_norm (both losses fall equally), dto_kd, dot."""
 
     alpha: tuple[float, ...] = SPACE["alpha"]
     """Weights of the distillation loss to try; 0: labels alone, 1: teacher alone."""

@@ -120,8 +120,8 @@ def make_update(
 ) -> Update:
     """Binds a balancer, the knobs and an optimiser.
 
-    ``dto_kd`` balances at the logits, in one backward pass; ``dynamic_lambda`` and
-    ``dot`` take the gradients of all parameters.
+    ``dto_kd`` balances at the logits, in one backward pass; the others that balance
+    take the gradients of all parameters.
 
     Args:
         logits_fn: From parameters and batch to logits ``[b, c]``.
@@ -135,6 +135,9 @@ def make_update(
     if balancer == "dynamic_lambda":
         safe = kdopt.dynamic_lambda(policy="safe", lambda_=knobs.alpha)
         tx = optax.chain(safe, optimizer.plain())
+        return _by_parameters(logits_fn, knobs, tx)
+    if balancer == "min_norm":
+        tx = optax.chain(kdopt.min_norm(), optimizer.plain())
         return _by_parameters(logits_fn, knobs, tx)
     if balancer == "dot":
         weighted = kdopt.each(optax.scale(shares[0]), optax.scale(shares[1]))

@@ -10,6 +10,7 @@ from examples.distill.study.task import Task
 METHODS = {
     "fixed": "kd",
     "dynamic_lambda": "dynamic_lambda",
+    "min_norm": "min_norm",
     "dto_kd": "dto_kd_shared",
     "dot": "dot",
 }

@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 
 DISTANCES = ("ce", "kl", "mse")
 TEACHERS = ("t_hs", "t_ll")
-BALANCERS = ("fixed", "dynamic_lambda", "dto_kd", "dot")
+BALANCERS = ("fixed", "dynamic_lambda", "min_norm", "dto_kd", "dot")
+WITHOUT_ALPHA = ("min_norm", "dto_kd")
 TIED = "tied"
 
 Setting: TypeAlias = dict[str, Any]
@@ -56,7 +57,8 @@ def canonical(setting: Setting) -> Setting:
     * ``kl`` has the gradient of ``ce``: only ``dto_kd``, which looks at values, tells
       them apart;
     * at ``alpha`` 0 a weighted sum has no teacher;
-    * ``dto_kd`` does not see constant factors of the losses, so it has no ``alpha``;
+    * ``min_norm`` balances the losses without weights, and ``dto_kd`` does not see
+      constant factors of them, so these have no ``alpha``;
     * the mean square of logits does not change with tied temperatures.
 
     >>> canonical(RECOMMENDED | {"alpha": 0.0})
@@ -70,9 +72,9 @@ def canonical(setting: Setting) -> Setting:
     if out["tau_student"] == TIED:
         out["tau_student"] = out["tau_teacher"]
     balancer = out["balancer"]
-    if balancer == "dto_kd":
+    if balancer in WITHOUT_ALPHA:
         del out["alpha"]
-    elif out["distance"] == "kl":
+    if balancer != "dto_kd" and out["distance"] == "kl":
         out["distance"] = "ce"
     if balancer in ("fixed", "dot") and out["alpha"] == 0:
         return {"alpha": 0.0, "balancer": balancer}
