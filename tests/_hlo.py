@@ -17,6 +17,7 @@ _COLLECTIVE = re.compile(
     r"= (?P<shapes>.*?) (?P<name>all-reduce|all-gather|all-to-all|reduce-scatter|"
     r"collective-permute)(-start)?\("
 )
+_FUSION = re.compile(r"= (?P<shapes>.*?) fusion\((?P<operands>.*?)\)")
 _SHAPE = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
 
 
@@ -33,6 +34,16 @@ def collectives(compiled: jax.stages.Compiled) -> list[tuple[str, int]]:
             )
             found.append((match["name"], size))
     return found
+
+
+def fusions(compiled: jax.stages.Compiled) -> list[tuple[int, int]]:
+    """Numbers of results and of operands of the fused kernels, one pair for each."""
+    text = compiled.as_text()
+    entry = text[text.rindex("\nENTRY") :]
+    return [
+        (len(_SHAPE.findall(match["shapes"])), match["operands"].count("%"))
+        for match in _FUSION.finditer(entry)
+    ]
 
 
 def total_bytes(compiled: jax.stages.Compiled) -> int:
