@@ -49,7 +49,7 @@ format: $(VENV)/.test  ## rewrite what ruff can
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test  ## benchmarks, as ratios to a bound measured in the same run
-	$(PYTEST) benchmarks -q -p no:xdist --benchmark-only --ignore benchmarks/peer_torch.py
+	$(PYTEST) benchmarks -q -p no:xdist --benchmark-only --ignore-glob "benchmarks/peer_torch*.py"
 
 docs: $(VENV)/.docs  ## build the site into docs/_build
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import combination, peers, train_step
+from benchmarks import combination, compile_time, peers, train_step
 from benchmarks._trees import LARGE, SHAPES
 
 RESULTS = Path(__file__).with_name("results")
@@ -30,6 +30,7 @@ class Options:
         k: Numbers of losses.
         rounds: Timed calls of each program.
         methods: Names of rows of ``tests/_methods.py``; all by default.
+        leaves: Sizes of the trees of the part ``compile``; 10,000 take minutes.
         parts: Which of the benchmarks.
         peer_python: A Python with torch and torchjd, for the part ``peers``.
     """
@@ -39,7 +40,8 @@ class Options:
     k: tuple[int, ...] = (2, 4, 8)
     rounds: int = 10
     methods: tuple[str, ...] | None = None
-    parts: tuple[str, ...] = ("combination", "growth", "steps", "peers")
+    leaves: tuple[int, ...] = (100, 1_000)
+    parts: tuple[str, ...] = ("combination", "growth", "compile", "steps", "peers")
     peer_python: str | None = None
 
 
@@ -53,20 +55,33 @@ def table(title: str, rows: list[dict]) -> Table:
     return view
 
 
-def figure(rows: list[dict], path: Path) -> None:
-    """Log-log growth of the Gram matrix, with the bound drawn."""
-    axes_names = list(dict.fromkeys(row["axis"] for row in rows))
-    fig, panels = plt.subplots(1, len(axes_names), figsize=(11, 3.2))
-    for panel, axis in zip(panels, axes_names, strict=True):
-        part = [row for row in rows if row["axis"] == axis]
+def figure(growth: list[dict], compiled: list[dict], path: Path) -> None:
+    """Log-log growth of the Gram matrix with the bound drawn, and of compilation."""
+    axes = list(dict.fromkeys(row["axis"] for row in growth))
+    fig, panels = plt.subplots(1, len(axes) + bool(compiled), figsize=(13, 3.2))
+    for panel, axis in zip(panels, axes, strict=False):
+        part = [row for row in growth if row["axis"] == axis]
         x = [row["value"] for row in part]
         panel.loglog(x, [row["gram_ms"] for row in part], "o-", label="gram")
         panel.loglog(x, [row["bound_ms"] for row in part], "k--", label="read once")
         panel.set_xlabel(axis)
         panel.set_ylabel("ms")
         panel.legend()
+    for name, stacked in dict.fromkeys((r["program"], r["stacked"]) for r in compiled):
+        part = [r for r in compiled if (r["program"], r["stacked"]) == (name, stacked)]
+        panels[-1].loglog(
+            [row["leaves"] for row in part],
+            [row["processor_s"] for row in part],
+            "o--" if stacked else "o-",
+            label=None if stacked else name,
+            color=f"C{list(dict.fromkeys(r['program'] for r in compiled)).index(name)}",
+        )
+    if compiled:
+        panels[-1].set_xlabel("leaves (dashed: stacked by shape)")
+        panels[-1].set_ylabel("s of processor time to compile")
+        panels[-1].legend(fontsize="small")
     fig.tight_layout()
-    fig.savefig(path)
+    fig.savefig(path, dpi=120)
     plt.close(fig)
 
 
@@ -84,7 +99,8 @@ def main(options: Options) -> None:
         ]
     if "growth" in options.parts:
         out["growth"] = combination.growth(options.rounds)
-        figure(out["growth"], RESULTS / "growth.svg")
+    if "compile" in options.parts:
+        out["compile"] = compile_time.measure(options.leaves)
     if "steps" in options.parts:
         out["steps"] = train_step.measure(options.rounds)
         out["overhead"] = [train_step.overhead()]
@@ -94,6 +110,9 @@ def main(options: Options) -> None:
             for tree in trees
             for row in peers.measure(tree, 2, 3, options.peer_python)
         ]
+        out["peer steps"] = peers.measure_steps(options.rounds, options.peer_python)
+    if "growth" in out:
+        figure(out["growth"], out.get("compile", []), RESULTS / "growth.png")
     for title, rows in out.items():
         console.print(table(title, rows))
     machine = {"cpus": os.cpu_count(), "jax": jax.__version__, "load": os.getloadavg()}

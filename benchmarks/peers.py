@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import combination
+from benchmarks._measure import ratios
 from benchmarks._trees import SHAPES
 
 PEERS = {"min_norm": "mgda", "upgrad": "upgrad", "pcgrad": "pcgrad", "imtl_g": "imtl_g"}
@@ -39,4 +40,18 @@ def measure(tree: str, k: int, turns: int, python: str) -> list:
             "times_faster": float(np.median([theirs / ours for ours, theirs in pairs])),
         }
         for name, pairs in rows.items()
+    ]
+
+
+def measure_steps(rounds: int, python: str) -> list:
+    """Whole steps, each relative to the plain step of its own framework."""
+    script = str(Path(__file__).with_name("peer_torch_step.py"))
+    done = subprocess.run(
+        [python, script, str(rounds)], check=True, capture_output=True
+    )
+    times = {name: np.array(t) for name, t in json.loads(done.stdout).items()}
+    relative = ratios(times, "SGD")
+    return [
+        {"step": name, "ms": 1e3 * float(np.median(t)), "ratio": relative[name]}
+        for name, t in times.items()
     ]
