@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
   --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
 
-.PHONY: help demo test test-all test-peers lint format bench docs clean
+.PHONY: help demo claims figures test test-all test-peers lint format bench docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -28,6 +28,12 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.examples  ## distil students on real images with every method (3 minutes)
 	$(BIN)/python -m examples.distill
+
+claims: $(VENV)/.examples  ## test what the papers claim, on real digits (15 minutes)
+	$(BIN)/python -m examples.distill claims
+
+figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
+	$(BIN)/python -m examples.distill figures
 
 test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal

@@ -43,6 +43,13 @@ def main() -> int:
                     claims.ClaimsConfig, prog=f"{PROGRAM} claims", args=rest
                 )
                 claims.run(tested, console)
+            case ["figures", *rest]:
+                from examples.distill.report import gallery
+
+                drawn = tyro.cli(
+                    gallery.FiguresConfig, prog=f"{PROGRAM} figures", args=rest
+                )
+                gallery.run(drawn, console)
             case ["report", *rest]:
                 from examples.distill.report import command as report
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from examples.distill.claims.evidence import Claim, Finding, judge, less
 from examples.distill.claims.trials import DELTAS, Trial, name_of
+from examples.distill.report.measure import Measures
 
 PAPER = "DOT"
 DOT, AGAINST, KD, CONTROL = (
@@ -104,13 +105,21 @@ def _flatter(trial: Trial, low: str, high: str) -> list[Finding]:
 
 
 def _rise(trial: Trial, arm: str) -> np.ndarray:
-    rises = []
-    for found in trial.measures[arm]:
-        near = np.abs(found["axis"]) <= NEAR
-        curve = found["curve/task"]
-        rises.append(curve[near].mean() - curve[len(curve) // 2])
-    return np.array(rises)
+    return np.array([_mean_rise(found) for found in trial.measures[arm]])
+
+
+def _mean_rise(found: Measures) -> float:
+    """How much higher the task loss is near the minimum than in it."""
+    if not found:
+        return np.nan
+    near, curve = np.abs(found["axis"]) <= NEAR, found["curve/task"]
+    return float(curve[near].mean() - curve[len(curve) // 2])
 
 
 def _sharpness(trial: Trial, arm: str) -> np.ndarray:
-    return np.array([found["eigenvalues/task"][0] for found in trial.measures[arm]])
+    return np.array(
+        [
+            found["eigenvalues/task"][0] if found else np.nan
+            for found in trial.measures[arm]
+        ]
+    )

@@ -103,6 +103,8 @@ def prediction_errors(
     Returns:
         One error for each of RATES.
     """
+    if trained and "diverged" in trial.results[arm][seed]:
+        return [float("nan")] * len(RATES)
     experiment = trial.experiment
     network = restore.student(experiment, trial.plans[arm], arm, seed, trained=trained)
     both, data = training_losses(

@@ -124,7 +124,7 @@ class Trial(NamedTuple):
         plans: By arm, for the structure of the checkpoints.
         results: By arm, of each seed.
         histories: By arm, metrics of the seeds that did not diverge.
-        measures: By arm, for each seed.
+        measures: By arm, for each seed; empty for one that diverged.
     """
 
     experiment: restore.Experiment
@@ -243,5 +243,8 @@ def _measured(
 ) -> Iterator[measure.Measures]:
     seeds = range(experiment.config.seeds)
     for seed in progress.track(seeds, description=f"minima of {arm}"):
+        if "diverged" in _result(experiment.config, arm, seed):
+            yield {}
+            continue
         fine = grid if seed == 0 else grid._replace(plane=0)
         yield restore.measured(experiment, plan, arm, seed, fine)
