@@ -262,12 +262,16 @@ def test_smoke_run_with_diagnoses_and_figures(tmp_path):
 def test_smoke_run_on_eight_devices_loses_the_same(
     name, tmp_path, only_training, monkeypatch
 ):
-    """Normalised across the devices; random crops and flips by the seed."""
+    """Normalised across the devices; random crops and flips by the seed.
+
+    Teacher and student are fresh, so that their divergence is a small difference of
+    numbers of size one: 1e-6 is what rounding leaves of it.
+    """
     monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
     one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))
     for alone, divided in zip(one, eight, strict=True):
         for key in ("train/loss/task", "train/loss/distill"):
-            assert divided[key] == pytest.approx(alone[key], rel=1e-5), key
+            assert divided[key] == pytest.approx(alone[key], rel=1e-5, abs=1e-6), key
 
 
 @pytest.mark.slow
