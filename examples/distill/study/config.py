@@ -86,11 +86,11 @@ class StudyConfig:
         if balancer == "dto_kd" and "ce" in distance and "kl" not in distance:
             distance = (*distance, "kl")
         return {
-            "alpha": tuple(map(float, self.alpha)),
+            "teacher": self.teacher,
             "distance": distance,
             "tau_teacher": tuple(map(float, self.tau_teacher)),
             "tau_student": tuple(map(_temperature, self.tau_student)),
-            "teacher": self.teacher,
+            "alpha": tuple(map(float, self.alpha)),
             "balancer": (balancer,),
         }
 

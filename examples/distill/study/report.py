@@ -21,6 +21,7 @@ from examples.distill.study.space import (
 )
 
 REPEATS = 20
+SMALL_BUDGET = 0.3  # share of the grid at which greedy is judged too
 Test = Callable[[Setting], Sequence[float]]
 
 
@@ -150,7 +151,12 @@ def prices(results: Results) -> Sheet:
     for name, found in results.found.items():
         if name not in results.spaces:
             rows.append(_price(name, [found.score], len(found.trials), size, results))
-    trials = len(next(iter(results.found.values())).trials)
+    name, first = next(iter(results.found.items()))
+    trials, small = len(first.trials), int(SMALL_BUDGET * size)
+    if trials > small:
+        begun = max(list(first.trials.values())[:small])
+        title = f"{name}, first {small} trials"
+        rows.append(_price(title, [begun], small, size, results))
     for name, make in (("random", search.random), ("tpe", search.tpe)):
         replayed = analysis.replay(make, space, scores, trials=trials, repeats=REPEATS)
         title = f"{name}, {REPEATS} repetitions"

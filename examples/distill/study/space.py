@@ -30,12 +30,13 @@ number or ``tied`` to the teacher's), ``teacher`` and ``balancer``."""
 Space: TypeAlias = dict[str, tuple]
 """The values of every knob, in the order of the greedy search."""
 
+# Alpha last: at 0 the other knobs change nothing, and a greedy search would end there.
 SPACE: Space = {
-    "alpha": (0.0, 0.5, 0.75, 0.9, 1.0),
+    "teacher": TEACHERS,
     "distance": ("ce", "mse"),
     "tau_teacher": (1.0, 2.0, 4.0),
     "tau_student": (1.0, TIED),
-    "teacher": TEACHERS,
+    "alpha": (0.0, 0.5, 0.75, 0.9, 1.0),
     "balancer": ("fixed",),
 }
 
