@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax
 import matplotlib as mpl
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
@@ -144,6 +145,10 @@ def draw_alpha(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     panel.set(
         xlabel="task loss", ylabel="distillation loss", xscale="log", yscale="log"
     )
+    for axis in (panel.xaxis, panel.yaxis):  # the range may be less than a decade
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(ticker.NullFormatter())
     legend(figure, np.array([panel]))
     return figure
 
