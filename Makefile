@@ -29,7 +29,7 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.examples  ## distil students on real images with every method (3 minutes)
 	$(BIN)/python -m examples.distill
 
-claims: $(VENV)/.examples  ## test what the papers claim, on real digits (15 minutes)
+claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 minutes)
 	$(BIN)/python -m examples.distill claims
 
 figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
