@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import tyro
+from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +66,9 @@ def figure(growth: list[dict], compiled: list[dict], path: Path) -> None:
         panel.loglog(x, [row["gram_ms"] for row in part], "o-", label="gram")
         panel.loglog(x, [row["bound_ms"] for row in part], "k--", label="read once")
         panel.set_xlabel(axis)
+        if axis == "K":  # less than a decade
+            panel.set_xticks(x, map(str, x))
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_ylabel("ms")
         panel.legend()
     for name, stacked in dict.fromkeys((r["program"], r["stacked"]) for r in compiled):
