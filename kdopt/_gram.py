@@ -132,13 +132,8 @@ def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
 
 
 def _plain(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
-    return _sums(_products(dtype, group))
-
-
-def _sums(arrays: Sequence[jax.Array]) -> list[jax.Array]:
-    # One by one: over sharded axes such sums become one all-reduce, while a reduction
-    # with several operands becomes an all-gather for each.
-    return [jnp.sum(array) for array in arrays]
+    # One by one: over sharded axes they are added for all leaves before one all-reduce.
+    return [jnp.sum(array) for array in _products(dtype, group)]
 
 
 def _rows_of_one(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
@@ -167,6 +162,16 @@ def _rows_of_many(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
         return _plain(dtype, group)
     views = [tuple(part.reshape(shape) for part in parts) for parts in group]
     return _sums(_row_sums(_products(dtype, views)))
+
+
+def _sums(rows: list[jax.Array]) -> list[jax.Array]:
+    """For a CPU: all sums in one kernel, since each kernel takes long to compile.
+
+    Over sharded axes this is one all-reduce, while a reduction with several operands
+    becomes an all-gather for each.
+    """
+    stacked = jnp.stack(rows)
+    return list(jnp.sum(stacked, tuple(range(1, stacked.ndim))))
 
 
 @jax.custom_jvp
