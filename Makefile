@@ -54,7 +54,8 @@ format: $(VENV)/.test  ## rewrite what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test  ## benchmarks, as ratios to a bound measured in the same run
+bench: $(VENV)/.test  ## benchmarks: ratios to a bound of the same run, then times alone
+	$(BIN)/python -m benchmarks --k 2 --methods min_norm dto_kd dot pcgrad upgrad
 	$(PYTEST) benchmarks -q -p no:xdist --benchmark-only --ignore-glob "benchmarks/peer_torch*.py"
 
 docs: $(VENV)/.docs  ## build the site into docs/_build

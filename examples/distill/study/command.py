@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import optuna
 from rich.console import Console
 from rich.progress import Progress
@@ -49,9 +48,6 @@ def run(config: StudyConfig, console: Console) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = tasks.load(config.task, data_dir=config.data_dir)
     config.claim_directory(made_of(task))
-    # Programs are the same in every process and every start.
-    jax.config.update("jax_compilation_cache_dir", str(config.directory / "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     with progress_bars(console) as progress:
         lab = _lab(config, task, progress)
         store = Store(config.directory, task.name, config.storage)
