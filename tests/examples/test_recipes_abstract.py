@@ -28,7 +28,25 @@ for _recipe in RECIPES.values():
     PROGRAMS.setdefault(program(_recipe), _recipe)
 
 
-@pytest.mark.parametrize("name", [r.name for r in PROGRAMS.values()])
+# In the default suite one of each loss and method, and each network alone.
+FIRSTS: dict[tuple, str] = {}
+for _recipe in PROGRAMS.values():
+    _config = _recipe.config
+    _kind = (*_config.methods, _config.loss)
+    if _config.teacher is None:
+        _kind = (*_kind, _config.student)
+    FIRSTS.setdefault(_kind, _recipe.name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            r.name, marks=() if r.name in FIRSTS.values() else pytest.mark.slow
+        )
+        for r in PROGRAMS.values()
+    ],
+)
 def test_step_is_traced_at_real_sizes(name):
     config = RECIPES[name].config
     before, after, metrics = _abstract.step(config)
