@@ -1,6 +1,9 @@
 """Strict arrays for every test: no silent promotion of rank or dtype."""
 
+import gc
+import itertools
 import os
+from pathlib import Path
 
 # Before jax starts. Eight fake devices: sharding is tested everywhere. Hardly any
 # optimisation: a test runs its small programs once or twice, and spends its time in the
@@ -38,6 +41,22 @@ def pytest_runtest_setup(item):
     jax.config.update(
         "jax_disable_most_optimizations", _HARDLY_OPTIMISED and not trains
     )
+
+
+_ENDED, _MAPPINGS = itertools.count(1), Path("/proc/self/maps")
+
+
+def pytest_runtest_teardown():
+    """Forgets compiled programs before there are too many.
+
+    Linux allows a process 65,530 mappings, of which each program takes several. The
+    compiler crashes when there is none left.
+    """
+    if next(_ENDED) % 50 or not _MAPPINGS.exists():
+        return
+    if _MAPPINGS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
