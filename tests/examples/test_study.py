@@ -152,7 +152,7 @@ def test_the_test_part_is_judged_with_other_seeds(lab, monkeypatch):
     assert len(json.loads((folder / "test.json").read_text())) == 1
 
 
-@pytest.mark.parametrize("balancer", ["dynamic_lambda", "dto_kd", "dot"])
+@pytest.mark.parametrize("balancer", ["dynamic_lambda", "min_norm", "dto_kd", "dot"])
 def test_every_balancer_learns(balancer):
     task = tiny()
     training = dataclasses.replace(task.student_training, epochs=20)
