@@ -71,15 +71,16 @@ def figure(growth: list[dict], compiled: list[dict], path: Path) -> None:
             panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_ylabel("ms")
         panel.legend()
-    for name, stacked in dict.fromkeys((r["program"], r["stacked"]) for r in compiled):
-        part = [r for r in compiled if (r["program"], r["stacked"]) == (name, stacked)]
-        panels[-1].loglog(
-            [row["leaves"] for row in part],
-            [row["processor_s"] for row in part],
-            "o--" if stacked else "o-",
-            label=None if stacked else name,
-            color=f"C{list(dict.fromkeys(r['program'] for r in compiled)).index(name)}",
-        )
+    for i, name in enumerate(dict.fromkeys(row["program"] for row in compiled)):
+        for stacked, style in ((False, "o-"), (True, "o--")):
+            part = [r for r in compiled if r["program"] == name]
+            part = [r for r in part if r["stacked"] == stacked]
+            panels[-1].loglog(
+                [row["leaves"] for row in part],
+                [row["processor_s"] for row in part],
+                f"C{i}{style}",
+                label=None if stacked else name,
+            )
     if compiled:
         panels[-1].set_xlabel("leaves (dashed: stacked by shape)")
         panels[-1].set_ylabel("s of processor time to compile")

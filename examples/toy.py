@@ -137,6 +137,20 @@ def paths(
     return np.asarray(jax.jit(jax.vmap(path))(jnp.asarray(STARTS, jnp.float32)))
 
 
+def paths_of(name: str, *, steps: int, learning_rate: float = 1e-3) -> np.ndarray:
+    """Paths of a method by its name, with Adam.
+
+    Args:
+        name: Of ``BALANCERS`` or ``SCALARIZERS``.
+        steps: Number of steps, a multiple of 100.
+        learning_rate: Of Adam.
+    """
+    adam, one_backward = optax.adam(learning_rate), name in SCALARIZERS
+    method = (BALANCERS | SCALARIZERS)[name]()
+    tx = optax.chain(*((adam, method) if one_backward else (method, adam)))
+    return paths(tx, one_backward=one_backward, steps=steps)
+
+
 def distance_to_pareto(points: np.ndarray) -> np.ndarray:
     """Distance of points ``[..., 2]`` from the Pareto set."""
     outside = np.maximum(np.abs(points[..., 0]) - PARETO_END, 0)
@@ -213,13 +227,11 @@ def main(settings: Toy) -> dict[str, np.ndarray]:
             raise ValueError(f"unknown method {name!r}; choose {', '.join(known)}.")
     if settings.steps < 100 or settings.steps % 100:
         raise ValueError(f"steps must be a multiple of 100, got {settings.steps}.")
-    adam = optax.adam(settings.learning_rate)
-    runs = {}
-    for name in track(settings.methods, description="methods"):
-        one_backward = name in SCALARIZERS
-        parts = (adam, known[name]()) if one_backward else (known[name](), adam)
-        tx = optax.chain(*parts)
-        runs[name] = paths(tx, one_backward=one_backward, steps=settings.steps)
+    steps, rate = settings.steps, settings.learning_rate
+    runs = {
+        name: paths_of(name, steps=steps, learning_rate=rate)
+        for name in track(settings.methods, description="methods")
+    }
     settings.directory.mkdir(parents=True, exist_ok=True)
     draw(runs).savefig(settings.directory / "paths.png", dpi=120)
     with (settings.directory / "table.txt").open("w") as file:

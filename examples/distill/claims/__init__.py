@@ -63,7 +63,8 @@ class ClaimsConfig:
 
     def base(self) -> Config:
         """The settings that all arms share."""
-        fields = dataclasses.asdict(self)
+        names = [field.name for field in dataclasses.fields(ClaimsConfig)]
+        fields = {name: getattr(self, name) for name in names}
         return Config(**fields, methods=("kd",), timing_rounds=0)
 
 

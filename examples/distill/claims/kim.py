@@ -145,8 +145,7 @@ def errors_of(both: Any, params: Any, data: Any) -> list[float]:
 
 def _share(kind: str) -> Finding:
     """Whether the share of inner vertices is as expected, within sampling error."""
-    angles = {"acute": kim.ACUTE, "obtuse": kim.OBTUSE}[kind]
-    grams, _ = kim.sample_grams(jax.random.key(0), SAMPLE, angles)
+    grams, _ = kim.sample_grams(jax.random.key(0), SAMPLE, kim.ANGLES[kind])
     share, expected = kim.interior_share(grams), EXPECTED[kind]
     error = 4 * np.sqrt(expected * (1 - expected) / SAMPLE) + 5e-4
     verdict = CONFIRMED if abs(share - expected) <= error else REFUTED

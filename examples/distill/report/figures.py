@@ -156,8 +156,7 @@ def draw_alpha(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 def draw_parabolas(shown: int = 12) -> Figure:
     """Predicted decrease over lambda for random gradients (Kim et al., Fig. 2)."""
     figure, axes = grid(2, "Predicted decrease of the weighted loss over lambda")
-    kinds = {"acute": kim.ACUTE, "obtuse": kim.OBTUSE}
-    for panel, (kind, angles) in zip(axes, kinds.items(), strict=True):
+    for panel, (kind, angles) in zip(axes, kim.ANGLES.items(), strict=True):
         grams, _ = kim.sample_grams(jax.random.key(0), SAMPLE, angles)
         for row in kim.decreases(grams[:shown], LAMBDAS):
             panel.plot(LAMBDAS, row, lw=1)

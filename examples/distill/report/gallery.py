@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optax
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -35,11 +34,6 @@ class FiguresConfig(ClaimsConfig):
     toy_steps: int = 50_000
     """Steps of Adam on the toy problem, a multiple of 100."""
 
-    def students(self) -> ClaimsConfig:
-        """The settings of the trainings."""
-        fields = [field.name for field in dataclasses.fields(ClaimsConfig)]
-        return ClaimsConfig(**{name: getattr(self, name) for name in fields})
-
 
 def run(config: FiguresConfig, console: Console) -> list[Path]:
     """Trains what is missing and draws.
@@ -51,7 +45,7 @@ def run(config: FiguresConfig, console: Console) -> list[Path]:
     Returns:
         The files.
     """
-    done = claims.train(config.students(), console)
+    done = claims.train(config, console)
     config.out.mkdir(parents=True, exist_ok=True)
     paths = []
     with plot.style():
@@ -93,19 +87,7 @@ def _figures(
     yield "conflict", figures.draw_conflict(pair)
     yield "parabolas", figures.draw_parabolas()
     yield "lambda", figures.draw_lambda(noisy.histories["dto_kd"], "dto_kd")
-    yield "toy", toy.draw(toy_paths(TOYS, toy_steps))
-
-
-def toy_paths(methods: Sequence[str], steps: int) -> dict[str, Any]:
-    """Paths of some methods on the toy problem, by name."""
-    adam, out = optax.adam(1e-3), {}
-    for name in methods:
-        if name in toy.SCALARIZERS:
-            tx, one = optax.chain(adam, toy.SCALARIZERS[name]()), True
-        else:
-            tx, one = optax.chain(toy.BALANCERS[name](), adam), False
-        out[name] = toy.paths(tx, one_backward=one, steps=steps)
-    return out
+    yield "toy", toy.draw({name: toy.paths_of(name, steps=toy_steps) for name in TOYS})
 
 
 def _chosen(found: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import kdopt
 
 SHORTEST, LONGEST = 1e-5, 1e-1
 ACUTE, OBTUSE = (0.0, np.pi / 2), (np.pi / 2, np.pi)
+ANGLES = {"acute": ACUTE, "obtuse": OBTUSE}
 
 
 def sample_grams(
