@@ -26,7 +26,7 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[examples,docs]'
 	@touch $@
 
-demo: $(VENV)/.examples  ## distil students on real images with every method (3 minutes)
+demo: $(VENV)/.examples  ## distil students on real images with every method (4 minutes)
 	$(BIN)/python -m examples.distill
 
 claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 minutes)

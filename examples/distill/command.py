@@ -21,7 +21,7 @@ class Command(Config):
 
     The defaults are the demo: 5,000 real digits; the teacher sees the labels of all
     training images, the student 400 of them with 40 % drawn again at random, so that
-    labels and teacher truly conflict. About three minutes on two cores.
+    labels and teacher truly conflict. About four minutes on two cores.
 
     Other settings: ``--noise 0`` (clean labels), ``--labels 1000``, ``--dataset
     fashion_mnist``. Other commands: ``recipes`` lists the experiments of the papers,
