@@ -53,4 +53,4 @@ def test_combine(benchmark):
 def test_balancer(benchmark, name):
     trees = grads("resnet8x4")
     update, state = update_of(BALANCERS[name].make(2), trees[0], 2)
-    run(benchmark, update, trees, state)
+    run(benchmark, update, trees, state, trees[0])

@@ -14,11 +14,11 @@ from tests._methods import METHODS
 
 
 def update_of(tx: optax.GradientTransformationExtraArgs, params: list, k: int):
-    """The jitted update of a method as a function of gradients and state."""
+    """The update of a method as a function of gradients, state and parameters."""
     values = jnp.arange(1.0, k + 1)
 
-    def update(grads, state):
-        return tx.update(grads, state, params=None, values=values)
+    def update(grads, state, params):
+        return tx.update(grads, state, params=params, values=values)
 
     return update, tx.init(params)
 
@@ -41,7 +41,7 @@ def measure(tree: str, k: int, rounds: int, names: Sequence[str] | None = None) 
         if wanted and k in method.ks and not method.scalarizer:
             with jax.numpy_dtype_promotion("standard"):
                 update, state = update_of(method.make(k), grads[0], k)
-            jobs[method.name] = (update, (grads, state))
+            jobs[method.name] = (update, (grads, state, grads[0]))
     calls, rows = {}, {}
     for name, (fn, args) in jobs.items():
         try:
