@@ -165,6 +165,7 @@ def test_an_epoch_covers_every_example_once(drop_last):
     seen = indices[weights == 1].tolist()
     assert len(seen) == len(set(seen)) == (20 if drop_last else 23)
     assert weights.sum() == len(seen)
+    assert all(len(set(batch.indices.tolist())) == 5 for batch in epoch)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

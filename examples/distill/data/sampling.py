@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int32
 
 
 class IndexBatch(NamedTuple):
-    """Positions in the data set, and 0 where a position only pads the batch."""
+    """Positions in the data set, and weights: 0 where one only fills the batch."""
 
     indices: Int32[np.ndarray, " b"]
     weights: Float32[np.ndarray, " b"]
@@ -43,8 +43,9 @@ def batches(
 
     Args:
         num_examples: Size of the data set.
-        batch_size: Of every batch. A last partial batch is filled with example 0 at
-            weight 0, so that a jitted step meets one shape.
+        batch_size: Of every batch. A last partial batch is filled at weight 0 from the
+            beginning of the epoch, so that a jitted step meets one shape and BatchNorm
+            a whole batch of different images.
         seed: Of the permutations; None keeps the order of the data set.
         epoch: From 0; another epoch is another permutation.
         start: Step to begin with, when resuming.
@@ -65,9 +66,6 @@ def batches(
     if seed is not None:
         order = np.random.default_rng((seed, epoch)).permutation(order)
     for step in range(start, steps):
-        chosen = order[step * batch_size : (step + 1) * batch_size]
-        indices = np.zeros(batch_size, np.int32)
-        weights = np.zeros(batch_size, np.float32)
-        indices[: len(chosen)] = chosen
-        weights[: len(chosen)] = 1
-        yield IndexBatch(indices, weights)
+        places = np.arange(step * batch_size, (step + 1) * batch_size)
+        weights = (places < num_examples).astype(np.float32)
+        yield IndexBatch(order[places % num_examples], weights)
