@@ -26,23 +26,6 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-
-_HARDLY_OPTIMISED = jax.config.read("jax_disable_most_optimizations")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Trainings repeat a program, so that some optimisation pays.
-
-    Set anew for each test and its fixtures: two runs that a test compares bit for bit
-    must have been compiled alike.
-    """
-    trains = "examples" in item.path.relative_to(item.config.rootpath).parts
-    jax.config.update(
-        "jax_disable_most_optimizations", _HARDLY_OPTIMISED and not trains
-    )
-
-
 _ENDED, _MAPPINGS = itertools.count(1), Path("/proc/self/maps")
 
 

@@ -54,8 +54,8 @@ def test_evaluation_does_not_depend_on_the_devices():
         )
         for s in (one, all_of_them)
     ]
-    for name in results[0]:
-        np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5)
+    for name in results[0]:  # a divergence is a difference of larger logarithms
+        np.testing.assert_allclose(*(r[name] for r in results), rtol=1e-5, atol=1e-6)
 
 
 def test_batch_that_does_not_divide_is_refused():
