@@ -64,6 +64,8 @@ OTHER_DATA = {
     "resnet18": (11_271_432, 2221.8, "64x64 64x64 128x32 256x16 512x8", 512),
     "shufflenet_v2": (1_458_028, None, "24x64 116x32 232x16 464x8", 1024),
 }
+# Those of one block a stage already.
+SHORTEST = ("cnn_teacher", "cnn_student", "mlp", "resnet8", "resnet8x4", "vgg8")
 SLOW_ROWS = ("resnet101_imagenet", "resnet110")
 ROWS = [(name, {}, *row) for name, row in MODELS.items()] + [
     (name, TINY, *row) for name, row in OTHER_DATA.items()
@@ -113,6 +115,9 @@ def test_counts_and_shapes(name, data, parameters, millions, maps, width):
     assert counts.outputs.pooled.shape == (1, width)
     num_classes = data.get("num_classes", models.MODELS[name].num_classes)
     assert counts.outputs.logits.shape == (1, num_classes)
+    short = models.summary(name, **data, max_blocks=1)
+    assert short.outputs == counts.outputs
+    assert short.parameters < parameters or name in SHORTEST
 
 
 def test_multiply_adds_by_hand():

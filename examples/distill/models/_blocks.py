@@ -131,6 +131,7 @@ class Layers:
         param_dtype: Type in which parameters are kept.
         axis_name: Mesh or pmap axis over which BatchNorm averages its statistics.
         batch_norm_group: Images that share BatchNorm's statistics; None: all.
+        max_blocks: Greatest number of blocks in a stage; None: as the network has them.
         conv_init: Initial kernels of the convolutions.
         linear_init: Initial kernels of the linear layers.
         bias_init: Initial biases of both; None is the range PyTorch takes.
@@ -141,9 +142,14 @@ class Layers:
     param_dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     batch_norm_group: int | None = None
+    max_blocks: int | None = None
     conv_init: Initializer = torch_default
     linear_init: Initializer = torch_default
     bias_init: Initializer | None = None
+
+    def blocks(self, count: int) -> range:
+        """Numbers the blocks of a stage, from 0."""
+        return range(count if self.max_blocks is None else min(count, self.max_blocks))
 
     def conv(
         self,

@@ -124,6 +124,7 @@ def create(
     param_dtype: DTypeLike = jnp.float32,
     axis_name: str | None = None,
     batch_norm_group: int | None = None,
+    max_blocks: int | None = None,
     **options: Any,
 ) -> Model:
     """Makes a model by name; its call maps ``[b, h, w, d]`` to :class:`Outputs`.
@@ -140,6 +141,8 @@ def create(
             None keeps the statistics of each replica its own.
         batch_norm_group: Images that share statistics, such as the 64 of one replica in
             a larger batch; None: all that are there.
+        max_blocks: Greatest number of blocks in a stage, to try a network's code in
+            short; None: as many as it has.
         **options: What else the constructor takes, such as ``width`` of ``"mlp"``.
 
     Returns:
@@ -149,7 +152,7 @@ def create(
         ValueError: If there is no such model.
     """
     spec = find(name)
-    layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group)
+    layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group, max_blocks)
     return spec.make(
         num_classes=spec.num_classes if num_classes is None else num_classes,
         image_shape=image_shape or spec.image_shape,

@@ -6,12 +6,12 @@ from flax import nnx
 from examples.distill.models._blocks import Layers, global_pool, relu_stages
 from examples.distill.models._outputs import Model, Outputs
 
-# (width, stride) of the units, grouped so that each group ends in a feature.
+# (width, stride of the first, number) of the units; each stage ends in a feature.
 STAGES = (
-    ((64, 1), (128, 2), (128, 1)),
-    ((256, 2), (256, 1)),
-    ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
-    ((1024, 2), (1024, 1)),
+    ((64, 1, 1), (128, 2, 2)),
+    ((256, 2, 2),),
+    ((512, 2, 6),),
+    ((1024, 2, 2),),
 )
 
 
@@ -57,9 +57,13 @@ class MobileNetV1(Model):
         inputs = 32
         for units in STAGES:
             stage = nnx.List([])
-            for outputs, stride in units:
-                stage.append(Separable(inputs, outputs, stride, layers=layers))
-                inputs = outputs
+            for outputs, stride, count in units:
+                for j in layers.blocks(count):
+                    unit = Separable(
+                        inputs, outputs, stride if j == 0 else 1, layers=layers
+                    )
+                    stage.append(unit)
+                    inputs = outputs
             self.stages.append(stage)
         self.classifier = layers.linear(inputs, num_classes)
 

@@ -64,7 +64,7 @@ def _stages(
     counts = (1, 2, 3, 4, 3, 3, 1)
     for i, (count, outputs) in enumerate(zip(counts, widths, strict=True)):
         stage = nnx.List([])
-        for j in range(count):
+        for j in layers.blocks(count):
             block = InvertedResidual(
                 inputs,
                 outputs,

@@ -99,7 +99,7 @@ class ResNet(Model):
         inputs = stem
         for i, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             stage = nnx.List([])
-            for j in range(count):
+            for j in layers.blocks(count):
                 stride = 2 if i > 0 and j == 0 else 1
                 block = Residual(
                     inputs, width, stride, bottleneck=bottleneck, layers=layers

@@ -77,7 +77,7 @@ class ShuffleNetV1(Model):
         inputs = STEM
         for count, outputs in zip((4, 8, 4), (240, 480, 960), strict=True):
             stage = nnx.List([ShuffleUnit(inputs, outputs, 2, layers=layers)])
-            for _ in range(count - 1):
+            for _ in layers.blocks(count)[1:]:
                 stage.append(ShuffleUnit(outputs, outputs, 1, layers=layers))
             self.stages.append(stage)
             inputs = outputs

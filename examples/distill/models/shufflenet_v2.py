@@ -93,9 +93,10 @@ class ShuffleNetV2(Model):
         self.stem = layers.conv_norm(image_shape[-1], STEM, 1)
         self.stages = nnx.List([])
         inputs = STEM
-        for count, outputs in zip((3, 7, 3), (116, 232, 464), strict=True):
+        for count, outputs in zip((4, 8, 4), (116, 232, 464), strict=True):
             down = DownUnit(inputs, outputs, layers=layers)
-            units = [SplitUnit(outputs, layers=layers) for _ in range(count)]
+            rest = layers.blocks(count)[1:]
+            units = [SplitUnit(outputs, layers=layers) for _ in rest]
             self.stages.append(nnx.List([down, *units]))
             inputs = outputs
         self.head = layers.conv_norm(inputs, 1024, 1)

@@ -57,7 +57,7 @@ class VGG(Model):
         self.stages = nnx.List([])
         for count, outputs in zip(blocks, (64, 128, 256, 512, 512), strict=True):
             stage = nnx.List([])
-            for _ in range(count):
+            for _ in layers.blocks(count):
                 stage.append(layers.conv_norm(inputs, outputs, 3, bias=True))
                 inputs = outputs
             self.stages.append(stage)

@@ -78,7 +78,7 @@ class WideResNet(Model):
         inputs = 16
         for outputs, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
             stage = nnx.List([PreactBlock(inputs, outputs, stride, layers=layers)])
-            for _ in range(count - 1):
+            for _ in layers.blocks(count)[1:]:
                 stage.append(PreactBlock(outputs, outputs, 1, layers=layers))
             self.stages.append(stage)
             inputs = outputs
