@@ -104,7 +104,7 @@ def _check_schedule(config: Any) -> None:
 
 _AT_LEAST_1 = (
     *("seeds", "epochs", "teacher_epochs", "batch_size"),
-    *("labels", "accumulate", "batch_norm_group", "image_size"),
+    *("labels", "accumulate", "batch_norm_group", "max_blocks", "image_size"),
 )
 _POSITIVE = (
     *("learning_rate", "temperature", "student_temperature"),

@@ -1,6 +1,7 @@
 """What all methods share: a network, data, and the losses of a pupil."""
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -178,18 +179,38 @@ class Problem:
                 that makes sense for batches of any size.
         """
         teacher = self.teacher if with_teacher and self._loss.any_batch else None
-        network = self.network(state)
-        total: dict[str, float] = {}
-        for batch in whole(data, self.layout, EVALUATION_BATCH):
-            if teacher is None:
-                sums = _plain_sums(network, self._moments, batch)
-            else:
-                sums = self._sums_with_teacher(
-                    state.evaluated, state.rest, batch, teacher
-                )
-            total = {key: total.get(key, 0.0) + float(sums[key]) for key in sums}
-        count = total.pop("count")
-        return {key: value / count for key, value in total.items()}
+        if teacher is None:
+            return evaluate(self.network(state), data, self.layout, self._moments)
+        arguments = state.evaluated, state.rest
+        return _means(
+            self._sums_with_teacher(*arguments, batch, teacher)
+            for batch in whole(data, self.layout, EVALUATION_BATCH)
+        )
+
+
+def evaluate(
+    network: Network, data: Split | Stream, layout: Layout, moments: tuple
+) -> dict[str, float]:
+    """Accuracy and loss of a network alone over a whole split.
+
+    Args:
+        network: The network, on the devices.
+        data: Images and labels.
+        layout: Where batches lie.
+        moments: Mean and standard deviation of the images, a tuple each.
+    """
+    return _means(
+        _plain_sums(network, moments, batch)
+        for batch in whole(data, layout, EVALUATION_BATCH)
+    )
+
+
+def _means(parts: Iterable[Metrics]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for sums in parts:
+        total = {key: total.get(key, 0.0) + float(sums[key]) for key in sums}
+    count = total.pop("count")
+    return {key: value / count for key, value in total.items()}
 
 
 @functools.partial(jax.jit, static_argnums=1)

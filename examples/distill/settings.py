@@ -52,6 +52,9 @@ class Execution:
     batch_norm_group: int | None = None
     """Images that share BatchNorm statistics, for example 64 as on one device of the
     references; None: the whole batch of all devices."""
+    max_blocks: int | None = None
+    """Greatest number of blocks in a stage of teacher and student, for a quick trial;
+    None: as many as they have."""
     devices: int | None = None
     """Devices among which a batch is divided; None: all of them."""
     shard_params: bool = False
@@ -84,10 +87,13 @@ class Execution:
     """Where downloaded data sets lie."""
 
 
+_DECISIVE = ("dtype", "ema", "batch_norm_group", "max_blocks", "on_nonfinite")
+
+
 def without_effect() -> frozenset[str]:
     """Names of the settings that leave the results as they are, up to rounding."""
     return frozenset(
         field.name
         for field in dataclasses.fields(Execution)
-        if field.name not in ("dtype", "ema", "batch_norm_group", "on_nonfinite")
+        if field.name not in _DECISIVE
     )

@@ -55,14 +55,14 @@ class Teacher:
             return network.outputs(normalize(images, data.mean, data.std)).pooled
 
         order = batches(len(data.train_labels), EVALUATION_BATCH, seed=None)
-        parts = [
-            embed(self.network, data.train_images[batch.indices]) for batch in order
-        ]
-        # The last batch is padded.
-        vectors = jnp.concatenate(parts)[: len(data.train_labels)]
-        return losses.class_means(
-            vectors, jnp.asarray(data.train_labels), num_classes=data.num_classes
-        )
+        with jax.ensure_compile_time_eval():  # arrays, even where a pupil is traced
+            parts = [
+                embed(self.network, data.train_images[batch.indices]) for batch in order
+            ]
+            # The last batch is padded.
+            vectors = jnp.concatenate(parts)[: len(data.train_labels)]
+            labels = jnp.asarray(data.train_labels)
+            return losses.class_means(vectors, labels, num_classes=data.num_classes)
 
 
 class Students:
@@ -93,7 +93,7 @@ class Students:
         self.problem = make_problem(
             config,
             self._dataset,
-            self._pupil(0),
+            jax.eval_shape(lambda: self._pupil(0)),
             config.kd_loss,
             teacher=_computing_in(config, teacher),
             steps=self._steps(),
@@ -166,6 +166,7 @@ class Students:
             rngs,
             dtype=config.dtype,
             batch_norm_group=config.batch_norm_group,
+            max_blocks=config.max_blocks,
         )
         teacher = self._teacher.network
         if teacher is not None and config.kd_loss.adapter is not None:
@@ -187,7 +188,13 @@ def _computing_in(config: Config, teacher: Teacher) -> Network | None:
         return teacher.network
     name, dataset = str(config.teacher), teacher.dataset
     model = nnx.eval_shape(
-        lambda: make_model(name, dataset, nnx.Rngs(0), dtype=config.dtype)
+        lambda: make_model(
+            name,
+            dataset,
+            nnx.Rngs(0),
+            dtype=config.dtype,
+            max_blocks=config.max_blocks,
+        )
     )
     return teacher.network._replace(graphdef=Network.of(model).graphdef)
 
@@ -199,6 +206,7 @@ def make_model(
     *,
     dtype: str = "float32",
     batch_norm_group: int | None = None,
+    max_blocks: int | None = None,
 ) -> models.Model:
     """A network for the images and classes of a data set."""
     return models.create(
@@ -209,6 +217,7 @@ def make_model(
         # None is float32 too, and promotes what is wider.
         dtype=None if dtype == "float32" else jnp.dtype(dtype),
         batch_norm_group=batch_norm_group,
+        max_blocks=max_blocks,
     )
 
 

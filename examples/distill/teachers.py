@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from examples.distill import checkpoint, mesh, weights
+from examples.distill import checkpoint, mesh, splits, weights
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed
-from examples.distill.kd_losses import Pupil
-from examples.distill.problem import Network
+from examples.distill.mesh import make_layout
+from examples.distill.problem import Network, evaluate
 from examples.distill.progress import show_run
-from examples.distill.step import TrainState, placed
+from examples.distill.step import TrainState
 from examples.distill.students import Students, Teacher, make_model
 from examples.distill.train import fit
 
@@ -63,6 +63,8 @@ def train_teacher(
     """
     decisive = ("dataset", "teacher", "teacher_epochs", "augment", "momentum")
     settings = {key: getattr(config, key) for key in (*decisive, "weight_decay")}
+    if config.max_blocks is not None:
+        settings["max_blocks"] = config.max_blocks
     settings |= {"batch_size": BATCH, "learning_rate": RATE}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
@@ -101,7 +103,11 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
             f"safetensors file or a file of torch.save with the weights of "
             f"{config.teacher}. Without the option it is trained."
         )
-    model = make_model(str(config.teacher), dataset, nnx.Rngs(0))
+    model = nnx.eval_shape(
+        lambda: make_model(
+            str(config.teacher), dataset, nnx.Rngs(0), max_blocks=config.max_blocks
+        )
+    )
     try:
         if path.is_dir():
             weights.load_orbax(path, model)
@@ -113,16 +119,15 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
             f"{path} does not hold the weights of {config.teacher} for the "
             f"{dataset.num_classes} classes of {dataset.name}: {error}"
         ) from error
-    pupil, students = Network.of(Pupil(model)), _alone(config, dataset)
-    state = students.state(students.plan(ALONE), 0)
-    state = state._replace(params=pupil.params, rest=pupil.rest)
-    state = placed(students.problem.layout, state)
-    accuracy = students.problem.evaluate(state, students.run(ALONE, 0).test)["accuracy"]
+    network, layout = Network.of(model), make_layout(config.devices)
+    moments = tuple(dataset.mean), tuple(dataset.std)
+    test = splits.testing(config, dataset)
+    accuracy = evaluate(layout.replicate(network), test, layout, moments)["accuracy"]
     result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
     if mesh.is_first():
         text = json.dumps(result, indent=2) + "\n"
         (config.directory / "teacher.json").write_text(text)
-    return Teacher(Network.of(model), dataset)
+    return Teacher(network, dataset)
 
 
 def export_student(students: Students) -> Path:

@@ -53,8 +53,10 @@ def zeroed(
     *,
     dtype: str,
     batch_norm_group: int | None,
+    max_blocks: int | None,
 ) -> Model:
     """In the place of `make_model`."""
+    assert max_blocks is None
     graphdef, shapes = network(name, data.name, batch_norm_group)
     return nnx.merge(graphdef, jax.tree.map(_zeros, shapes))
 
