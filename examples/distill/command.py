@@ -109,7 +109,7 @@ def with_teacher(recipe: Recipe | None, config: Config) -> Config:
     smoke.clear(config)
     if config.teacher is None or config.teacher_weights is not None:
         return config
-    if config.dataset in smoke.DATASETS.values():
+    if config.dataset == smoke.DATASET:
         return dataclasses.replace(
             config, teacher_weights=smoke.untrained_teacher(config)
         )

@@ -192,7 +192,8 @@ def test_smoke_keeps_networks_losses_and_method():
         kept = "teacher", "student", "methods", "loss", "augment", "schedule", "weights"
         for key in kept:
             assert getattr(config, key) == getattr(recipe.config, key)
-        assert config.epochs * smoke.IMAGES // config.batch_size == 4
+        assert config.epochs * smoke.IMAGES // config.batch_size == 2
+        assert config.max_blocks == 1
 
 
 def test_smoke_clears_no_other_run(tmp_path):
@@ -216,17 +217,6 @@ def run_smoke(name, folder, *others):
     return [json.loads(line) for line in lines]
 
 
-# Every method, and the stem of ImageNet. All recipes are traced at their real sizes in
-# test_recipes_abstract.py, and the networks take a step each in test_models.py.
-SMOKED = (
-    "cifar100/dot/vgg13-vgg8",
-    "cifar100/labels_only/vgg8",
-    "cifar100/crd_dot/resnet32x4-resnet8x4",
-    "cifar100/dto_kd/resnet32x4-resnet8x4",
-    "cifar100/dto_kd_amortized/resnet32x4-resnet8x4",
-    "imagenet/kd/resnet34-resnet18",
-)
-
 # One, two and shared backward passes.
 DIVIDED = (
     "cifar100/kd/vgg13-vgg8",
@@ -243,16 +233,17 @@ def only_training(monkeypatch):
     monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
 
 
-@pytest.mark.parametrize("name", SMOKED[1:])
+@pytest.mark.parametrize("name", RECIPES)
 def test_smoke_run(name, tmp_path, only_training):
     run_smoke(name, tmp_path)
     weights = tmp_path / smoke.FOLDER / name / "weights"
-    assert weights.is_dir() == name.startswith("cifar100/labels_only")
+    assert weights.is_dir() == (RECIPES[name].config.teacher is None)
 
 
-def test_smoke_run_with_diagnoses_and_figures(tmp_path):
-    run_smoke(SMOKED[0], tmp_path)
-    assert list((tmp_path / smoke.FOLDER / SMOKED[0] / "figures").glob("*.png"))
+@pytest.mark.parametrize("name", DIVIDED)
+def test_smoke_run_with_diagnoses_and_figures(name, tmp_path):
+    run_smoke(name, tmp_path)
+    assert list((tmp_path / smoke.FOLDER / name / "figures").glob("*.png"))
 
 
 @pytest.mark.parametrize("name", DIVIDED)
@@ -262,25 +253,10 @@ def test_smoke_run_on_eight_devices_loses_the_same(
     """Normalised across the devices; random crops and flips by the seed.
 
     Teacher and student are fresh, so that their divergence is a small difference of
-    numbers of size one: 1e-6 is what rounding leaves of it.
+    logarithms of size one, whose rounding it keeps.
     """
     monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
     one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))
     for alone, divided in zip(one, eight, strict=True):
         for key in ("train/loss/task", "train/loss/distill"):
-            assert divided[key] == pytest.approx(alone[key], rel=1e-5, abs=1e-6), key
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in RECIPES if name not in (*SMOKED, *DIVIDED)]
-)
-def test_smoke_run_of_every_other_recipe(name, tmp_path):
-    run_smoke(name, tmp_path)
-
-
-def test_smoke_runs_cover_the_methods():
-    chosen = [RECIPES[name].config for name in (*SMOKED, *DIVIDED)]
-    assert {m for c in chosen for m in c.methods} == {
-        m for r in RECIPES.values() for m in r.config.methods
-    }
+            assert divided[key] == pytest.approx(alone[key], rel=1e-5, abs=1e-5), key

@@ -11,17 +11,14 @@ from examples.distill.config import Config
 from examples.distill.data import load
 from examples.distill.students import make_model
 
-DATASETS = {
-    "cifar100": "smoke-cifar100",
-    "tiny_imagenet": "smoke-tiny-imagenet",
-    "imagenet2012": "smoke-imagenet",
-}
+DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
+DATASET = "synthetic-smoke"  # instead of those
 FOLDER = "smoke"
-IMAGES, BATCH = 16, 8
+IMAGES, BATCH = 8, 8
 
 
 def shrink(config: Config) -> Config:
-    """Two epochs of two steps; networks, losses and methods stay.
+    """Two epochs of a step, networks of one block a stage; losses and methods stay.
 
     Args:
         config: Any settings.
@@ -30,14 +27,15 @@ def shrink(config: Config) -> Config:
         The same with every size small, and synthetic images for those that need a
         download.
     """
-    dataset = DATASETS.get(config.dataset, config.dataset)
+    replaced = config.dataset in DOWNLOADED
     return dataclasses.replace(
         config,
         name=f"{FOLDER}/{config.name}",
-        dataset=dataset,
-        labels=None if dataset.startswith("smoke-") else IMAGES,
+        dataset=DATASET if replaced else config.dataset,
+        labels=None if replaced else IMAGES,
         batch_size=BATCH,
         accumulate=2 if config.accumulate > 1 else 1,
+        max_blocks=1,
         batch_norm_group=None if config.batch_norm_group is None else BATCH // 2,
         epochs=2,
         teacher_epochs=1,
@@ -59,7 +57,12 @@ def untrained_teacher(config: Config) -> Path:
         The Orbax folder.
     """
     path = config.directory / "teacher"
-    network = make_model(str(config.teacher), load(config.dataset), nnx.Rngs(0))
+    network = make_model(
+        str(config.teacher),
+        load(config.dataset),
+        nnx.Rngs(0),
+        max_blocks=config.max_blocks,
+    )
     weights.save_orbax(path, network)
     return path
 
