@@ -205,6 +205,36 @@ def evaluate(
     )
 
 
+def class_means(
+    network: Network,
+    data: Split | Stream,
+    layout: Layout,
+    moments: tuple,
+    num_classes: int,
+) -> jax.Array:
+    """Mean penultimate vectors of the images of each class, ``[c, d]``.
+
+    Args:
+        network: The network.
+        data: Images and labels.
+        layout: Where batches lie.
+        moments: Mean and standard deviation of the images, a tuple each.
+        num_classes: Number of rows; those without an image are 0.
+    """
+
+    @jax.jit
+    def sums(network: Network, batch: dict) -> tuple[jax.Array, jax.Array]:
+        vectors = network.outputs(normalize(batch["images"], *moments)).pooled
+        shares = jax.nn.one_hot(batch["labels"], num_classes, axis=0)
+        shares *= batch["weights"]
+        return layout.whole((shares @ vectors, jnp.sum(shares, 1, keepdims=True)))
+
+    network = layout.replicate(network)
+    parts = (sums(network, batch) for batch in whole(data, layout, EVALUATION_BATCH))
+    total, count = functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
+    return total / jnp.maximum(count, 1)
+
+
 def _means(parts: Iterable[Metrics]) -> dict[str, float]:
     total: dict[str, float] = {}
     for sums in parts:

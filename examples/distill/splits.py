@@ -43,6 +43,14 @@ def testing(config: Config, dataset: Dataset | Streamed) -> Split | Stream:
     return Stream(dataset.test, size, resize, workers=config.workers)
 
 
+def whole_training(config: Config, dataset: Dataset | Streamed) -> Split | Stream:
+    """All training images with their true labels, looked at as those of the test."""
+    if isinstance(dataset, Dataset):
+        return Split(dataset.train_images, dataset.train_labels)
+    size, resize = dataset.image_size, dataset.resize
+    return Stream(dataset.train, size, resize, workers=config.workers)
+
+
 def all_labels(config: Config, data: Split | Stream) -> Any:
     """Labels of all training images; those of a stream are kept in RUNS/labels."""
     if isinstance(data, Split):

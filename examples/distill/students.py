@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +10,16 @@ from flax import nnx
 
 from examples.distill import models, splits
 from examples.distill.config import Config
-from examples.distill.data import (
-    Dataset,
-    Streamed,
-    batches,
-    normalize,
-    num_batches,
-)
+from examples.distill.data import Dataset, Streamed, num_batches
 from examples.distill.feed import Stream
 from examples.distill.kd_losses import KdLoss, Pupil, Setting
 from examples.distill.mesh import make_layout
 from examples.distill.methods import METHODS, Plan, learning_rate
 from examples.distill.network import Network, Remembered, Split
-from examples.distill.problem import EVALUATION_BATCH, Problem
+from examples.distill.problem import Problem, class_means
 from examples.distill.remembered import is_valid, remember
 from examples.distill.step import Step, TrainState, initial_state, make_step
 from examples.distill.train import Run
-from kdopt import losses
-
-CLASS_MEANS = ("nd", "reviewkd_pp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,26 +33,6 @@ class Teacher:
 
     network: Network | None
     dataset: Dataset | Streamed
-
-    @functools.cached_property
-    def class_means(self) -> jax.Array:
-        """Mean penultimate vectors of the training images, ``[c, d]``."""
-        data = self.dataset
-        assert isinstance(data, Dataset)  # others are refused with their settings
-
-        @jax.jit
-        def embed(network: Network, images: Any) -> jax.Array:
-            return network.outputs(normalize(images, data.mean, data.std)).pooled
-
-        order = batches(len(data.train_labels), EVALUATION_BATCH, seed=None)
-        with jax.ensure_compile_time_eval():  # arrays, even where a pupil is traced
-            parts = [
-                embed(self.network, data.train_images[batch.indices]) for batch in order
-            ]
-            # The last batch is padded.
-            vectors = jnp.concatenate(parts)[: len(data.train_labels)]
-            labels = jnp.asarray(data.train_labels)
-            return losses.class_means(vectors, labels, num_classes=data.num_classes)
 
 
 class Students:
@@ -83,11 +53,6 @@ class Students:
             config: The settings.
             teacher: Whom they learn from, on a part of the same data set.
         """
-        if config.streamed and teacher.network and config.loss in CLASS_MEANS:
-            raise ValueError(
-                f"--loss {config.loss} begins with the mean of each class over all "
-                f"images, but {config.dataset} is streamed: choose another loss."
-            )
         self.config = config
         self._teacher, self._dataset = teacher, teacher.dataset
         self.problem = make_problem(
@@ -157,6 +122,20 @@ class Students:
         size = self._dataset.num_train if labels is None else labels
         return self.config.epochs * num_batches(size, self.config.batch_size)
 
+    @functools.cached_property
+    def _class_means(self) -> jax.Array:
+        """The teacher's mean penultimate vectors of all training images, ``[c, d]``."""
+        config, data, teacher = self.config, self._dataset, self._teacher.network
+        assert teacher is not None  # without one there is no such loss
+        with jax.ensure_compile_time_eval():  # arrays, even where a pupil is traced
+            return class_means(
+                teacher,
+                splits.whole_training(config, data),
+                make_layout(config.devices),
+                (data.mean, data.std),
+                data.num_classes,
+            )
+
     def _pupil(self, seed: int) -> Network:
         config, adapter = self.config, None
         rngs = nnx.Rngs(seed)
@@ -176,7 +155,7 @@ class Students:
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
                 labels=splits.all_labels(config, self.data(seed)),
-                class_means=lambda: self._teacher.class_means,
+                class_means=lambda: self._class_means,
             )
             adapter = config.kd_loss.adapter(setting, rngs)
         return Network.of(Pupil(network, adapter))

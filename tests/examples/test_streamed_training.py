@@ -10,7 +10,8 @@ from rich.console import Console
 
 from examples.distill import experiment, splits
 from examples.distill.config import Config
-from examples.distill.data import open_dataset
+from examples.distill.data import normalize, open_dataset
+from examples.distill.feed import whole
 from examples.distill.network import Network
 from examples.distill.students import Students, Teacher, make_model
 from tests.examples import _archives
@@ -82,10 +83,20 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
     assert np.isfinite(expected[-1]["train/loss/distill"])
 
 
-def test_losses_that_need_all_images_first_are_refused(pupils):
-    config = dataclasses.replace(pupils.config, loss="nd")
-    with pytest.raises(ValueError, match="nd begins with the mean of each class"):
-        Students(config, pupils._teacher)
+def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
+    config = dataclasses.replace(pupils.config, loss="nd", epochs=1)
+    teacher, data = pupils._teacher.network, pupils._teacher.dataset
+    stream = splits.whole_training(config, data)
+    (batch,) = whole(stream, pupils.problem.layout, 16)
+    vectors = teacher.outputs(normalize(batch["images"], data.mean, data.std)).pooled
+    expected = np.zeros((1000, vectors.shape[-1]), np.float32)
+    expected[batch["labels"][:11]] = vectors[:11]  # each image has a class of its own
+
+    students = Students(config, pupils._teacher)
+    params = students.state(students.plan("kd"), 0).rest["adapter"]
+    np.testing.assert_allclose(params["means"][...], expected, rtol=1e-5, atol=1e-6)
+    (record,) = fitted(students, tmp_path)
+    assert np.isfinite(record["train/loss/distill"])
 
 
 def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
