@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from examples.distill.config import Config
-from examples.distill.experiment import run
+from examples.distill import command
+from tests.examples import _archives
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -26,8 +26,8 @@ SETTINGS = {
     "epochs": 1,
     "seeds": 1,
     "timing_rounds": 0,
+    "methods": "dto_kd_shared",
 }
-RUN = "demo/dto_kd_shared/seed0"
 
 
 def free_port():
@@ -36,49 +36,93 @@ def free_port():
         return server.getsockname()[1]
 
 
-def records(runs):
-    lines = (runs / RUN / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+@pytest.fixture
+def pair(tmp_path):
+    """Runs the example in two processes, beside which the test goes on."""
+    begun = []
+
+    def begin(*arguments):
+        program = [sys.executable, "-m", "examples.distill", *arguments]
+        program += [f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"]
+        environment = os.environ | {
+            "XLA_FLAGS": "",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for compiling takes longest
+        }
+        begun.extend(
+            subprocess.Popen(
+                [*program, f"--process-id={number}"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for number in range(2)
+        )
+
+        def end():
+            shown = [process.communicate(timeout=300)[0] for process in begun]
+            codes = [process.returncode for process in begun]
+            assert codes == [0, 0], "\n".join(shown)
+            return shown
+
+        return end
+
+    yield begin
+    for process in begun:  # JAX catches SIGTERM, so nothing less ends them
+        process.kill()
+
+
+def assert_alike(ours, theirs, name, only=""):
+    ours, theirs = (
+        [json.loads(line) for line in (runs / name).read_text().splitlines()]
+        for runs in (ours, theirs)
+    )
+    assert len(ours) == len(theirs) > 0
+    for here, there in zip(ours, theirs, strict=True):
+        keys = {key for key in there if key.startswith(only)} - {"seconds"}
+        for key in keys:
+            np.testing.assert_allclose(here[key], there[key], 1e-5, 1e-5, err_msg=key)
+
+
+def run_alone(*arguments):
+    with jax.default_prng_impl("rbg"):  # as the command line does
+        command.run(arguments, "distill", Console(quiet=True))
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    arguments = [f"--runs={tmp_path / 'two'}", "--methods=dto_kd_shared"]
-    arguments += [f"--{k.replace('_', '-')}={v}" for k, v in SETTINGS.items()]
-    arguments += [f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"]
-    program = [sys.executable, "-m", "examples.distill", *arguments]
-    environment = os.environ | {
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for compiling takes longest
-    }
-    both = [
-        subprocess.Popen(
-            [*program, f"--process-id={number}"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    try:
-        # The command line uses this generator.
-        with jax.default_prng_impl("rbg"):
-            one = Config(runs=tmp_path / "one", methods=("dto_kd_shared",), **SETTINGS)
-            run(one, Console(quiet=True))
-        shown = [process.communicate(timeout=300)[0] for process in both]
-    finally:
-        # JAX catches SIGTERM, so nothing less ends them.
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], "\n".join(shown)
+def test_two_processes_train_as_one(pair, tmp_path):
+    arguments = [f"--{key.replace('_', '-')}={x}" for key, x in SETTINGS.items()]
+    end = pair(*arguments, f"--runs={tmp_path / 'two'}")
+    run_alone(*arguments, f"--runs={tmp_path / 'one'}")
+    shown = end()
     # The first alone speaks.
     assert "dto_kd_shared" in shown[0] and "dto_kd_shared" not in shown[1]
-    ours, theirs = records(tmp_path / "two"), records(tmp_path / "one")
-    assert len(ours) == len(theirs) == 1
-    for name in theirs[0]:
-        if name != "seconds":
-            np.testing.assert_allclose(
-                ours[0][name], theirs[0][name], 1e-5, 1e-5, err_msg=name
-            )
+    name = "demo/dto_kd_shared/seed0/metrics.jsonl"
+    assert_alike(tmp_path / "two", tmp_path / "one", name)
+
+
+@pytest.mark.slow
+def test_two_processes_stream_as_one(pair, tmp_path):
+    """Each decodes its half of every batch."""
+    _archives.write_imagenet(tmp_path / "data", num_train=11, num_validation=6)
+    arguments = ["--dataset=imagenet2012", f"--data-dir={tmp_path / 'data'}"]
+    arguments += ["--image-size=8", "--labels=None", "--noise=0", "--augment=none"]
+    arguments += ["--teacher=mlp", "--teacher-epochs=1", "--student=mlp", "--epochs=2"]
+    arguments += ["--methods=kd", "--loss=nd", "--seeds=1", "--timing-rounds=0"]
+    arguments += ["--batch-size=4"]
+    end = pair(*arguments, f"--runs={tmp_path / 'two'}")
+    run_alone(*arguments, "--devices=1", f"--runs={tmp_path / 'one'}")
+    end()
+    name = "demo/kd/seed0/metrics.jsonl"
+    assert_alike(tmp_path / "two", tmp_path / "one", name)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_smoke_run_of_one(pair, tmp_path):
+    recipe = "cifar100/dot/resnet32x4-resnet8x4"
+    end = pair(f"--recipe={recipe}", "--smoke", f"--runs={tmp_path / 'two'}")
+    run_alone(f"--recipe={recipe}", "--smoke", f"--runs={tmp_path / 'one'}")
+    end()
+    name = f"smoke/{recipe}/dot/seed0/metrics.jsonl"
+    assert_alike(tmp_path / "two", tmp_path / "one", name, only="train/loss")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from flax import nnx
 
-from examples.distill import weights
+from examples.distill import mesh, weights
 from examples.distill.config import Config
 from examples.distill.data import load
+from examples.distill.network import Network
 from examples.distill.students import make_model
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
@@ -57,17 +58,22 @@ def untrained_teacher(config: Config) -> Path:
         The Orbax folder.
     """
     path = config.directory / "teacher"
-    network = make_model(
+    model = make_model(
         str(config.teacher),
         load(config.dataset),
         nnx.Rngs(0),
         max_blocks=config.max_blocks,
     )
-    weights.save_orbax(path, network)
+    # Several processes write together what they all have.
+    network = mesh.make_layout().replicate(Network.of(model))
+    weights.save_orbax(path, nnx.merge(*network))
     return path
 
 
 def clear(config: Config) -> None:
     """Removes an earlier smoke run, which would be resumed; never another run."""
-    if Path(config.name).parts[0] == FOLDER:
+    if Path(config.name).parts[0] != FOLDER:
+        return
+    if mesh.is_first():
         shutil.rmtree(config.directory, ignore_errors=True)
+    mesh.wait_for_all("the folder of the smoke run is empty")
