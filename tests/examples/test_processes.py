@@ -90,7 +90,6 @@ def run_alone(*arguments):
         command.run(arguments, "distill", Console(quiet=True))
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(pair, tmp_path):
     arguments = [f"--{key.replace('_', '-')}={x}" for key, x in SETTINGS.items()]
     end = pair(*arguments, f"--runs={tmp_path / 'two'}")
@@ -102,7 +101,6 @@ def test_two_processes_train_as_one(pair, tmp_path):
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 
-@pytest.mark.slow
 def test_two_processes_stream_as_one(pair, tmp_path):
     """Each decodes its half of every batch."""
     _archives.write_imagenet(tmp_path / "data", num_train=11, num_validation=6)
@@ -118,7 +116,6 @@ def test_two_processes_stream_as_one(pair, tmp_path):
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 
-@pytest.mark.slow
 def test_two_processes_make_the_smoke_run_of_one(pair, tmp_path):
     recipe = "cifar100/dot/resnet32x4-resnet8x4"
     end = pair(f"--recipe={recipe}", "--smoke", f"--runs={tmp_path / 'two'}")

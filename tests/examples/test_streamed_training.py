@@ -6,9 +6,8 @@ import json
 import numpy as np
 import pytest
 from flax import nnx
-from rich.console import Console
 
-from examples.distill import experiment, splits
+from examples.distill import splits
 from examples.distill.config import Config
 from examples.distill.data import normalize, open_dataset
 from examples.distill.feed import whole
@@ -105,13 +104,6 @@ def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
     assert labels.tolist() == [data.source[i].label for i in range(11)]
     monkeypatch.setattr(type(data.source), "__getitem__", None)
     np.testing.assert_array_equal(splits.all_labels(config, data), labels)
-
-
-@pytest.mark.slow
-def test_an_experiment(settings, tmp_path):
-    config = Config(seeds=1, runs=tmp_path, **settings)
-    experiment.run(config, Console(quiet=True))
-    assert "| kd |" in (config.directory / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,6 @@ def killed(*plans):
     return process.returncode
 
 
-@pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(tmp_path):
     """``kill -9`` between steps and in the middle of a checkpoint."""
     whole, middle, write = (
