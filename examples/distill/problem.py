@@ -227,7 +227,8 @@ def class_means(
         vectors = network.outputs(normalize(batch["images"], *moments)).pooled
         shares = jax.nn.one_hot(batch["labels"], num_classes, axis=0)
         shares *= batch["weights"]
-        return layout.whole((shares @ vectors, jnp.sum(shares, 1, keepdims=True)))
+        totals = jnp.matmul(shares, vectors, precision="highest")
+        return layout.whole((totals, jnp.sum(shares, 1, keepdims=True)))
 
     network = layout.replicate(network)
     parts = (sums(network, batch) for batch in whole(data, layout, EVALUATION_BATCH))
