@@ -62,10 +62,11 @@ def caption(config: Config) -> str:
     """What was run, in one sentence."""
     labels = "all" if config.labels is None else config.labels
     teacher = "" if config.teacher is None else f"{config.teacher} to "
+    over = f"mean ± standard deviation over {config.seeds} seeds"
     return (
         f"{config.dataset}: {teacher}{config.student}, {labels} labels, "
         f"{config.noise:.0%} of them drawn again at random, {config.epochs} epochs; "
-        f"mean ± standard deviation over {config.seeds} seeds."
+        f"{over if config.seeds > 1 else 'one seed'}."
     )
 
 
