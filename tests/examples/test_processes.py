@@ -116,10 +116,11 @@ def test_two_processes_stream_as_one(pair, tmp_path):
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_smoke_run_of_one(pair, tmp_path):
-    recipe = "cifar100/dot/resnet32x4-resnet8x4"
+    recipe = "cifar100/kd/resnet56-resnet20"
     end = pair(f"--recipe={recipe}", "--smoke", f"--runs={tmp_path / 'two'}")
     run_alone(f"--recipe={recipe}", "--smoke", f"--runs={tmp_path / 'one'}")
     end()
-    name = f"smoke/{recipe}/dot/seed0/metrics.jsonl"
+    name = f"smoke/{recipe}/kd/seed0/metrics.jsonl"
     assert_alike(tmp_path / "two", tmp_path / "one", name, only="train/loss")

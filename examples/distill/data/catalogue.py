@@ -1,6 +1,5 @@
 """Data sets by name."""
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from examples.distill.data.moments import MOMENTS
 from examples.distill.data.streamed import Streamed
 from examples.distill.data.synthetic import SIZES, synthetic
 from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
+from examples.distill.hint import did_you_mean
 
 # Where the Debian package `dataset-fashion-mnist` installs.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -209,8 +209,7 @@ def open_images(
 
 
 def _unknown(name: str, known: list[str]) -> ValueError:
-    close = difflib.get_close_matches(name.removeprefix("tfds:"), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name.removeprefix("tfds:"), known)
     return ValueError(
         f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}, "
         "folder:PATH, tfds:NAME and, to be streamed, stream:NAME"

@@ -22,7 +22,7 @@ SIZES = {
     "synthetic-tiny": Sizes(16, 4, 256, 64),  # for tests: an epoch in a moment
     "synthetic-tiny-imagenet": Sizes(64, 200, 4000, 1000),
     "synthetic-imagenet": Sizes(224, 1000, 1000, 500),
-    "synthetic-smoke": Sizes(32, 4, 8, 4),  # for runs of seconds
+    "synthetic-smoke": Sizes(24, 4, 8, 4),  # for runs of seconds
 }
 
 _CELLS = 4  # a pattern is a coarse grid of colours, so shifting it a little keeps it

@@ -1,7 +1,6 @@
 """The table of models and the one way to make them."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from examples.distill.hint import did_you_mean
 from examples.distill.models import _torch_names as names
 from examples.distill.models._blocks import Layers
 from examples.distill.models._outputs import Model
@@ -108,8 +108,7 @@ def find(name: str) -> ModelSpec:
         ValueError: If there is no such model; names the closest one.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(name, MODELS)
         raise ValueError(f"no model {name!r}; {hint}There are: {', '.join(MODELS)}")
     return MODELS[name]
 

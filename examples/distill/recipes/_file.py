@@ -1,12 +1,12 @@
 """A recipe from a file: settings of the plain command as JSON."""
 
 import dataclasses
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 from examples.distill.config import Config
+from examples.distill.hint import did_you_mean
 from examples.distill.recipes._recipe import Recipe
 
 
@@ -32,9 +32,11 @@ def read(path: Path) -> Recipe:
     names = [field.name for field in dataclasses.fields(Config)]
     for name in record:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise ValueError(f"{path}: there is no setting {name!r}{hint}")
+            hint = did_you_mean(name, names)
+            raise ValueError(
+                f"{path}: there is no setting {name!r}; {hint}"
+                "`python -m examples.distill --help` lists all."
+            )
     values: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
     }

@@ -1,6 +1,5 @@
 """The tasks of a study by name, in fixed parts."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from flax import nnx
 from examples.distill import data, models
 from examples.distill.data.dataset import stratified_order
 from examples.distill.data.tfds_source import tfds_names
+from examples.distill.hint import did_you_mean
 from examples.distill.models import Model
 from examples.distill.study import texts
 from examples.distill.study.task import Part, Task, Training, everything
@@ -59,8 +59,7 @@ def load(name: str, *, data_dir: Path | None = None) -> Task:
         return _digits(name)
     if name.split("/")[0] not in {*(n.split("/")[0] for n in PUBLIC), *tfds_names()}:
         known = [*TEXTS, *IMAGES, *PUBLIC]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(name, known)
         raise ValueError(
             f"--task {name!r} is unknown; {hint}choose {', '.join(known)} or another "
             "set of labelled texts in TFDS."
