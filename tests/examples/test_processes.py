@@ -37,7 +37,7 @@ def free_port():
 
 
 @pytest.fixture
-def pair(tmp_path):
+def pair():
     """Runs the example in two processes, beside which the test goes on."""
     begun = []
 
