@@ -35,7 +35,7 @@ def pytest_runtest_teardown():
     Linux allows a process 65,530 mappings, of which each program takes several. The
     compiler crashes when there is none left.
     """
-    if next(_ENDED) % 50 or not _MAPPINGS.exists():
+    if next(_ENDED) % 10 or not _MAPPINGS.exists():
         return
     if _MAPPINGS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
