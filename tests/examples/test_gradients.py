@@ -21,8 +21,10 @@ def test_parts_of_a_batch_train_as_the_whole(method):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name in theirs:
+            # A decrease relative to a divergence that is hardly there keeps its error.
+            rtol = 1e-3 if "relative_decrease" in name else 2e-5
             np.testing.assert_allclose(
-                ours[name], theirs[name], 2e-5, 2e-6, err_msg=name
+                ours[name], theirs[name], rtol, 2e-6, err_msg=name
             )
     chex.assert_trees_all_close(state.params, whole.params, rtol=1e-4, atol=1e-6)
 
