@@ -4,7 +4,7 @@ from typing import Any
 
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed, corrupt_labels, subset
-from examples.distill.data.images import read_labels
+from examples.distill.data.images import ImageSource, read_labels
 from examples.distill.feed import Stream
 from examples.distill.network import Split
 
@@ -39,16 +39,19 @@ def testing(config: Config, dataset: Dataset | Streamed) -> Split | Stream:
     """The images that all students are tested on."""
     if isinstance(dataset, Dataset):
         return Split(dataset.test_images, dataset.test_labels)
-    size, resize = dataset.image_size, dataset.resize
-    return Stream(dataset.test, size, resize, workers=config.workers)
+    return _middles(config, dataset, dataset.test)
 
 
 def whole_training(config: Config, dataset: Dataset | Streamed) -> Split | Stream:
     """All training images with their true labels, looked at as those of the test."""
     if isinstance(dataset, Dataset):
         return Split(dataset.train_images, dataset.train_labels)
+    return _middles(config, dataset, dataset.train)
+
+
+def _middles(config: Config, dataset: Streamed, source: ImageSource) -> Stream:
     size, resize = dataset.image_size, dataset.resize
-    return Stream(dataset.train, size, resize, workers=config.workers)
+    return Stream(source, size, resize, workers=config.workers)
 
 
 def all_labels(config: Config, data: Split | Stream) -> Any:

@@ -71,7 +71,7 @@ def pair():
 
 
 def assert_alike(ours, theirs, name):
-    """Losses and weights; what is divided by a small loss is less certain."""
+    """All but the time; what is divided by a small loss is less certain."""
     ours, theirs = (
         [json.loads(line) for line in (runs / name).read_text().splitlines()]
         for runs in (ours, theirs)
@@ -79,11 +79,10 @@ def assert_alike(ours, theirs, name):
     assert len(ours) == len(theirs) > 0
     for here, there in zip(ours, theirs, strict=True):
         assert here.keys() == there.keys()
-        for key in there:
-            if key.startswith(("train/loss", "train/weight", "test/loss")):
-                np.testing.assert_allclose(
-                    here[key], there[key], 1e-5, 1e-5, err_msg=key
-                )
+        for key in there.keys() - {"seconds"}:
+            sure = key.startswith(("train/loss", "train/weight", "test/"))
+            rtol = 1e-5 if sure else 1e-3
+            np.testing.assert_allclose(here[key], there[key], rtol, 1e-5, err_msg=key)
 
 
 def run_alone(*arguments):
