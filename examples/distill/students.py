@@ -165,15 +165,8 @@ def _computing_in(config: Config, teacher: Teacher) -> Network | None:
     """The teacher in the type of the computation; it was trained in float32."""
     if config.dtype == "float32" or teacher.network is None:
         return teacher.network
-    name, dataset = str(config.teacher), teacher.dataset
     model = nnx.eval_shape(
-        lambda: make_model(
-            name,
-            dataset,
-            nnx.Rngs(0),
-            dtype=config.dtype,
-            max_blocks=config.max_blocks,
-        )
+        lambda: make_teacher(config, teacher.dataset, dtype=config.dtype)
     )
     return teacher.network._replace(graphdef=Network.of(model).graphdef)
 
@@ -197,6 +190,16 @@ def make_model(
         dtype=None if dtype == "float32" else jnp.dtype(dtype),
         batch_norm_group=batch_norm_group,
         max_blocks=max_blocks,
+    )
+
+
+def make_teacher(
+    config: Config, dataset: Dataset | Streamed, *, dtype: str = "float32"
+) -> models.Model:
+    """The teacher with initial values, in whose place others will be read."""
+    blocks = config.max_blocks
+    return make_model(
+        str(config.teacher), dataset, nnx.Rngs(0), dtype=dtype, max_blocks=blocks
     )
 
 

@@ -18,7 +18,7 @@ from examples.distill.mesh import make_layout
 from examples.distill.problem import Network, evaluate
 from examples.distill.progress import show_run
 from examples.distill.step import TrainState
-from examples.distill.students import Students, Teacher, make_model
+from examples.distill.students import Students, Teacher, make_teacher
 from examples.distill.train import fit
 
 BATCH, RATE = 64, 0.05
@@ -103,11 +103,7 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
             f"safetensors file or a file of torch.save with the weights of "
             f"{config.teacher}. Without the option it is trained."
         )
-    model = nnx.eval_shape(
-        lambda: make_model(
-            str(config.teacher), dataset, nnx.Rngs(0), max_blocks=config.max_blocks
-        )
-    )
+    model = nnx.eval_shape(lambda: make_teacher(config, dataset))
     try:
         if path.is_dir():
             weights.load_orbax(path, model)

@@ -10,7 +10,7 @@ from examples.distill import mesh, weights
 from examples.distill.config import Config
 from examples.distill.data import load
 from examples.distill.network import Network
-from examples.distill.students import make_model
+from examples.distill.students import make_teacher
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
 DATASET = "synthetic-smoke"  # instead of those
@@ -58,12 +58,7 @@ def untrained_teacher(config: Config) -> Path:
         The Orbax folder.
     """
     path = config.directory / "teacher"
-    model = make_model(
-        str(config.teacher),
-        load(config.dataset),
-        nnx.Rngs(0),
-        max_blocks=config.max_blocks,
-    )
+    model = make_teacher(config, load(config.dataset))
     # Several processes write together what they all have.
     network = mesh.make_layout().replicate(Network.of(model))
     weights.save_orbax(path, nnx.merge(*network))
