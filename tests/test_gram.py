@@ -5,9 +5,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import kdopt
 from tests import _samplers
+
+TREE = {
+    "matrix": (256, 128),
+    "tall": (8192, 4),
+    "small": (16, 24),
+    "alike": (16, 24),
+    "vector": (8,),
+    "number": (),
+}
+
+
+def draw(k, dtype=np.float64):
+    """K trees of numpy arrays, with leaves of every kind that ``gram`` tells apart."""
+    rng = np.random.default_rng(0)
+
+    def leaf(shape):
+        parts = rng.normal(size=(2, *shape))
+        imaginary = 1j * parts[1] if np.issubdtype(dtype, np.complexfloating) else 0
+        return np.asarray(parts[0] + imaginary).astype(dtype)
+
+    return tuple({name: leaf(shape) for name, shape in TREE.items()} for _ in range(k))
+
+
+def exact_gram(trees):
+    rows = [np.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in trees]
+    rows = np.array(rows).astype(np.complex128)
+    return np.real(rows @ rows.conj().T)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -17,6 +46,56 @@ def test_gram_equals_the_matrix_product(x64, k):
     np.testing.assert_allclose(got, rows @ rows.T, rtol=1e-12)
     assert got.dtype == jnp.float64
     chex.assert_trees_all_equal(got, got.T)
+
+
+@pytest.mark.parametrize("k", [2, 8, 9, 40])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_gram_of_few_and_of_many_losses(k, dtype):
+    """Up to eight in one loop, more by a matrix product; complex numbers as pairs."""
+    trees = draw(k, dtype)
+    got, exact = (
+        jax.jit(kdopt.gram)(jax.tree.map(jnp.asarray, trees)),
+        exact_gram(trees),
+    )
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, exact, atol=1e-6 * exact.max())
+
+
+@pytest.mark.parametrize("k", [2, 12])
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_gram_of_sharded_gradients(k, kind):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    specs = {
+        "matrix": P(None, ("data", "model")),
+        "tall": P("data", "model"),
+        "small": P("data", "model"),
+        "alike": P("model"),
+        "vector": P("data"),
+        "number": P(),
+    }
+    trees = draw(k, np.float32)
+    grads = tuple(
+        {
+            name: jax.device_put(x, NamedSharding(mesh, specs[name]))
+            for name, x in t.items()
+        }
+        for t in trees
+    )
+    exact = exact_gram(trees)
+    np.testing.assert_allclose(
+        jax.jit(kdopt.gram)(grads), exact, atol=1e-6 * exact.max()
+    )
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(
+            jax.jit(kdopt.gram)(grads), exact, atol=1e-6 * exact.max()
+        )
+
+
+def test_gram_of_many_losses_never_holds_a_product_per_number():
+    """A tall leaf of few columns: k * k products for each row would be 210 MB."""
+    tall = jax.ShapeDtypeStruct((2**15, 4), jnp.float32)
+    compiled = jax.jit(kdopt.gram).lower((tall,) * 40).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 100e6
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -46,6 +125,12 @@ def test_combine_keeps_dtypes_and_sums_in_float32():
     # one addend at a time, each 1/512 would be lost to rounding in bfloat16
     np.testing.assert_allclose(got["half"].astype(float), 1 + 1 / 128)
     np.testing.assert_allclose(got["full"], 1 + 1 / 128, rtol=1e-6)
+
+
+def test_combine_keeps_imaginary_parts():
+    tree = jnp.array([1 + 2j, 3 - 1j], jnp.complex64)
+    got = kdopt.combine((tree, 1j * tree), jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(got, np.array([1 + 2j, 3 - 1j]) * (1 + 2j))
 
 
 def test_combine_equals_the_sum(x64):

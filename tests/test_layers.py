@@ -18,6 +18,7 @@ MODULES = {
 BASE = {"_typing", "_dtypes"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
 ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+SUMS = {"_gram_cpu", "_mesh"}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
@@ -25,7 +26,9 @@ MAY_IMPORT = {
     "_dtypes": set(),
     "_checks": BASE,
     "_keys": BASE,
-    "_gram": BASE,
+    "_mesh": BASE,
+    "_gram_cpu": BASE,
+    "_gram": {*BASE, *SUMS},
     "_nonnegative": BASE,
     "_spectrum": BASE,
     "_simplex": {*BASE, "_nonnegative"},
@@ -82,9 +85,10 @@ WITHOUT_TESTS_OF_ITS_OWN = {
     "losses/_reduce",
     *("_checks", "_keys"),
     "_traces",
+    *SUMS,
 }
 """Names only, what every loss goes through, and solvers and plumbing whose theorems the
-tests of the methods on them check."""
+tests of the methods on them check; the parts of the Gram matrix."""
 
 
 def layer(module):
