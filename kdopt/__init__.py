@@ -1,7 +1,11 @@
 """Optax for several losses: gradient balancing and knowledge distillation in JAX."""
 
+import importlib
+from typing import Any
+
 from kdopt import balancers, diagnostics, losses, scalarizers, wrappers
 from kdopt._gram import combine, gram
+from kdopt._loss_weights import loss_weights
 from kdopt._parabola import (
     harm_free_interval,
     lambda_roots,
@@ -9,7 +13,7 @@ from kdopt._parabola import (
     loss_decrease,
 )
 from kdopt._reachable import reachable
-from kdopt._transform import WeightsState, from_weights, loss_weights
+from kdopt._transform import WeightsState, from_weights
 from kdopt.balancers import (
     aligned_mtl,
     aligned_mtl_weights,
@@ -202,3 +206,14 @@ __all__ = [
     "value_and_weighted_grad",
     "wrappers",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "nnx", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports ``kdopt.nnx``, which needs flax, when it is first used."""
+    if name == "nnx":
+        return importlib.import_module("kdopt.nnx")
+    raise AttributeError(f"module 'kdopt' has no attribute {name!r}")

@@ -76,3 +76,15 @@ def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weight
             f"shape {array.shape}."
         )
     return array
+
+
+def loss_names(names: Sequence[str] | None, num_losses: int) -> tuple[str, ...]:
+    """Checks names of the K losses, or makes them."""
+    if names is None:
+        more = (f"distill_{i}" for i in range(1, num_losses))
+        return ("task", *(["distill"] if num_losses == 2 else more))
+    if len(names) != num_losses:
+        raise ValueError(
+            f"Expected {num_losses} names, one per loss, got {len(names)}: pass names=."
+        )
+    return tuple(names)

@@ -5,19 +5,23 @@ import jax.numpy as jnp
 
 
 def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """Returns the real dtype of sums: float32, or float64 if an array is as wide."""
-    wide = any(array.dtype in (jnp.float64, jnp.complex128) for array in arrays)
+    """Returns float32, or float64 if an array has it.
+
+    Raises:
+        TypeError: If an array is complex. Which product of complex gradients is meant
+            depends on their convention, and many methods compare signs.
+    """
+    for array in arrays:
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError(
+                f"Arrays must be real, got one of dtype {array.dtype}: complex numbers "
+                "are not supported. Keep real and imaginary parts as two parameters "
+                "and join them in the forward pass, jax.lax.complex(real, imag)."
+            )
+    wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
-def sum_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """Returns the dtype of elementwise sums: complex if an array is, else real."""
-    dtype = accumulator_dtype(*arrays)
-    if any(jnp.issubdtype(array.dtype, jnp.complexfloating) for array in arrays):
-        return jnp.dtype(jnp.complex128 if dtype == jnp.float64 else jnp.complex64)
-    return dtype
-
-
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """Casts half precision (and integers) up; single and double precision stay."""
-    return x.astype(sum_dtype(x))
+    """Casts half precision (and integers) up; float32 and float64 stay."""
+    return x.astype(accumulator_dtype(x))

@@ -1,12 +1,12 @@
 """Gradient algebra: the only two passes over the gradients."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._dtypes import accumulator_dtype, sum_dtype
+from kdopt._dtypes import accumulator_dtype
 from kdopt._gram_cpu import Parts, sum_in_rows
 from kdopt._mesh import product_sharding
 from kdopt._typing import Gram, PerLossGrads, Weights
@@ -27,8 +27,7 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
     Products are summed in float32 whatever the dtype of the gradients is (in float64
     if they are float64), since a sum of 1e6 bfloat16 products has no correct digit.
     Every gradient is read once, for all K (K + 1) / 2 products; nothing is copied up to
-    K = 8, and of a sharded gradient each device sums what it holds. A complex number
-    counts as its real and its imaginary part, two numbers.
+    K = 8, and of a sharded gradient each device sums what it holds.
 
     Args:
         grads: K trees of equal structure.
@@ -38,6 +37,9 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
 
     Returns:
         The symmetric matrix ``[k, k]``.
+
+    Raises:
+        TypeError: If a gradient is complex.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -53,9 +55,7 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
         1e19 gives an infinite entry, which balancers count as a faulty step. Scale the
         losses, or differentiate in float64, where gradients are that small or large.
     """
-    leaves = [
-        [part for leaf in jax.tree.leaves(g) for part in _real(leaf)] for g in grads
-    ]
+    leaves = [jax.tree.leaves(tree) for tree in grads]
     k = len(leaves)
     dtype = accumulator_dtype(*(leaf for tree in leaves for leaf in tree))
     groups = _groups(zip(*leaves, strict=True))
@@ -79,6 +79,9 @@ def combine(grads: PerLossGrads, weights: Weights):
     Returns:
         One tree; each leaf keeps its dtype, the sum is done in at least float32.
 
+    Raises:
+        TypeError: If a gradient is complex.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> import kdopt
@@ -88,7 +91,7 @@ def combine(grads: PerLossGrads, weights: Weights):
     """
 
     def leaf(*parts: jax.Array) -> jax.Array:
-        dtype = sum_dtype(*parts)
+        dtype = accumulator_dtype(*parts)
         terms = (
             w.astype(dtype) * g.astype(dtype)
             for w, g in zip(weights, parts, strict=True)
@@ -96,14 +99,6 @@ def combine(grads: PerLossGrads, weights: Weights):
         return functools.reduce(jnp.add, terms).astype(parts[0].dtype)
 
     return jax.tree.map(leaf, *grads)
-
-
-def _real(leaf: jax.Array) -> Iterator[jax.Array]:
-    """A leaf, or the two parts of a complex one."""
-    if jnp.iscomplexobj(leaf):
-        yield from (jnp.real(leaf), jnp.imag(leaf))
-    else:
-        yield leaf
 
 
 def _groups(leaves: Iterable[Parts]) -> list[list[Parts]]:

@@ -1,7 +1,17 @@
 """What code must say on meshes with Explicit axes, and nowhere else."""
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def explicit_sharding(x: Any) -> NamedSharding | None:
+    """The sharding of an abstract array where it is part of its type, else None."""
+    sharding = getattr(x, "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return None
+    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
 def product_sharding(x: jax.Array, num_batch: int) -> NamedSharding | None:
@@ -10,7 +20,7 @@ def product_sharding(x: jax.Array, num_batch: int) -> NamedSharding | None:
     Batch axes, the first ones, stay where they are; what is summed is summed over all
     devices.
     """
-    sharding = jax.typeof(x).sharding
-    if AxisType.Explicit not in sharding.mesh.axis_types:
+    sharding = explicit_sharding(jax.typeof(x))
+    if sharding is None:
         return None
     return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:num_batch]))

@@ -9,14 +9,16 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import (
     check_num_losses,
+    check_state,
     hold_unless,
     per_loss_tuple,
     start_state,
     values_array,
 )
-from kdopt._typing import Balancer, PerLossGrads, Weights
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
 
 
 class TracesState(NamedTuple):
@@ -86,26 +88,30 @@ def from_traces(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, TracesState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        check_state(state.loss_weights, k)
+        grads = per_loss_tuple(updates, params, k, present)
+        mask = present_mask(present, k)
         dtype = state.loss_weights.dtype
         count = jnp.asarray(optax.safe_increment(state.count))
-        rate = rate_fn(count.astype(dtype))
+        # The mean of an absent loss stays as it is.
+        rates = clear_values(jnp.full(k, rate_fn(count.astype(dtype)), dtype), mask)
         scales = jnp.ones(k, dtype)
         finite = jnp.ones((), bool)
         if scales_fn is not None:
-            losses = values_array(values, k, dtype)
+            losses = values_array(values, k, dtype, present)
             finite = jnp.all(jnp.isfinite(losses))
             # Bad values with good gradients: the old means give a sound update.
-            rate = jnp.where(finite, rate, 0)
+            rates = jnp.where(finite, rates, 0)
             scales = jnp.where(finite, scales_fn(losses), 1)
 
         def move(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
             # The two factors apart: their product may overflow where grad is small.
             goal = grad.astype(trace.dtype) * scales[i].astype(trace.dtype)
-            return trace + rate.astype(trace.dtype) * (goal - trace)
+            return trace + rates[i].astype(trace.dtype) * (goal - trace)
 
         traces = tuple(
             jax.tree.map(lambda m, g, i=i: move(i, m, g), state.traces[i], grads[i])

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine, gram
-from kdopt._typing import Balancer, Gram, PerLossGrads, Values, Weights
+from kdopt._present import clear_grads, clear_values, present_mask
+from kdopt._typing import Balancer, Gram, PerLossGrads, PresentLike, Values, Weights
 
 HOW_TO_GET_GRADS = (
     "Get one tree per loss from kdopt.value_and_grads, and put the balancer first in "
@@ -21,7 +23,8 @@ class WeightsState(NamedTuple):
     """State of a balancer that combines the gradients with weights.
 
     Attributes:
-        loss_weights: Weights of the last step, ``[k]``; equal before the first.
+        loss_weights: Weights of the last step, ``[k]``; equal before the first, and 0
+            for a loss that was absent.
         gram: Gram matrix of the last step, ``[k, k]``; it may hold NaN.
         notfinite_count: Number of steps, int32, whose Gram matrix, values or weights
             were not finite. Such a step reuses the weights and the inner state.
@@ -34,7 +37,9 @@ class WeightsState(NamedTuple):
     inner: Any
 
 
-def per_loss_tuple(updates: Any, params: Any, num_losses: int) -> PerLossGrads:
+def per_loss_tuple(
+    updates: Any, params: Any, num_losses: int, present: PresentLike = None
+) -> PerLossGrads:
     """Lets K gradient trees in, in any of the forms in which they arrive.
 
     Args:
@@ -42,6 +47,7 @@ def per_loss_tuple(updates: Any, params: Any, num_losses: int) -> PerLossGrads:
             that ``flax.nnx.Optimizer.update`` makes of a tuple.
         params: The parameters, or None if the caller has none.
         num_losses: K.
+        present: Which losses are present; the gradients of others are cleared.
 
     Returns:
         The tuple of K trees.
@@ -67,7 +73,8 @@ def per_loss_tuple(updates: Any, params: Any, num_losses: int) -> PerLossGrads:
         raise ValueError(
             f"Expected {num_losses} gradient trees, one per loss, got {len(grads)}. "
             f"For {len(grads)} losses build the balancer with "
-            f"num_losses={len(grads)}; one without that argument takes two."
+            f"num_losses={len(grads)}, if it takes so many; one without that argument "
+            "takes two."
         )
     like = grads[0] if params is None else params
     for i, tree in enumerate(grads):
@@ -82,16 +89,19 @@ def per_loss_tuple(updates: Any, params: Any, num_losses: int) -> PerLossGrads:
                 f"Gradient tree {i} has leaves of shapes {shapes[0]}, expected "
                 f"{shapes[1]}."
             )
-    return grads
+    return clear_grads(grads, present_mask(present, num_losses))
 
 
-def values_array(values: Any, num_losses: int, dtype: jnp.dtype) -> Values:
+def values_array(
+    values: Any, num_losses: int, dtype: jnp.dtype, present: PresentLike = None
+) -> Values:
     """Makes one array of the K loss values.
 
     Args:
         values: An array ``[k]`` or a sequence of K scalars.
         num_losses: K.
         dtype: Dtype of the result.
+        present: Which losses are present; the values of others are cleared.
 
     Returns:
         The values, ``[k]``, cut off from differentiation.
@@ -112,18 +122,30 @@ def values_array(values: Any, num_losses: int, dtype: jnp.dtype) -> Values:
         raise ValueError(
             f"Expected {num_losses} loss values, got an array of shape {values.shape}."
         )
+    values = clear_values(values, present_mask(present, num_losses))
     return jax.lax.stop_gradient(values)
 
 
 def check_num_losses(num_losses: Any, *, minimum: int = 1) -> int:
     """Checks K at the factory, before any gradient is seen."""
-    if not isinstance(num_losses, int) or num_losses < minimum:
+    # An int of Python or NumPy, and no bool.
+    whole = isinstance(num_losses, (int, np.integer)) and num_losses is not True
+    if not whole or num_losses < minimum:
         raise ValueError(
             f"num_losses must be an int of at least {minimum}, got {num_losses!r}. "
             "Under optax.inject_hyperparams pass static_args=('num_losses',): it sets "
             "shapes."
         )
-    return num_losses
+    return int(num_losses)
+
+
+def check_state(weights: Any, num_losses: int) -> None:
+    """Checks by its weights, or another array ``[k]``, that a state is for K losses."""
+    if jnp.shape(weights) != (num_losses,):
+        raise ValueError(
+            f"The state is for {jnp.size(weights)} losses and the transform for "
+            f"{num_losses}: call init of this transform."
+        )
 
 
 def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
@@ -132,11 +154,15 @@ def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
 
 
 def start_state(initial: Any, dtype: jnp.dtype) -> Any:
-    """Arrays of a pytree of numbers and arrays, floats in the given dtype."""
+    """Copies a pytree of numbers and arrays, floats in the given dtype.
+
+    A state owns its buffers: a step that donates it must not delete an array of the
+    user, nor one that the next ``init`` needs.
+    """
 
     def own(x: Any) -> jax.Array:
         floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
-        return jnp.asarray(x, dtype if floating else None)
+        return jnp.array(x, dtype if floating else None, copy=True)
 
     return jax.tree.map(own, initial)
 
@@ -208,16 +234,18 @@ def from_weights(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, WeightsState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        check_state(state.loss_weights, k)
+        grads = per_loss_tuple(updates, params, k, present)
         dtype = state.gram.dtype
         matrix = jax.lax.stop_gradient(gram(grads, axis_name=axis_name)).astype(dtype)
         finite = jnp.all(jnp.isfinite(matrix))
         arguments: list[Any] = [matrix]
         if needs_values:
-            losses = values_array(values, k, dtype)
+            losses = values_array(values, k, dtype, present)
             finite &= jnp.all(jnp.isfinite(losses))
             arguments.append(losses)
         if stateful:
@@ -225,47 +253,9 @@ def from_weights(
         else:
             weights, inner = weights_fn(*arguments), ()
         finite &= jnp.all(jnp.isfinite(weights))
+        weights = clear_values(weights, present_mask(present, k))
         new = hold_unless(finite, (weights, inner), (state.loss_weights, state.inner))
         count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
         return combine(grads, new[0]), WeightsState(new[0], matrix, count, new[1])
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def loss_weights(opt_state: Any, values: Any = None) -> Weights:
-    """Reads the weights of the losses out of an optimiser state.
-
-    Args:
-        opt_state: State of a balancer or scalarizer, or of a chain that holds one.
-        values: Loss values of this step, ``[k]``; needed only by scalarizers whose
-            weights depend on them.
-
-    Returns:
-        ``[k]``: for a balancer the weights of the last step, for a scalarizer those
-        that the next backward pass must use.
-
-    Raises:
-        ValueError: If the state holds no weights, or more than one set of them.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import optax
-        >>> import kdopt
-        >>> tx = optax.chain(kdopt.min_norm(), optax.sgd(0.1))
-        >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
-        >>> _, state = tx.update(grads, tx.init(jnp.zeros(3)))
-        >>> print(kdopt.loss_weights(state))
-        [0.6 0.4]
-    """
-
-    def has_weights(node: Any) -> bool:
-        return hasattr(node, "loss_weights")
-
-    nodes = jax.tree.leaves(opt_state, is_leaf=has_weights)
-    found = [node.loss_weights for node in nodes if has_weights(node)]
-    if len(found) != 1:
-        raise ValueError(
-            f"Expected one balancer or scalarizer in the optimiser state, found "
-            f"{len(found)}: pass the part of the state that belongs to it."
-        )
-    return found[0](values) if callable(found[0]) else found[0]

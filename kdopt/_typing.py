@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 PerLossGrads: TypeAlias = tuple[Any, ...]
 """K gradient trees, each shaped like the parameters; the task loss comes first."""
@@ -24,6 +24,12 @@ Values: TypeAlias = Float[Array, " k"]
 
 ValuesLike: TypeAlias = Values | Sequence[jax.Array | float]
 """What a user may pass for them: an array or K scalars."""
+
+Mask: TypeAlias = Bool[Array, " k"]
+"""Which of the K losses are present in a step."""
+
+PresentLike: TypeAlias = Any
+"""What a user may pass for it: an array, K bools or numbers, or None for all."""
 
 Balancer: TypeAlias = optax.GradientTransformationExtraArgs
 """An Optax transform from a tuple of K gradient trees to one tree."""

@@ -10,10 +10,35 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from kdopt._checks import loss_names
 from kdopt._gram import gram as gram_of
+from kdopt._loss_weights import unwrap
 from kdopt._parabola import harm_free_interval, lambda_vertex
+from kdopt._present import present_mask
 from kdopt._simplex import min_norm_point, sum_to_one
-from kdopt._typing import Gram, PerLossGrads, Scalar, Values, Weights
+from kdopt._typing import (
+    Gram,
+    Mask,
+    PerLossGrads,
+    PresentLike,
+    Scalar,
+    Values,
+    Weights,
+)
+
+__all__ = [
+    "alignments",
+    "buffers",
+    "conflicts",
+    "cosines",
+    "decreases",
+    "stationarity",
+    "summary",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def cosines(gram: Gram) -> Gram:
@@ -151,7 +176,7 @@ def stationarity(gram: Gram) -> Scalar:
 
 
 def buffers(
-    traces: PerLossGrads, *, names: Sequence[str] = ("task", "distill")
+    traces: PerLossGrads, *, names: Sequence[str] | None = None
 ) -> dict[str, jax.Array]:
     r"""What the momentum buffers of DOT do; reads them once.
 
@@ -161,7 +186,7 @@ def buffers(
 
     Args:
         traces: K momentum buffers: ``optax.tree.get(state, "traces")``.
-        names: K names, the task first.
+        names: As for :func:`summary`.
 
     Returns:
         Scalars by key.
@@ -179,8 +204,9 @@ def buffers(
     References:
         Zhao et al., `DOT <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Fig. 5
     """
+    traces = unwrap(traces)
+    names = loss_names(names, len(traces))
     matrix = gram_of(traces)
-    _check_names(names, matrix)
     norms = jnp.sqrt(jnp.diagonal(matrix))
     led = alignments(matrix, jnp.ones_like(norms))
     angles = cosines(matrix)[0]
@@ -196,7 +222,8 @@ def summary(
     weights: Weights | None = None,
     values: Values | None = None,
     *,
-    names: Sequence[str] = ("task", "distill"),
+    names: Sequence[str] | None = None,
+    present: PresentLike = None,
 ) -> dict[str, jax.Array]:
     r"""All that a Gram matrix tells, as a flat dict of scalars, ready to log.
 
@@ -214,7 +241,10 @@ def summary(
         gram: Gram matrix of the gradients, ``[k, k]``.
         weights: Weights of the update, ``[k]``.
         values: Loss values, ``[k]``.
-        names: K names, the task first.
+        names: K names, the task first; by default ``task, distill``, or ``task,
+            distill_1, distill_2, ...`` of more than two.
+        present: Which losses are present, ``[k]``. What is not defined without an
+            absent loss is NaN.
 
     Returns:
         Scalars by key.
@@ -251,7 +281,8 @@ def summary(
         Hayder et al., DTO-KD, ICLR 2026, section 2 (conflict GrC, dominance GrD);
         Kim et al., `arXiv:2505.06270 <https://arxiv.org/abs/2505.06270>`_, Eq. 9-14
     """
-    _check_names(names, gram)
+    gram, weights, values = jax.tree.map(jnp.asarray, unwrap((gram, weights, values)))
+    names = loss_names(names, len(gram))
     norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))
     angles, clashes = cosines(gram), conflicts(gram)
     out = {f"norm/{name}": norms[i] for i, name in enumerate(names)}
@@ -267,7 +298,25 @@ def summary(
         out |= {f"loss/{name}": values[i] for i, name in enumerate(names)}
     if weights is not None:
         out |= _of_update(gram, weights, values, names)
-    return out
+    mask = present_mask(present, len(gram))
+    return out if mask is None else _where_defined(out, names, mask)
+
+
+def _where_defined(
+    metrics: dict[str, jax.Array], names: Sequence[str], mask: Mask
+) -> dict[str, jax.Array]:
+    """NaN where a metric is about a loss that is absent."""
+    here = dict(zip(names, mask, strict=True))
+
+    def defined(key: str) -> jax.Array | bool:
+        kind, _, name = key.partition("/")
+        if kind in ("cosine", "conflict", "dominance"):
+            return mask[0] & here[name]
+        if kind in ("stationarity", "lambda"):
+            return jnp.all(mask)
+        return here.get(name, True)
+
+    return {key: jnp.where(defined(key), x, jnp.nan) for key, x in metrics.items()}
 
 
 def _of_update(
@@ -287,10 +336,3 @@ def _of_update(
     if len(names) == 2:
         out["lambda/used"] = sum_to_one(weights)[1]
     return out
-
-
-def _check_names(names: Sequence[str], gram: Gram) -> None:
-    if len(names) != len(gram):
-        raise ValueError(
-            f"Expected {len(gram)} names, one per loss, got {len(names)}: pass names=."
-        )

@@ -6,10 +6,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdopt._transform import loss_weights
-from kdopt._typing import Balancer, PerLossGrads, Values, Weights
+from kdopt._differentiate import (
+    check_differentiable,
+    close_over,
+    keep_present,
+    present_share,
+    split_aux,
+    split_losses,
+)
+from kdopt._loss_weights import check_weighs_grads, loss_weights
+from kdopt._present import clear_grads, clear_values, present_mask
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Values, Weights
+
+__all__ = ["value_and_grads", "value_and_shared_grad", "value_and_weighted_grad"]
 
 LossesFn = Callable[..., Any]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def value_and_grads(
@@ -38,10 +53,15 @@ def value_and_grads(
 
     Returns:
         A function of the same arguments that returns ``(values, grads)``, or
-        ``((values, aux), grads)``: values ``[k]``, and a tuple of K gradients.
+        ``((values, aux), grads)``: values ``[k]``, and a tuple of K gradients. It also
+        takes ``present=``, K bools: the value and the gradient of a loss that is absent
+        from the batch are 0, whatever the function made of it. With ``axis_name`` they
+        may differ by replica; averages are then taken over those that have the loss.
 
     Raises:
         ValueError: If the losses are not scalars.
+        TypeError: If an argument to differentiate holds an integer, a random key or a
+            ``flax.nnx.Module`` (for which see ``kdopt.nnx``).
 
     Examples:
         >>> import jax.numpy as jnp
@@ -53,14 +73,16 @@ def value_and_grads(
         [13.  5.] [4. 6.] [2. 4.]
     """
 
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        fn, primals, single = _closed(losses_fn, argnums, args, kwargs)
+    def wrapped(*args: Any, present: PresentLike = None, **kwargs: Any) -> Any:
+        fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        losses, tangents, aux = _linearize(fn, primals, has_aux)
+        fn = _with_losses(fn, has_aux, present, axis_name)
+        losses, tangents, aux = jax.linearize(fn, *primals, has_aux=True)
         grads: PerLossGrads = tuple(
             _transpose(tangents, i, loss, primals, single)
             for i, loss in enumerate(losses)
         )
+        grads = clear_grads(grads, present_mask(present, len(losses)))
         values, grads = _mean((jnp.stack(losses), grads), axis_name)
         return ((values, aux) if has_aux else values), grads
 
@@ -90,10 +112,13 @@ def value_and_weighted_grad(
     Returns:
         A function of the same arguments and the keyword ``weights``, which is an array
         ``[k]`` or a function from values ``[k]`` to it. It returns ``(values, grads)``
-        or ``((values, aux), grads)``, with one gradient tree.
+        or ``((values, aux), grads)``, with one gradient tree. ``present=`` is that of
+        :func:`value_and_grads`, but with one backward pass an absent loss must have a
+        finite derivative: divide by ``max(count, 1)``, not by 0.
 
     Raises:
         ValueError: If the losses are not scalars, or there are not K weights.
+        TypeError: As :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -108,11 +133,15 @@ def value_and_weighted_grad(
     """
 
     def wrapped(
-        *args: Any, weights: Weights | Callable[[Values], Weights], **kwargs: Any
+        *args: Any,
+        weights: Weights | Callable[[Values], Weights],
+        present: PresentLike = None,
+        **kwargs: Any,
     ) -> Any:
-        fn, primals, single = _closed(losses_fn, argnums, args, kwargs)
+        fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        values, pullback, aux = _vjp(fn, primals, has_aux)
+        fn = _with_losses(fn, has_aux, present, axis_name)
+        values, pullback, aux = _stacked_vjp(fn, primals)
         # The weights are the same on every replica: they come from averaged values.
         mean_values = _mean(values, axis_name)
         array = weights(mean_values) if callable(weights) else weights
@@ -135,6 +164,7 @@ def value_and_shared_grad(
     balancer: Balancer,
     *,
     has_aux: bool = False,
+    weigh_heads: bool = True,
     axis_name: str | None = None,
 ) -> Callable[..., Any]:
     r"""Balances at a shared representation: one backward pass through the network.
@@ -151,25 +181,33 @@ def value_and_shared_grad(
     preserves angles.
 
     Args:
-        encode_fn: ``encode_fn(params, *args)`` returns the representation ``z``, any
-            pytree with the batch in front; with ``has_aux`` a pair ``(z, aux)``.
-        losses_fn: ``losses_fn(params, z, *args)`` returns the K scalar losses. What it
-            does with ``params`` itself (a regressor of features, say) is differentiated
-            with the same weights.
-        balancer: Any balancer that yields weights (not :func:`kdopt.dot`). Inside
+        encode_fn: ``encode_fn(params, *args, **kwargs)`` returns the representation
+            ``z``, any pytree with the batch in front; with ``has_aux`` a pair
+            ``(z, aux)``.
+        losses_fn: ``losses_fn(params, z, *args, **kwargs)`` returns the K scalar
+            losses. It may use ``params`` itself (a classifier, a regressor of features)
+            behind ``z``; see ``weigh_heads``.
+        balancer: Any balancer that weights the gradients themselves and keeps nothing
+            shaped like the parameters: no :func:`kdopt.dot`, no chain. Inside
             ``jax.shard_map`` give it the same ``axis_name``: there each replica holds
             its part of ``z``, so its Gram matrix is a sum over replicas.
         has_aux: Whether ``encode_fn`` returns auxiliary data.
+        weigh_heads: Whether parameters that ``losses_fn`` reaches directly get the
+            weighted sum of their gradients, as the network does; False gives them the
+            plain sum, for heads that each loss has for itself.
         axis_name: Mesh axis over which values and gradient are averaged.
 
     Returns:
-        A function ``(params, *args, state=balancer_state)`` that returns
+        A function ``(params, *args, state=balancer_state, **kwargs)`` that returns
         ``(values, grads, state)`` or ``((values, aux), grads, state)``: values ``[k]``,
         one gradient tree for any Optax optimiser, and the new state of the balancer,
-        which began as ``balancer.init(params)``.
+        which began as ``balancer.init(params)``. It takes ``present=`` too, under the
+        condition of :func:`value_and_weighted_grad`.
 
     Raises:
-        ValueError: If the losses are not scalars, or the balancer keeps no weights.
+        ValueError: If the losses are not scalars, or the balancer or its state is of
+            another kind.
+        TypeError: As :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -190,83 +228,110 @@ def value_and_shared_grad(
         <https://arxiv.org/abs/1810.04650>`_, NeurIPS 2018, Eq. MGDA-UB
     """
 
-    def wrapped(params: Any, *args: Any, state: Any) -> Any:
-        local = _replica_local(params, axis_name)
+    def encode(p: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        out = encode_fn(p, *args, **kwargs)
+        return split_aux(out, "encode_fn") if has_aux else (out, None)
 
-        def encode(p: Any) -> tuple[Any, Any]:
-            out = encode_fn(p, *args)
-            return out if has_aux else (out, None)
+    def heads(p: Any, z: Any, _: Any, *args: Any, **kwargs: Any) -> tuple[Any, None]:
+        return losses_fn(p, z, *args, **kwargs), None
 
-        shared, encoder_pullback, aux = jax.vjp(encode, local, has_aux=True)
+    grad_fn = shared_grad(encode, heads, balancer, weigh_heads, axis_name)
 
-        def head(p: Any, z: Any) -> Any:
-            return losses_fn(p, z, *args)
-
-        values, head_pullback, _ = _vjp(head, (local, shared), has_aux=False)
-        mean_values = _mean(values, axis_name)
-        # A loss is a mean over all replicas, of which this one is a share.
-        share = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        shared_grads = tuple(
-            head_pullback(row / share)[1] for row in _unit_rows(values)
-        )
-        _, state = balancer.update(shared_grads, state, shared, values=mean_values)
-        try:
-            weights = loss_weights(state)
-        except ValueError as error:
-            raise ValueError(
-                "value_and_shared_grad needs a balancer whose state holds the weights "
-                f"of the losses, got a {type(state).__name__} without them."
-            ) from error
-        weights = _varying_as(values, weights.astype(values.dtype))
-        head_grads, cotangent = head_pullback(weights)
-        (encoder_grads,) = encoder_pullback(cotangent)
-        grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
-        return ((mean_values, aux) if has_aux else mean_values), grads, state
+    def wrapped(params: Any, *args: Any, **kwargs: Any) -> Any:
+        values, grads, state, (aux, _) = grad_fn(params, *args, **kwargs)
+        return ((values, aux) if has_aux else values), grads, state
 
     return wrapped
 
 
-def _closed(
-    fn: LossesFn, argnums: int | Sequence[int], args: tuple, kwargs: dict
-) -> tuple[Callable[..., Any], tuple, bool]:
-    """Closes a function over the arguments that are not differentiated."""
-    single = isinstance(argnums, int)
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    if any(not -len(args) <= n < len(args) for n in numbers):
+def shared_grad(
+    encode_fn: Callable[..., Any],
+    losses_fn: LossesFn,
+    balancer: Balancer,
+    weigh_heads: bool,
+    axis_name: str | None,
+) -> Callable[..., Any]:
+    """Does the work of :func:`value_and_shared_grad`; both functions return aux too.
+
+    The second is called with the auxiliary data of the first, ``losses_fn(params, z,
+    aux, ...)``, and the result ends in the pair of both.
+    """
+
+    def wrapped(
+        params: Any, *args: Any, state: Any, present: PresentLike = None, **kwargs: Any
+    ) -> Any:
+        check_differentiable(params)
+        local = _replica_local(params, axis_name)
+        shared, encoder_pullback, aux = jax.vjp(
+            lambda p: encode_fn(p, *args, **kwargs), local, has_aux=True
+        )
+        check_differentiable(shared)
+        _check_state(balancer, state, shared)
+        heads = _with_losses(
+            lambda p, z: losses_fn(p, z, aux, *args, **kwargs), True, present, axis_name
+        )
+        values, head_pullback, head_aux = _stacked_vjp(heads, (local, shared))
+        mean_values = _mean(values, axis_name)
+        mask = present_mask(present, len(values))
+        # A loss is a mean over all replicas, of which this one is a share.
+        size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        shared_grads = tuple(head_pullback(row / size)[1] for row in _unit_rows(values))
+        shared_grads = clear_grads(shared_grads, mask)
+        if mask is not None and axis_name is not None:
+            mask = jax.lax.pmax(mask.astype(jnp.int32), axis_name)
+        _, state = balancer.update(
+            shared_grads, state, shared, values=mean_values, present=mask
+        )
+        weights = clear_values(loss_weights(state).astype(values.dtype), mask)
+        head_grads, cotangent = head_pullback(_varying_as(values, weights))
+        if not weigh_heads:
+            head_grads, _ = head_pullback(_varying_as(values, jnp.ones_like(weights)))
+        (encoder_grads,) = encoder_pullback(cotangent)
+        grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
+        return mean_values, grads, state, (aux, head_aux)
+
+    return wrapped
+
+
+def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:
+    """Checks that a balancer's state holds weights and nothing shaped like params."""
+    own = state.inner if hasattr(state, "metrics") else state  # that of monitor
+    check_weighs_grads(own, "value_and_shared_grad")
+    fresh = jax.eval_shape(balancer.init, shared)
+    if _shapes(fresh) != _shapes(state):
         raise ValueError(
-            f"argnums={argnums} asks for a positional argument that is not there: the "
-            f"function was called with {len(args)} of them."
+            f"The state {type(state).__name__} is not one that this balancer can use "
+            "at a shared representation. It must be balancer.init(params) of the same "
+            "balancer and number of losses, and hold nothing that is shaped like the "
+            "parameters (as per_layer, partition, restrict, moco and excess_mtl do)."
         )
 
-    def partial(*primals: Any) -> Any:
-        full = list(args)
-        for n, primal in zip(numbers, primals, strict=True):
-            full[n] = primal
-        return fn(*full, **kwargs)
 
-    return partial, tuple(args[n] for n in numbers), single
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(jnp.shape, tree)
 
 
-def _vjp(fn: Callable[..., Any], primals: tuple, has_aux: bool) -> tuple:
+def _with_losses(
+    fn: Callable[..., Any], has_aux: bool, present: PresentLike, axis_name: str | None
+) -> Callable[..., tuple[tuple[jax.Array, ...], Any]]:
+    """The function with its K losses checked, and absent ones replaced by 0."""
+
+    def split(*args: Any) -> tuple[tuple[jax.Array, ...], Any]:
+        losses, aux = split_losses(fn(*args), has_aux)
+        mask = present_mask(present, len(losses))
+        return keep_present(losses, mask, present_share(mask, axis_name)), aux
+
+    return split
+
+
+def _stacked_vjp(fn: Callable[..., Any], primals: tuple) -> tuple:
     """One forward pass; the losses as an array, their pullback and the aux data."""
 
     def stacked(*args: Any) -> tuple[Values, Any]:
-        out = fn(*args)
-        losses, aux = out if has_aux else (out, None)
-        return _stack(losses), aux
+        losses, aux = fn(*args)
+        return jnp.stack(losses), aux
 
     return jax.vjp(stacked, *primals, has_aux=True)
-
-
-def _linearize(fn: Callable[..., Any], primals: tuple, has_aux: bool) -> tuple:
-    """One forward pass; the K losses, their linear part and the aux data."""
-
-    def split(*args: Any) -> tuple[tuple[jax.Array, ...], Any]:
-        out = fn(*args)
-        losses, aux = out if has_aux else (out, None)
-        return _separate(losses), aux
-
-    return jax.linearize(split, *primals, has_aux=True)
 
 
 def _transpose(
@@ -279,35 +344,6 @@ def _transpose(
     """
     pullback = jax.linear_transpose(lambda *args: tangents(*args)[i], *primals)
     return _pull(pullback, _varying_as(loss, jnp.ones_like(loss)), single)
-
-
-def _stack(losses: Any) -> Values:
-    separate = _separate(losses)
-    return jnp.stack(separate) if isinstance(losses, (tuple, list)) else losses
-
-
-def _separate(losses: Any) -> tuple[jax.Array, ...]:
-    """The K losses one by one, once they are known to be scalars."""
-    if isinstance(losses, (tuple, list)):
-        shapes = [_shape(loss) for loss in losses]
-        if not losses or any(shape != () for shape in shapes):
-            raise ValueError(
-                f"losses_fn must return K scalar losses, got shapes {shapes}. Reduce "
-                "each over the batch; return (losses, aux) only with has_aux=True."
-            )
-        return tuple(jnp.asarray(loss) for loss in losses)
-    if getattr(losses, "ndim", None) != 1:
-        raise ValueError(
-            "losses_fn must return a tuple of K scalars or an array of shape (k,), got "
-            f"{type(losses).__name__} of shape {getattr(losses, 'shape', None)}."
-        )
-    return tuple(losses[i] for i in range(len(losses)))
-
-
-def _shape(loss: Any) -> Any:
-    """Shape of a number or an array; the type of anything else, auxiliary data say."""
-    is_leaf = jax.tree_util.all_leaves([loss])
-    return jnp.shape(loss) if is_leaf else type(loss).__name__
 
 
 def _unit_rows(values: Values) -> list[jax.Array]:

@@ -26,6 +26,8 @@ from tests._methods import (
     with_k,
 )
 
+AXIS_TYPES = (AxisType.Auto, AxisType.Explicit)
+
 every_method = pytest.mark.parametrize("name", [m.name for m in METHODS if m.plumbing])
 every_method_and_k = pytest.mark.parametrize(("name", "k"), with_k(METHODS))
 
@@ -345,13 +347,14 @@ def test_map_params_finds_the_params_in_the_state(name):
 
 
 @functools.cache
-def row_sharding():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec("data"))
+def block_sharding(kind):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    return NamedSharding(mesh, PartitionSpec("data", "model"))
 
 
 @every_method
-def test_sharded_parameters_give_the_same_update(name):
+@pytest.mark.parametrize("kind", AXIS_TYPES)
+def test_sharded_parameters_give_the_same_update(name, kind):
     """Eight devices hold an eighth of each array, and nobody tells the method."""
     k = few(name)
     tx, step = transform(name, k), jitted(name, k)
@@ -359,12 +362,14 @@ def test_sharded_parameters_give_the_same_update(name):
     grads = tuple(jnp.sin((3 + i) * like + i) for i in range(k))
     values = jnp.linspace(1, 2, k)
     expected = step(grads, tx.init(like), like, values)
-    split, (like, grads) = row_sharding(), jax.device_put((like, grads), row_sharding())
+    split = block_sharding(kind)
+    like, grads = jax.device_put((like, grads), split)
     state = jax.tree.map(
         lambda x: jax.device_put(x, split) if x.shape == like.shape else x,
         tx.init(like),
     )
-    got = step(grads, state, like, values)
+    with jax.set_mesh(split.mesh):
+        got = step(grads, state, like, values)
     assert got[0].sharding.is_equivalent_to(split, 2)
     chex.assert_trees_all_close(
         *jax.tree.map(np.asarray, (got, expected)), rtol=1e-5, atol=1e-6

@@ -183,7 +183,23 @@ def test_buffers_of_dot_against_the_buffers_themselves():
 
 def test_wrong_number_of_names():
     with pytest.raises(ValueError, match="Expected 3 names, one per loss, got 2"):
-        diagnostics.summary(jnp.eye(3))
+        diagnostics.summary(jnp.eye(3), names=("task", "distill"))
+
+
+def test_names_of_several_losses():
+    out = diagnostics.summary(jnp.eye(3), jnp.ones(3))
+    assert {"norm/task", "weight/distill_1", "cosine/distill_2"} <= set(out)
+
+
+def test_what_an_absent_loss_leaves_undefined():
+    gram = jnp.diag(jnp.array([4.0, 0.0, 9.0]))
+    out = diagnostics.summary(gram, jnp.ones(3), jnp.ones(3), present=[1, 0, 1])
+    defined = {key for key, x in out.items() if np.isfinite(x)}
+    assert {"norm/task", "cosine/distill_2", "norm/update"} <= defined
+    gone = {"norm/distill_1", "conflict/distill_1", "loss/distill_1", "stationarity"}
+    assert not gone & defined
+    out = diagnostics.summary(gram[:2, :2], jnp.ones(2), present=[False, True])
+    assert np.isnan(out["dominance/distill"]) and np.isnan(out["lambda/vertex"])
 
 
 def flops(fn, *args):

@@ -21,22 +21,21 @@ TREE = {
 }
 
 
-def draw(k, dtype=np.float64):
+def draw(k):
     """K trees of numpy arrays, with leaves of every kind that ``gram`` tells apart."""
     rng = np.random.default_rng(0)
-
-    def leaf(shape):
-        parts = rng.normal(size=(2, *shape))
-        imaginary = 1j * parts[1] if np.issubdtype(dtype, np.complexfloating) else 0
-        return np.asarray(parts[0] + imaginary).astype(dtype)
-
-    return tuple({name: leaf(shape) for name, shape in TREE.items()} for _ in range(k))
+    return tuple(
+        {
+            name: np.asarray(rng.normal(size=shape), np.float32)
+            for name, shape in TREE.items()
+        }
+        for _ in range(k)
+    )
 
 
 def exact_gram(trees):
     rows = [np.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in trees]
-    rows = np.array(rows).astype(np.complex128)
-    return np.real(rows @ rows.conj().T)
+    return np.float64(rows) @ np.float64(rows).T
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -49,10 +48,9 @@ def test_gram_equals_the_matrix_product(x64, k):
 
 
 @pytest.mark.parametrize("k", [2, 8, 9, 40])
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
-def test_gram_of_few_and_of_many_losses(k, dtype):
-    """Up to eight in one loop, more by a matrix product; complex numbers as pairs."""
-    trees = draw(k, dtype)
+def test_gram_of_few_and_of_many_losses(k):
+    """Up to eight in one loop, more by a matrix product."""
+    trees = draw(k)
     got, exact = (
         jax.jit(kdopt.gram)(jax.tree.map(jnp.asarray, trees)),
         exact_gram(trees),
@@ -73,7 +71,7 @@ def test_gram_of_sharded_gradients(k, kind):
         "vector": P("data"),
         "number": P(),
     }
-    trees = draw(k, np.float32)
+    trees = draw(k)
     grads = tuple(
         {
             name: jax.device_put(x, NamedSharding(mesh, specs[name]))
@@ -127,10 +125,13 @@ def test_combine_keeps_dtypes_and_sums_in_float32():
     np.testing.assert_allclose(got["full"], 1 + 1 / 128, rtol=1e-6)
 
 
-def test_combine_keeps_imaginary_parts():
-    tree = jnp.array([1 + 2j, 3 - 1j], jnp.complex64)
-    got = kdopt.combine((tree, 1j * tree), jnp.array([1.0, 2.0]))
-    np.testing.assert_allclose(got, np.array([1 + 2j, 3 - 1j]) * (1 + 2j))
+@pytest.mark.parametrize("k", [2, 12])
+def test_complex_gradients_are_refused(k):
+    trees = ({"a": jnp.ones(2), "b": jnp.ones(2, jnp.complex64)},) * k
+    with pytest.raises(TypeError, match=r"complex64.*jax\.lax\.complex"):
+        kdopt.gram(trees)
+    with pytest.raises(TypeError, match="complex64"):
+        kdopt.combine(trees, jnp.ones(k))
 
 
 def test_combine_equals_the_sum(x64):

@@ -19,13 +19,15 @@ BASE = {"_typing", "_dtypes"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
 ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
 SUMS = {"_gram_cpu", "_mesh"}
-PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
+PLUMBING = {"_transform", "_traces", "_checks", "_keys", "_present"}
 
 MAY_IMPORT = {
     "_typing": set(),
     "_dtypes": set(),
     "_checks": BASE,
     "_keys": BASE,
+    "_present": BASE,
+    "_loss_weights": BASE,
     "_mesh": BASE,
     "_gram_cpu": BASE,
     "_gram": {*BASE, *SUMS},
@@ -35,15 +37,29 @@ MAY_IMPORT = {
     "_cone": {*BASE, "_nonnegative", "_simplex"},
     "_fixed_point": {*BASE, "_simplex"},
     "_parabola": {*BASE, "_simplex"},
-    "_transform": {*BASE, "_gram"},
-    "_traces": {*BASE, "_gram", "_transform"},
+    "_transform": {*BASE, "_gram", "_present"},
+    "_traces": {*BASE, "_gram", "_present", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
-    "scalarizers": {*ALGEBRA, "_keys", "_transform"},
+    "scalarizers": {*ALGEBRA, "_keys", "_present", "_transform"},
     "losses": {*BASE, "losses"},
-    "per_loss": {*BASE, "_gram", "_transform"},
-    "diagnostics": {*BASE, "_gram", "_simplex", "_parabola"},
-    "_reachable": BASE,
-    "wrappers": {*BASE, "_gram", "_transform", "diagnostics"},
+    "_differentiate": BASE,
+    "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},
+    "nnx": {*BASE, "_differentiate", "per_loss"},
+    "diagnostics": {
+        *BASE,
+        "_checks",
+        "_gram",
+        "_loss_weights",
+        "_parabola",
+        "_present",
+        "_simplex",
+    },
+    "_reachable": {*BASE, "_differentiate"},
+    "wrappers": {
+        *BASE,
+        *("_checks", "_gram", "_loss_weights", "_mesh", "_present", "_transform"),
+        "diagnostics",
+    },
 }
 """Layers: for each module, or package of modules, what of kdopt it may import."""
 
@@ -83,7 +99,7 @@ an engine with its kin."""
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",
     "losses/_reduce",
-    *("_checks", "_keys"),
+    *("_checks", "_keys", "_loss_weights"),
     "_traces",
     *SUMS,
 }
@@ -139,6 +155,8 @@ def test_dependencies_are_few(module):
     import sys
 
     allowed = {"jax", "optax", "jaxtyping", "numpy", "kdopt", *sys.stdlib_module_names}
+    if module == "nnx":
+        allowed.add("flax")  # imported by those who use it
     assert set(third_party(MODULES[module])) <= allowed
 
 
@@ -198,6 +216,17 @@ def test_all_is_sorted_and_complete(package):
     }
     assert list(module.__all__) == sorted(module.__all__)
     assert set(module.__all__) == public
+
+
+PUBLIC = [kdopt, kdopt.balancers, kdopt.scalarizers, kdopt.losses, kdopt.wrappers]
+
+
+@pytest.mark.parametrize("module", [*PUBLIC, kdopt.diagnostics, kdopt.nnx])
+def test_dir_shows_public_names_alone(module):
+    names = dir(module)
+    assert set(module.__all__) <= set(names)
+    assert not [name for name in names if name[0] == "_" and name != "__version__"]
+    assert all(hasattr(module, name) for name in names)
 
 
 def test_face_is_sorted():

@@ -102,3 +102,7 @@ __all__ = [
     "upgrad",
     "upgrad_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

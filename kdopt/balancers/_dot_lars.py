@@ -114,7 +114,7 @@ def dot_lars(
 
 
 def _norm(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    return jnp.linalg.norm(jnp.ravel(x).astype(dtype))
+    return jnp.sqrt(jnp.sum(jnp.square(x.astype(dtype))))
 
 
 def _scale(x: jax.Array, factor: jax.Array) -> jax.Array:

@@ -58,3 +58,7 @@ __all__ = [
     "vid",
     "vkd",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -52,3 +52,7 @@ __all__ = [
     "uncertainty",
     "uncertainty_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,3 +27,7 @@ __all__ = [
     "restrict",
     "skip_nonfinite",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,6 @@
 """Average the gradients of each loss over several batches, then balance once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,9 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import check_num_losses, per_loss_tuple, values_array
-from kdopt._typing import Balancer, PerLossGrads, Values
+from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._present import clear_values, present_mask
+from kdopt._transform import (
+    check_num_losses,
+    check_state,
+    per_loss_tuple,
+    values_array,
+)
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Values
 from kdopt.wrappers._inner import update_if
 
 
@@ -19,6 +26,7 @@ class AccumulateState(NamedTuple):
     Attributes:
         mini_step: Number of batches since the last full step, int32; 0 right after.
         full_steps: Number of full steps, int32.
+        num_examples: How many examples of each loss are in the means, ``[k]``.
         grads: Running mean of the gradients of each loss, at least float32.
         values: Running mean of the loss values, ``[k]``.
         inner: State of the wrapped transform.
@@ -26,6 +34,7 @@ class AccumulateState(NamedTuple):
 
     mini_step: jax.Array
     full_steps: jax.Array
+    num_examples: jax.Array
     grads: PerLossGrads
     values: Values
     inner: Any
@@ -39,8 +48,9 @@ def accumulate(
 ) -> Balancer:
     r"""Averages the gradients of each loss over k batches before they are balanced.
 
-    .. math:: \bar g_i = \frac1k \sum_{t=1}^k g_i^{(t)}, \qquad
-        \bar L_i = \frac1k \sum_{t=1}^k L_i^{(t)}
+    .. math:: \bar g_i = \frac{\sum_t n_i^{(t)} g_i^{(t)}}{\sum_t n_i^{(t)}}, \qquad
+        \bar L_i = \frac{\sum_t n_i^{(t)} L_i^{(t)}}{\sum_t n_i^{(t)}}, \qquad
+        t = 1, \dots, k
 
     A Gram matrix is quadratic in the gradients: that of the mean over a large batch is
     not the mean of those of its parts. So this must come before the balancer, where
@@ -55,7 +65,10 @@ def accumulate(
 
     Returns:
         The transform. ``state.mini_step == 0`` after a full step. Extra arguments are
-        passed on as they were on the last of the k steps, ``values`` as a mean.
+        passed on as they were on the last of the k steps, ``values`` as a mean. Say by
+        ``update(..., num_examples=n)`` how many examples (or tokens) a batch averages
+        over, a number or one per loss, ``[k]``; by default all batches count alike. A
+        loss without examples in all k batches is passed on as absent.
 
     Raises:
         ValueError: If ``every_k`` is not a positive int.
@@ -78,18 +91,19 @@ def accumulate(
         :func:`kdopt.skip_nonfinite` *around* this to leave the batch alone out.
     """
     k = check_num_losses(num_losses)
-    if isinstance(every_k, int) and every_k < 1:
+    if not callable(every_k) and every_k < 1:
         raise ValueError(f"every_k must be at least 1, got {every_k}.")
     inner = optax.with_extra_args_support(tx)
 
     def init_fn(params: optax.Params) -> AccumulateState:
-        def zeros(x: jax.Array) -> jax.Array:
-            return jnp.zeros(jnp.shape(x), accumulator_dtype(x))
+        def zeros(x: Any) -> jax.Array:
+            return jnp.zeros_like(at_least_float32(jnp.asarray(x)))
 
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return AccumulateState(
             mini_step=jnp.zeros((), jnp.int32),
             full_steps=jnp.zeros((), jnp.int32),
+            num_examples=jnp.zeros(k, dtype),
             grads=tuple(jax.tree.map(zeros, params) for _ in range(k)),
             values=jnp.zeros(k, dtype),
             inner=inner.init(params),
@@ -101,19 +115,36 @@ def accumulate(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
+        num_examples: Any = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, AccumulateState]:
-        grads = per_loss_tuple(updates, params, k)
-        count = state.mini_step + 1
+        check_state(state.num_examples, k)
+        dtype = state.values.dtype
+        counted = num_examples is not None or present is not None
+        given = jnp.asarray(1 if num_examples is None else num_examples, dtype)
+        examples = clear_values(jnp.broadcast_to(given, (k,)), present_mask(present, k))
+        mask = examples > 0 if counted else None
+        grads = per_loss_tuple(updates, params, k, mask)
+        total = state.num_examples + examples
+        # A loss without examples so far keeps its mean of zero.
+        shares = examples / jnp.where(total > 0, total, 1)
 
-        def mean(old: jax.Array, new: jax.Array) -> jax.Array:
-            return old + (new.astype(old.dtype) - old) / count.astype(old.dtype)
+        def mean(share: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+            return old + share.astype(old.dtype) * (new.astype(old.dtype) - old)
 
-        means = jax.tree.map(mean, state.grads, grads)
+        means = tuple(
+            jax.tree.map(functools.partial(mean, shares[i]), state.grads[i], grads[i])
+            for i in range(k)
+        )
         mean_values = state.values
         if values is not None:
-            mean_values = mean(state.values, values_array(values, k, mean_values.dtype))
+            array = values_array(values, k, dtype, mask)
+            mean_values = mean(shares, state.values, array)
             extra_args["values"] = mean_values
+        if counted:
+            extra_args["present"] = total > 0
+        count = state.mini_step + 1
         period = every_k(state.full_steps) if callable(every_k) else every_k
         full = count >= period
         ready = jax.tree.map(lambda m, g: m.astype(g.dtype), means, grads)
@@ -122,10 +153,13 @@ def accumulate(
             lambda: inner.update(ready, state.inner, params, **extra_args),
             state.inner,
         )
-        kept = jax.tree.map(lambda m: jnp.where(full, 0, m), (means, mean_values))
+        kept = jax.tree.map(
+            lambda m: jnp.where(full, jnp.zeros_like(m), m), (means, mean_values, total)
+        )
         return update, AccumulateState(
             mini_step=jnp.where(full, 0, count),
             full_steps=state.full_steps + full.astype(jnp.int32),
+            num_examples=kept[2],
             grads=kept[0],
             values=kept[1],
             inner=inner_state,

@@ -5,6 +5,7 @@ from typing import Any
 import optax
 
 from kdopt._transform import per_loss_tuple
+from kdopt._typing import PresentLike
 
 
 def each(*transforms: optax.GradientTransformation) -> Any:
@@ -49,9 +50,11 @@ def each(*transforms: optax.GradientTransformation) -> Any:
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, tuple]:
-        grads = per_loss_tuple(updates, params, len(extended))
+        grads = per_loss_tuple(updates, params, len(extended), present)
         pairs = [
             tx.update(g, s, params, **extra_args)
             for tx, g, s in zip(extended, grads, state, strict=True)

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._gram import combine
-from kdopt._transform import WeightsState
-from kdopt._typing import Balancer, Weights
-from kdopt.wrappers._inner import any_per_loss_tuple, check_holds_weights
+from kdopt._loss_weights import check_weighs_grads, loss_weights
+from kdopt._present import clear_values, present_mask
+from kdopt._typing import Balancer, PresentLike, Weights
+from kdopt.wrappers._inner import any_per_loss_tuple
 
 
 class EmaState(NamedTuple):
     """State of :func:`ema`.
 
     Attributes:
-        loss_weights: Smoothed weights, ``[k]``.
+        loss_weights: Smoothed weights, ``[k]``; that of an absent loss is not moved.
         count: Number of steps that changed them, int32.
         inner: State of the balancer.
     """
@@ -36,7 +37,8 @@ def ema(balancer: Balancer, decay: float | jax.Array = 0.9) -> Balancer:
     with the gradients that they weight; the average is neither.
 
     Args:
-        balancer: A balancer that yields weights; not a chain, not :func:`kdopt.dot`.
+        balancer: A balancer that weights the gradients themselves; not a chain, not
+            :func:`kdopt.dot`, not :func:`kdopt.db_mtl`.
         decay: :math:`\alpha` in [0, 1); 0 changes nothing.
 
     Returns:
@@ -69,25 +71,32 @@ def ema(balancer: Balancer, decay: float | jax.Array = 0.9) -> Balancer:
 
     def init_fn(params: optax.Params) -> EmaState:
         state: Any = inner.init(params)
-        check_holds_weights(state, "ema")
-        return EmaState(jnp.copy(state.loss_weights), jnp.zeros((), jnp.int32), state)
+        check_weighs_grads(state, "ema")
+        weights = jnp.copy(loss_weights(state))
+        return EmaState(weights, jnp.zeros((), jnp.int32), state)
 
     def update_fn(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, EmaState]:
-        grads = any_per_loss_tuple(updates, params)
-        new: Any = inner.update(grads, state.inner, params, **extra_args)[1]
-        fresh = new.loss_weights
+        grads = any_per_loss_tuple(updates, params, present)
+        mask = present_mask(present, len(grads))
+        inner_args = (grads, state.inner, params)
+        new: Any = inner.update(*inner_args, present=mask, **extra_args)[1]
+        fresh = loss_weights(new)
         alpha = jnp.where(state.count == 0, 0, jnp.asarray(decay, fresh.dtype))
         mixed = alpha * state.loss_weights + (1 - alpha) * fresh
         fine = jnp.asarray(True)
-        if isinstance(new, WeightsState):
+        if hasattr(new, "notfinite_count"):
             fine = new.notfinite_count == state.inner.notfinite_count
-        weights = jnp.where(fine, mixed, state.loss_weights)
+        moves = fine if mask is None else fine & mask
+        weights = jnp.where(moves, mixed, state.loss_weights)
         count = state.count + fine.astype(jnp.int32)
-        return combine(grads, weights), EmaState(weights, count, new)
+        update = combine(grads, clear_values(weights, mask))
+        return update, EmaState(weights, count, new)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -4,28 +4,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kdopt._gram import combine
-from kdopt._typing import Balancer, Weights
-from kdopt.wrappers._inner import any_per_loss_tuple, check_holds_weights
+from kdopt._loss_weights import check_weighs_grads, loss_weights
+from kdopt._present import present_mask
+from kdopt._typing import Balancer, PresentLike, Weights
+from kdopt.wrappers._inner import any_per_loss_tuple
 
 
 class EveryState(NamedTuple):
     """State of :func:`every`.
 
     Attributes:
+        loss_weights: Weights in use, ``[k]``. A loss that was absent when they were
+            computed keeps its own of before.
         count: Number of steps, int32.
         inner: State of the balancer.
     """
 
+    loss_weights: Weights
     count: jax.Array
     inner: Any
-
-    @property
-    def loss_weights(self) -> Weights:
-        """Weights of the last step, ``[k]``."""
-        return self.inner.loss_weights
 
 
 def every(n: int, balancer: Balancer) -> Balancer:
@@ -38,7 +39,8 @@ def every(n: int, balancer: Balancer) -> Balancer:
 
     Args:
         n: Number of steps, at least 1.
-        balancer: A balancer that yields weights; not a chain, not :func:`kdopt.dot`.
+        balancer: A balancer that weights the gradients themselves; not a chain, not
+            :func:`kdopt.dot`, not :func:`kdopt.db_mtl`.
 
     Returns:
         The transform; ``kdopt.loss_weights`` reads the weights in use.
@@ -60,31 +62,39 @@ def every(n: int, balancer: Balancer) -> Balancer:
     Notes:
         Under ``jax.vmap`` both branches run and nothing is saved.
     """
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be a number of steps, at least 1, got {n!r}.")
     inner = optax.with_extra_args_support(balancer)
 
     def init_fn(params: optax.Params) -> EveryState:
         state = inner.init(params)
-        check_holds_weights(state, "every")
-        return EveryState(jnp.zeros((), jnp.int32), state)
+        check_weighs_grads(state, "every")
+        weights = jnp.copy(loss_weights(state))
+        return EveryState(weights, jnp.zeros((), jnp.int32), state)
 
     def update_fn(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, EveryState]:
-        grads = any_per_loss_tuple(updates, params)
+        grads = any_per_loss_tuple(updates, params, present)
+        mask = present_mask(present, len(grads))
 
-        def compute() -> tuple[Any, Any]:
-            return inner.update(grads, state.inner, params, **extra_args)
+        def compute() -> tuple[Weights, Any]:
+            new = inner.update(grads, state.inner, params, present=mask, **extra_args)[
+                1
+            ]
+            return loss_weights(new), new
 
-        def reuse() -> tuple[Any, Any]:
-            return combine(grads, state.loss_weights), state.inner
+        def reuse() -> tuple[Weights, Any]:
+            return state.loss_weights, state.inner
 
-        update, inner_state = jax.lax.cond(state.count % n == 0, compute, reuse)
+        fresh, inner_state = jax.lax.cond(state.count % n == 0, compute, reuse)
+        weights = fresh if mask is None else jnp.where(mask, fresh, state.loss_weights)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return update, EveryState(count, inner_state)
+        return combine(grads, weights), EveryState(weights, count, inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

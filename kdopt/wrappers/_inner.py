@@ -4,45 +4,73 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from kdopt._mesh import explicit_sharding
 from kdopt._transform import per_loss_tuple
-from kdopt._typing import PerLossGrads
+from kdopt._typing import PerLossGrads, PresentLike
 
 
-def any_per_loss_tuple(updates: Any, params: Any) -> PerLossGrads:
+def any_per_loss_tuple(
+    updates: Any, params: Any, present: PresentLike = None
+) -> PerLossGrads:
     """Lets gradient trees in, however many; the wrapped balancer knows how many."""
     counted = isinstance(updates, (tuple, list, Mapping))
-    return per_loss_tuple(updates, params, len(updates) if counted else 2)
-
-
-def check_holds_weights(state: Any, wrapper: str) -> None:
-    """Checks that the wrapped transform is a balancer that weights whole gradients.
-
-    Raises:
-        ValueError: If its state does not itself hold the weights. In a chain what
-            follows the balancer would be lost when the gradients are combined anew.
-    """
-    if not hasattr(state, "loss_weights") or callable(state.loss_weights):
-        raise ValueError(
-            f"{wrapper} needs a balancer whose own state holds the weights of the "
-            f"losses, got one with the state {type(state).__name__}. Wrap the balancer "
-            f"alone, optax.chain({wrapper}(...), the rest), and put restrict, monitor "
-            f"and partition around {wrapper}; dot and streams have no weights."
-        )
+    k = len(updates) if counted else 2
+    return per_loss_tuple(updates, params, k, present)
 
 
 def mask_tree(mask: Any, like: Any) -> Any:
-    """A mask, a prefix of one or a function to it, with one entry per leaf."""
-    chosen = mask(like) if callable(mask) else mask
+    """A mask, a prefix of one or a function to it, with one entry per leaf.
+
+    Raises:
+        ValueError: If it does not fit the parameters.
+    """
+    # A function is a leaf; a module that happens to be callable is a tree.
+    is_function = callable(mask) and jax.tree_util.all_leaves([mask])
+    chosen = mask(like) if is_function else mask
     try:
         return jax.tree.broadcast(chosen, like)
     except ValueError as error:
-        raise ValueError(
-            "The mask or labels must have the structure of params, be a prefix of it, "
-            f"or a function from params to one: {error}"
-        ) from error
+        # Dicts are fine for anything with names, such as flax.nnx.State.
+        by_name = _by_name(chosen, like) if isinstance(chosen, Mapping) else None
+        if by_name is None:
+            raise ValueError(
+                "The mask or labels must have the structure of params, be a prefix of "
+                f"it, or a function from params to one: {error}"
+            ) from error
+        return by_name
+
+
+def _by_name(mask: Mapping, like: Any) -> Any:
+    """Reads nested mappings by the names in the path of each leaf; None if they differ.
+
+    Every leaf must be found, and every entry of the mask be used.
+    """
+    used = set()
+
+    def entry(path: tuple, _: Any) -> Any:
+        node: Any = mask
+        for depth, key in enumerate(path):
+            if not isinstance(node, Mapping):
+                break
+            node = node[getattr(key, "key", getattr(key, "name", None))]
+            used.add(path[: depth + 1])
+        if isinstance(node, Mapping):
+            raise KeyError(path)
+        return node
+
+    try:
+        tree = jax.tree_util.tree_map_with_path(entry, like)
+    except KeyError:
+        return None
+    return tree if len(used) == _num_entries(mask) else None
+
+
+def _num_entries(mask: Any) -> int:
+    if not isinstance(mask, Mapping):
+        return 0
+    return sum(1 + _num_entries(node) for node in mask.values())
 
 
 def select(tree: Any, flags: Any) -> Any:
@@ -63,8 +91,8 @@ def update_if(
     shapes, _ = jax.eval_shape(update)
 
     def zeros(like: Any) -> jax.Array:
-        zero = jnp.zeros(like.shape, like.dtype)
-        # Inside shard_map both branches must agree on what differs by device.
+        # Both branches must agree on what is sharded, or differs, by device.
+        zero = jax.lax.full(like.shape, 0, like.dtype, sharding=explicit_sharding(like))
         manual = getattr(like, "manual_axis_type", None)
         if manual is None or not manual.varying:
             return zero

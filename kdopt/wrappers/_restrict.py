@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._gram import combine
-from kdopt._typing import Balancer
+from kdopt._typing import Balancer, PresentLike
 from kdopt.wrappers._inner import any_per_loss_tuple, fill, mask_tree, select
 
 
@@ -57,14 +57,17 @@ def restrict(balancer: Balancer, mask: Any) -> Balancer:
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, RestrictState]:
-        grads = any_per_loss_tuple(updates, params)
+        grads = any_per_loss_tuple(updates, params, present)
         flags = mask_tree(mask, grads[0] if params is None else params)
         balanced, inner_state = inner.update(
             tuple(select(tree, flags) for tree in grads),
             state.inner,
             None if params is None else select(params, flags),
+            present=present,
             **extra_args,
         )
         summed = combine(grads, jnp.ones(len(grads)))

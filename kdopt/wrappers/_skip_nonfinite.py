@@ -1,12 +1,15 @@
-"""Leave a step out whose gradients or values are not finite."""
+"""Leave a step out whose gradients, values or update are not finite."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._typing import Balancer
+from kdopt._dtypes import accumulator_dtype
+from kdopt._transform import hold_unless, values_array
+from kdopt._typing import Balancer, PresentLike
 from kdopt.wrappers._inner import any_per_loss_tuple, update_if
 
 
@@ -30,7 +33,7 @@ def skip_nonfinite(
     *,
     axis_name: str | None = None,
 ) -> Balancer:
-    """Leaves steps out whose gradients or loss values are not finite.
+    """Leaves steps out whose gradients, loss values or update are not finite.
 
     The update is then zero and the whole state, momenta and schedules included, stays
     as it was. It is ``optax.apply_if_finite`` for K gradients.
@@ -69,6 +72,17 @@ def skip_nonfinite(
         )
     inner = optax.with_extra_args_support(tx)
 
+    def is_finite(tree: Any) -> jax.Array:
+        leaves = jax.tree.leaves(tree)
+        return functools.reduce(
+            jnp.logical_and, (jnp.all(jnp.isfinite(x)) for x in leaves), jnp.array(True)
+        )
+
+    def everywhere(flag: jax.Array) -> jax.Array:
+        if axis_name is None:
+            return flag
+        return jax.lax.psum(jnp.where(flag, 0, 1), axis_name) == 0
+
     def init_fn(params: optax.Params) -> SkipNonfiniteState:
         zero = jnp.zeros((), jnp.int32)
         return SkipNonfiniteState(zero, jnp.copy(zero), inner.init(params))
@@ -77,21 +91,39 @@ def skip_nonfinite(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, SkipNonfiniteState]:
-        grads = any_per_loss_tuple(updates, params)
-        seen = jax.tree.leaves((grads, extra_args.get("values", ())))
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in seen]))
-        if axis_name is not None:
-            finite = jax.lax.psum(jnp.where(finite, 0, 1), axis_name) == 0
-        consecutive = jnp.where(finite, 0, state.consecutive + 1)
-        run = finite | (consecutive > max_consecutive)
-        update, inner_state = update_if(
-            run,
-            lambda: inner.update(grads, state.inner, params, **extra_args),
-            state.inner,
+        grads = any_per_loss_tuple(updates, params, present)
+        seen = ()
+        if values is not None:
+            dtype = accumulator_dtype(*jax.tree.leaves(grads))
+            seen = values_array(values, len(grads), dtype, present)
+            extra_args["values"] = values
+        fed = everywhere(is_finite((grads, seen)))
+        give_up = state.consecutive >= max_consecutive
+
+        def run() -> tuple[Any, Any]:
+            update, new = inner.update(
+                grads, state.inner, params, present=present, **extra_args
+            )
+            # What is finite may still overflow on the way to the update.
+            fine = everywhere(is_finite(update))
+            zeros = jax.tree.map(jnp.zeros_like, update)
+            update, new = hold_unless(
+                fine | give_up, (update, new), (zeros, state.inner)
+            )
+            return (update, fine), new
+
+        (update, fine), inner_state = update_if(fed | give_up, run, state.inner)
+        fine &= fed
+        done = fine | give_up
+        return update, SkipNonfiniteState(
+            consecutive=jnp.where(fine, 0, state.consecutive + 1),
+            skipped=state.skipped + jnp.where(done, 0, 1).astype(jnp.int32),
+            inner=inner_state,
         )
-        skipped = state.skipped + jnp.where(run, 0, 1).astype(jnp.int32)
-        return update, SkipNonfiniteState(consecutive, skipped, inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -52,3 +52,33 @@ def test_monitor_around_dot_has_no_weights():
     assert "weight/task" not in state.metrics
     assert state.metrics["norm/distill"] > 0
     assert optax.tree.get((state, ()), "metrics") is state.metrics
+
+
+def test_monitor_counts_steps_on_which_a_loss_is_dropped():
+    """Of two parallel gradients the least-norm point takes the shorter one alone."""
+    tx = kdopt.monitor(kdopt.min_norm(), decay=0.5)
+    short, long = {"w": jnp.ones(2)}, {"w": 3 * jnp.ones(2)}
+    _, state = tx.update((short, long), tx.init(short))
+    _, state = tx.update((long, short), state)
+    np.testing.assert_allclose(state.metrics["dropped_rate/distill"], 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(state.metrics["dropped_rate/task"], 2 / 3, rtol=1e-6)
+
+
+def test_monitor_of_five_losses():
+    tx = kdopt.monitor(kdopt.min_norm(num_losses=5), num_losses=5)
+    grads = tuple({"w": jnp.arange(i, i + 3.0)} for i in range(5))
+    _, state = tx.update(grads, tx.init(grads[0]))
+    assert state.metrics["norm/distill_4"] > 0
+
+
+def test_monitor_leaves_out_what_is_undefined_without_a_loss():
+    tx = kdopt.monitor(kdopt.min_norm(), decay=0.5)
+    grads = {"w": jnp.ones(2)}, {"w": jnp.array([1.0, -3.0])}
+    _, before = tx.update(grads, tx.init(grads[0]))
+    broken = grads[0], {"w": jnp.full(2, jnp.nan)}
+    _, after = tx.update(broken, before, present=[True, False])
+    for key in ("conflict/distill", "norm/distill", "weight/distill", "stationarity"):
+        assert after.metrics[key] == before.metrics[key]
+        assert after.counts[key] == 1
+    assert after.counts["norm/task"] == 2
+    assert np.isfinite(list(after.metrics.values())).all()
