@@ -54,13 +54,6 @@ def check_preference(preference: Preference, num_losses: int) -> None:
         raise ValueError(f"preference must not be negative, got {preference!r}.")
 
 
-def check_key(key: Any, name: str) -> jax.Array:
-    """Checks that a random method was given a key."""
-    if key is None:
-        raise ValueError(f"{name} is random: pass key=jax.random.key(0).")
-    return key
-
-
 def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weights:
     """Makes an array of a preference; None becomes ``1 / k`` each.
 

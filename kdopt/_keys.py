@@ -1,23 +1,50 @@
 """Random keys in a state: raw data, which any checkpoint can hold."""
 
+import zlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+StartKey = Callable[[Any], jax.Array]
 NextKey = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def carry_key(key: jax.Array) -> tuple[jax.Array, NextKey]:
+def check_key(key: Any, user: str) -> jax.Array:
+    """Checks that a random method was given a key."""
+    dtype = getattr(key, "dtype", None)
+    new = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (new and key.ndim == 0) and not (dtype == jnp.uint32 and key.ndim == 1):
+        raise ValueError(f"{user} is random: pass key=jax.random.key(0), got {key!r}.")
+    return key
+
+
+def carry_key(key: Any, user: str) -> tuple[StartKey, NextKey]:
     """Prepares a key to be carried from step to step.
 
+    Args:
+        key: A random key, a new one or one of raw data.
+        user: Name of the method.
+
     Returns:
-        The data to start with, and a function from data to the next data and a key to
-        use now.
+        A function from parameters to the data to start with, and one from data to the
+        next data and a key to use now. Groups of parameters, as :func:`kdopt.partition`
+        makes them of one tree, start with keys of their own.
+
+    Raises:
+        ValueError: If it is no key.
     """
-    impl = jax.random.key_impl(key)
+    impl = jax.random.key_impl(check_key(key, user))
+
+    def start_key(params: Any) -> jax.Array:
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        paths = "".join(jax.tree_util.keystr(path) for path, _ in leaves)
+        own = jax.random.fold_in(key, zlib.crc32(paths.encode()))
+        return jnp.copy(jax.random.key_data(own))
 
     def next_key(data: jax.Array) -> tuple[jax.Array, jax.Array]:
         rest, use = jax.random.split(jax.random.wrap_key_data(data, impl=impl))
         return jax.random.key_data(rest), use
 
-    return jax.random.key_data(key), next_key
+    return start_key, next_key

@@ -154,7 +154,7 @@ def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
 
 
 def start_state(initial: Any, dtype: jnp.dtype) -> Any:
-    """Copies a pytree of numbers and arrays, floats in the given dtype.
+    """Copies a pytree of numbers and arrays; floats take the given dtype.
 
     A state owns its buffers: a step that donates it must not delete an array of the
     user, nor one that the next ``init`` needs.
@@ -194,7 +194,8 @@ def from_weights(
         num_losses: K.
         needs_values: Whether ``update`` must be given ``values``.
         initial_state: Pytree of numbers or arrays that the method carries from step to
-            step. Floats take the dtype of the Gram matrix.
+            step, or a function from params to it. Floats take the dtype of the Gram
+            matrix.
         axis_name: Mesh axis over which the gradients are *sharded*, inside
             ``jax.shard_map``; see :func:`kdopt.gram`.
 
@@ -220,12 +221,12 @@ def from_weights(
 
     def init_fn(params: optax.Params) -> WeightsState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
-
+        start = initial_state(params) if callable(initial_state) else initial_state
         return WeightsState(
             loss_weights=jnp.full(k, 1 / k, dtype),
             gram=jnp.zeros((k, k), dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
-            inner=start_state(initial_state, dtype) if stateful else (),
+            inner=start_state(start, dtype) if stateful else (),
         )
 
     def update_fn(

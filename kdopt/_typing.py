@@ -1,7 +1,7 @@
 """Names for the few types that every module shares; nothing else."""
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import optax
@@ -36,3 +36,48 @@ Balancer: TypeAlias = optax.GradientTransformationExtraArgs
 
 Scalarizer: TypeAlias = optax.GradientTransformationExtraArgs
 """An Optax transform that passes one tree through and learns weights from values."""
+
+LossesFn: TypeAlias = Callable[..., Any]
+"""A function that returns K losses, with or without auxiliary data."""
+
+Losses: TypeAlias = jax.Array | Sequence[jax.Array | float]
+"""What it may return for them: an array ``[k]`` or K scalars."""
+
+Aux = TypeVar("Aux")
+Out = TypeVar("Out", covariant=True)
+
+
+@runtime_checkable
+class GradFn(Protocol[Out]):
+    """A function of the arguments of the losses, and of which are ``present``."""
+
+    def __call__(
+        self, *args: Any, present: PresentLike = None, **kwargs: Any
+    ) -> Out: ...
+
+
+@runtime_checkable
+class WeightedGradFn(Protocol[Out]):
+    """A function of the arguments of the losses, and of their weights."""
+
+    def __call__(
+        self,
+        *args: Any,
+        weights: Weights | Callable[[Values], Weights],
+        present: PresentLike = None,
+        **kwargs: Any,
+    ) -> Out: ...
+
+
+@runtime_checkable
+class SharedGradFn(Protocol[Out]):
+    """A function of the parameters, other arguments, and the state of a balancer."""
+
+    def __call__(
+        self,
+        params: Any,
+        *args: Any,
+        state: Any,
+        present: PresentLike = None,
+        **kwargs: Any,
+    ) -> Out: ...

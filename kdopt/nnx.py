@@ -13,7 +13,13 @@ from flax import nnx
 
 from kdopt import per_loss as pure
 from kdopt._differentiate import split_aux
-from kdopt._typing import Balancer
+from kdopt._typing import (
+    Balancer,
+    GradFn,
+    PerLossGrads,
+    SharedGradFn,
+    WeightedGradFn,
+)
 
 __all__ = ["value_and_grads", "value_and_shared_grad", "value_and_weighted_grad"]
 
@@ -28,7 +34,7 @@ def value_and_grads(
     wrt: Any = nnx.Param,
     has_aux: bool = False,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> GradFn[tuple[Any, PerLossGrads]]:
     r"""Differentiates each of K losses of a module; see :func:`kdopt.value_and_grads`.
 
     Args:
@@ -83,7 +89,7 @@ def value_and_weighted_grad(
     wrt: Any = nnx.Param,
     has_aux: bool = False,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> WeightedGradFn[tuple[Any, Any]]:
     r"""Differentiates a weighted sum of K losses of a module.
 
     See :func:`kdopt.value_and_weighted_grad`.
@@ -134,7 +140,7 @@ def value_and_shared_grad(
     has_aux: bool = False,
     weigh_heads: bool = True,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> SharedGradFn[tuple[Any, Any, Any]]:
     r"""Balances at a representation that the losses of a module share.
 
     See :func:`kdopt.value_and_shared_grad`.

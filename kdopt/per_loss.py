@@ -1,7 +1,7 @@
 """Three ways to get gradients of several losses, all with one forward pass."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,50 @@ from kdopt._differentiate import (
 )
 from kdopt._loss_weights import check_weighs_grads, loss_weights
 from kdopt._present import clear_grads, clear_values, present_mask
-from kdopt._typing import Balancer, PerLossGrads, PresentLike, Values, Weights
+from kdopt._typing import (
+    Aux,
+    Balancer,
+    GradFn,
+    Losses,
+    LossesFn,
+    PerLossGrads,
+    PresentLike,
+    SharedGradFn,
+    Values,
+    WeightedGradFn,
+    Weights,
+)
 
 __all__ = ["value_and_grads", "value_and_shared_grad", "value_and_weighted_grad"]
-
-LossesFn = Callable[..., Any]
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
+@overload
+def value_and_grads(
+    losses_fn: Callable[..., tuple[Losses, Aux]],
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[True],
+    axis_name: str | None = None,
+) -> GradFn[tuple[tuple[Values, Aux], PerLossGrads]]: ...
+@overload
+def value_and_grads(
+    losses_fn: Callable[..., Losses],
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[False] = False,
+    axis_name: str | None = None,
+) -> GradFn[tuple[Values, PerLossGrads]]: ...
 def value_and_grads(
     losses_fn: LossesFn,
     *,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> GradFn[Any]:
     r"""Differentiates each of K losses: one forward pass, K backward passes.
 
     .. math:: (L_1, \dots, L_K), \quad (\nabla L_1, \dots, \nabla L_K)
@@ -89,13 +115,29 @@ def value_and_grads(
     return wrapped
 
 
+@overload
+def value_and_weighted_grad(
+    losses_fn: Callable[..., tuple[Losses, Aux]],
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[True],
+    axis_name: str | None = None,
+) -> WeightedGradFn[tuple[tuple[Values, Aux], Any]]: ...
+@overload
+def value_and_weighted_grad(
+    losses_fn: Callable[..., Losses],
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[False] = False,
+    axis_name: str | None = None,
+) -> WeightedGradFn[tuple[Values, Any]]: ...
 def value_and_weighted_grad(
     losses_fn: LossesFn,
     *,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> WeightedGradFn[Any]:
     r"""Differentiates a weighted sum of K losses: one backward pass.
 
     .. math:: (L_1, \dots, L_K), \quad \sum_i w_i \nabla L_i
@@ -158,6 +200,26 @@ def value_and_weighted_grad(
     return wrapped
 
 
+@overload
+def value_and_shared_grad(
+    encode_fn: Callable[..., tuple[Any, Aux]],
+    losses_fn: LossesFn,
+    balancer: Balancer,
+    *,
+    has_aux: Literal[True],
+    weigh_heads: bool = True,
+    axis_name: str | None = None,
+) -> SharedGradFn[tuple[tuple[Values, Aux], Any, Any]]: ...
+@overload
+def value_and_shared_grad(
+    encode_fn: Callable[..., Any],
+    losses_fn: LossesFn,
+    balancer: Balancer,
+    *,
+    has_aux: Literal[False] = False,
+    weigh_heads: bool = True,
+    axis_name: str | None = None,
+) -> SharedGradFn[tuple[Values, Any, Any]]: ...
 def value_and_shared_grad(
     encode_fn: Callable[..., Any],
     losses_fn: LossesFn,
@@ -166,7 +228,7 @@ def value_and_shared_grad(
     has_aux: bool = False,
     weigh_heads: bool = True,
     axis_name: str | None = None,
-) -> Callable[..., Any]:
+) -> SharedGradFn[Any]:
     r"""Balances at a shared representation: one backward pass through the network.
 
     .. math::

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._checks import check_key
 from kdopt._dtypes import accumulator_dtype
 from kdopt._keys import carry_key
 from kdopt._transform import check_num_losses, per_loss_tuple
@@ -74,7 +73,7 @@ def graddrop(
         it could poison.
     """
     k = check_num_losses(num_losses)
-    start, next_key = carry_key(check_key(key, "graddrop"))
+    start_key, next_key = carry_key(key, "graddrop")
     leaks = leak if isinstance(leak, tuple) else (leak,) * k
     if len(leaks) != k or not all(0 <= share <= 1 for share in leaks):
         raise ValueError(
@@ -83,8 +82,7 @@ def graddrop(
         )
 
     def init_fn(params: optax.Params) -> GradDropState:
-        del params
-        return GradDropState(start)
+        return GradDropState(start_key(params))
 
     def update_fn(
         updates: optax.Updates,

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_key, check_range
-from kdopt._keys import carry_key
+from kdopt._checks import check_range
+from kdopt._keys import carry_key, check_key
 from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -144,7 +144,7 @@ def gradvac(
             initial_state=targets,
             axis_name=axis_name,
         )
-    start, next_key = carry_key(check_key(key, "gradvac of more than two losses"))
+    start_key, next_key = carry_key(key, "gradvac of more than two losses")
 
     def weights_fn(gram: Gram, state: tuple[Gram, jax.Array]):
         data, use = next_key(state[1])
@@ -152,5 +152,8 @@ def gradvac(
         return weights, (goals, data)
 
     return from_weights(
-        weights_fn, num_losses=k, initial_state=(targets, start), axis_name=axis_name
+        weights_fn,
+        num_losses=k,
+        initial_state=lambda params: (targets, start_key(params)),
+        axis_name=axis_name,
     )

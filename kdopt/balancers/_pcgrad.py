@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_key
-from kdopt._keys import carry_key
+from kdopt._keys import carry_key, check_key
 from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -106,12 +105,12 @@ def pcgrad(
     k = check_num_losses(num_losses)
     if k <= 2:
         return from_weights(pcgrad_weights, num_losses=k, axis_name=axis_name)
-    start, next_key = carry_key(check_key(key, "pcgrad of more than two losses"))
+    start_key, next_key = carry_key(key, "pcgrad of more than two losses")
 
     def weights_fn(gram: Gram, data: jax.Array) -> tuple[Weights, jax.Array]:
         data, use = next_key(data)
         return pcgrad_weights(gram, use), data
 
     return from_weights(
-        weights_fn, num_losses=k, initial_state=start, axis_name=axis_name
+        weights_fn, num_losses=k, initial_state=start_key, axis_name=axis_name
     )

@@ -2,7 +2,6 @@
 
 import jax
 
-from kdopt._checks import check_key
 from kdopt._keys import carry_key
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -45,12 +44,12 @@ def random_weights(
         Multi-Task Learning <https://arxiv.org/abs/2111.10603>`_, TMLR 2022
     """
     k = check_num_losses(num_losses)
-    start, next_key = carry_key(check_key(key, "random_weights"))
+    start_key, next_key = carry_key(key, "random_weights")
 
     def weights_fn(gram: Gram, data: jax.Array) -> tuple[Weights, jax.Array]:
         data, use = next_key(data)
         return jax.nn.softmax(jax.random.normal(use, (k,), gram.dtype)), data
 
     return from_weights(
-        weights_fn, num_losses=k, initial_state=start, axis_name=axis_name
+        weights_fn, num_losses=k, initial_state=start_key, axis_name=axis_name
     )

@@ -51,7 +51,7 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
         >>> state = tx.init(params)
         >>> weights = kdopt.loss_weights(state)
         >>> print("{:.4f} {:.4f}".format(*weights))
-        0.3997 0.6003
+        0.2982 0.7018
 
     References:
         Lin et al., `Reasonable Effectiveness of Random Weighting
@@ -59,7 +59,7 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
     """
     k = check_num_losses(num_losses)
 
-    start, next_key = carry_key(key)
+    start_key, next_key = carry_key(key, "random_weights")
 
     def draw(data: jax.Array, dtype: Any) -> RandomWeightsState:
         data, subkey = next_key(data)
@@ -68,7 +68,8 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
         )
 
     def init_fn(params: optax.Params) -> RandomWeightsState:
-        return draw(start, accumulator_dtype(*jax.tree.leaves(params)))
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return draw(start_key(params), dtype)
 
     def update_fn(
         updates: optax.Updates,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kdopt
+from kdopt._keys import carry_key
 
 PARAMS = {"head": jnp.zeros(2), "trunk": jnp.zeros((2, 2))}
 
@@ -60,3 +61,32 @@ def test_per_layer_groups_by_leaf_or_by_prefix():
     pair = tuple(g["a"] for g in grads)
     expected = kdopt.combine(pair, kdopt.min_norm_weights(kdopt.gram(pair)))
     np.testing.assert_allclose(update["a"]["b"], expected["b"], rtol=1e-5)
+
+
+RANDOM = {
+    "graddrop": lambda: kdopt.graddrop(num_losses=3, key=jax.random.key(0)),
+    "pcgrad": lambda: kdopt.pcgrad(num_losses=3, key=jax.random.key(0)),
+    "random_weights": lambda: kdopt.random_weights(num_losses=3, key=jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_groups_draw_numbers_of_their_own(name):
+    params = {"a": jnp.zeros(4), "b": jnp.zeros(4)}
+    state = kdopt.per_layer(RANDOM[name]()).init(params)
+    first, second = (jax.tree.leaves(s) for s in state.inner_states.values())
+    keys = [(x, y) for x, y in zip(first, second, strict=True) if x.dtype == jnp.uint32]
+    assert keys and all(np.any(x != y) for x, y in keys)
+
+
+@pytest.mark.parametrize(
+    "key", [None, 0, "0", jnp.zeros(2), jax.random.split(jax.random.key(0))]
+)
+def test_what_is_no_key_is_refused(key):
+    message = r"pcgrad is random: pass key=jax\.random\.key\(0\), got"
+    with pytest.raises(ValueError, match=message):
+        carry_key(key, "pcgrad")
+
+
+def test_raw_keys_are_keys():
+    kdopt.pcgrad(num_losses=3, key=jax.random.PRNGKey(0)).init(jnp.zeros(2))
