@@ -29,11 +29,14 @@ SHAPES = {
     "deit_tiny": lambda: _transformer(
         192, 12, [(16, 16, 3, 192), (197, 192), (192,), (1000, 192), (1000,)]
     ),
+    "deit_small": lambda: _transformer(
+        384, 12, [(16, 16, 3, 384), (197, 384), (384,), (1000, 384), (1000,)]
+    ),
     "transformer_100m": lambda: _transformer(768, 12, [(20_000, 768), (768,)]),
 }
-"""The last one only with ``--large``."""
+"""The last two only with ``--large``."""
 
-LARGE = ("transformer_100m",)
+LARGE = ("deit_small", "transformer_100m")
 
 
 def parameters(shapes: Shapes) -> int:

@@ -7,22 +7,12 @@ import pytest
 
 from benchmarks import train_step
 
-MODES = (
-    "fixed weights",
-    "exact, K = 2",
-    "DOT",
-    "shared",
-    "amortised, next call",
-    "amortised, same batch",
-)
-
-
 @functools.cache
 def steps():
     return train_step.steps(batch_size=8)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", train_step.MODES)
 def test_step(benchmark, mode):
     program, args, _ = steps()[mode]
     benchmark.pedantic(

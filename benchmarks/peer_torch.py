@@ -1,51 +1,89 @@
 """The same combination in PyTorch and TorchJD; run by the Python that has them.
 
-``python benchmarks/peer_torch.py shapes.json rounds`` prints one JSON object. It reads
-shapes and imports nothing of this project.
+``python benchmarks/peer_torch.py job.json rounds`` prints one JSON object: seconds of
+each aggregator, names of those that are absent, and versions. A job has the shapes of the
+leaves, ``k`` and, if it is not the CPU, the ``device``. It imports nothing of this
+project.
 """
 
+import importlib
 import json
 import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from importlib import metadata
 
 import torch
-from torchjd.aggregation import IMTLG, MGDA, PCGrad, UPGrad
 
 warnings.filterwarnings("ignore")
 
+AGGREGATORS = {"mgda": "MGDA", "upgrad": "UPGrad", "pcgrad": "PCGrad", "imtl_g": "IMTLG"}
+BARE = "torch, stacked by hand"
 
-def main(path: str, rounds: int) -> dict[str, float]:
+
+def _bare(matrix: torch.Tensor) -> torch.Tensor:
+    """What any method on a stacked matrix does: its Gram matrix and a combination."""
+    gram = matrix @ matrix.T
+    return (1 / gram.diagonal().sqrt()) @ matrix
+
+
+def _aggregators() -> tuple[dict[str, Callable], list[str]]:
+    made, absent = {BARE: _bare}, []
+    for name, factory in AGGREGATORS.items():
+        try:  # TorchJD itself, or the solver of one of its extras
+            module = importlib.import_module("torchjd.aggregation")
+            made[f"TorchJD {name}"] = getattr(module, factory)()
+        except ImportError:
+            absent.append(f"TorchJD {name}")
+    return made, absent
+
+
+def main(path: str, rounds: int) -> dict:
     """Median seconds of stacking K gradients into a matrix and aggregating them."""
     with open(path) as file:
         job = json.load(file)
-    grads = [[torch.randn(shape) for shape in job["shapes"]] for _ in range(job["k"])]
-    names = {"mgda": MGDA, "upgrad": UPGrad, "pcgrad": PCGrad, "imtl_g": IMTLG}
-    aggregators = {}
-    for name, make in names.items():
-        try:
-            aggregators[name] = make()
-        except ImportError:  # its solver is an extra
-            continue
+    device = job.get("device", "cpu")
+    grads = [
+        [torch.randn(shape, device=device) for shape in job["shapes"]]
+        for _ in range(job["k"])
+    ]
+    aggregators, absent = _aggregators()
 
-    def aggregate(name: str) -> list:
+    def aggregate(fn: Callable) -> list:
         rows = [torch.cat([leaf.reshape(-1) for leaf in tree]) for tree in grads]
-        combined = aggregators[name](torch.stack(rows))
+        combined = fn(torch.stack(rows))
         parts = combined.split([leaf.numel() for leaf in grads[0]])
         return [p.view_as(g) for p, g in zip(parts, grads[0], strict=True)]
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
 
     times: dict[str, list[float]] = {name: [] for name in aggregators}
     for _ in range(rounds + 1):
         for name in list(times):
+            wait()
             began = time.perf_counter()
             try:
-                aggregate(name)
+                aggregate(aggregators[name])
             except ImportError:
                 del times[name]
+                absent.append(name)
                 continue
+            wait()
             times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(t[1:]) for name, t in times.items()}
+    versions = {name: _version(name) for name in ("torch", "torchjd")}
+    medians = {name: statistics.median(t[1:]) for name, t in times.items()}
+    return {"seconds": medians, "absent": absent, "versions": versions}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 if __name__ == "__main__":

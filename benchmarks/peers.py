@@ -11,7 +11,12 @@ from benchmarks import combination
 from benchmarks._measure import ratios
 from benchmarks._trees import SHAPES
 
-PEERS = {"min_norm": "mgda", "upgrad": "upgrad", "pcgrad": "pcgrad", "imtl_g": "imtl_g"}
+PEERS = {
+    "min_norm": "TorchJD mgda",
+    "upgrad": "TorchJD upgrad",
+    "pcgrad": "TorchJD pcgrad",
+    "imtl_g": "TorchJD imtl_g",
+}
 
 
 def measure(tree: str, k: int, turns: int, python: str) -> list:
@@ -23,7 +28,7 @@ def measure(tree: str, k: int, turns: int, python: str) -> list:
         command = [python, str(Path(__file__).with_name("peer_torch.py")), str(path)]
         for _ in range(turns):
             done = subprocess.run([*command, "3"], check=True, capture_output=True)
-            theirs = json.loads(done.stdout)
+            theirs = json.loads(done.stdout)["seconds"]
             ours = combination.measure(tree, k, 5, tuple(PEERS))
             for row in ours:
                 peer = PEERS.get(row["name"])

@@ -10,8 +10,18 @@ from flax import nnx
 
 import kdopt
 from benchmarks._measure import compile_timed, ratios, seconds
+from benchmarks.modes import Modes
 from examples.distill.models import create
 from kdopt import losses
+
+MODES = (
+    "fixed weights",
+    "exact, K = 2",
+    "DOT",
+    "shared",
+    "amortised, next call",
+    "amortised, same batch",
+)
 
 
 def steps(model: str = "resnet8x4", batch_size: int = 16) -> dict:
@@ -22,79 +32,27 @@ def steps(model: str = "resnet8x4", batch_size: int = 16) -> dict:
         "x": jnp.asarray(rng.standard_normal((batch_size, 32, 32, 3), np.float32)),
         "labels": jnp.asarray(rng.integers(0, 100, batch_size)),
         "teacher": jnp.asarray(rng.standard_normal((batch_size, 100), np.float32)),
-        "rest": rest,
     }
 
-    def encode(params, batch):
-        network = nnx.merge(graphdef, params, batch["rest"], copy=True)
+    def encode(params, rest, batch):
+        network = nnx.merge(graphdef, params, rest, copy=True)
         network.train()
         logits = network(batch["x"]).logits
         return logits, nnx.split(network, nnx.Param, ...)[2]
 
-    def heads(params, logits, batch):
-        del params
+    def heads(params, logits, rest, batch):
+        del params, rest
         task = losses.cross_entropy(logits, batch["labels"])
         return task, losses.kd(logits, batch["teacher"], temperature=4.0)
 
-    def losses_fn(params, batch):
-        logits, rest = encode(params, batch)
-        return heads(params, logits, batch), rest
-
     sgd = optax.sgd(0.1, momentum=0.9)
-    one = kdopt.value_and_weighted_grad(losses_fn, has_aux=True)
-    each = kdopt.value_and_grads(losses_fn, has_aux=True)
-    at_logits = kdopt.min_norm()
-    shared = kdopt.value_and_shared_grad(encode, heads, at_logits, has_aux=True)
-
-    def finish(tx, grads, state, params, **extra):
-        updates, state = tx.update(grads, state, params, **extra)
-        return optax.apply_updates(params, updates), state
-
-    def fixed(params, state, batch):
-        (_, rest), grads = one(params, batch, weights=jnp.array([0.5, 0.5]))
-        return *finish(sgd, grads, state, params), rest
-
-    def exact(tx):
-        def step(params, state, batch):
-            (values, rest), grads = each(params, batch)
-            return *finish(tx, grads, state, params, values=values), rest
-
-        return step
-
-    def at_shared(params, state, batch):
-        inner, balance = state
-        (_, rest), grads, balance = shared(params, batch, state=balance)
-        params, inner = finish(sgd, grads, inner, params)
-        return params, (inner, balance), rest
-
-    def amortised(tx, same_batch):
-        def step(params, state, batch):
-            (values, rest), grads = one(
-                params, batch, weights=lambda v: kdopt.loss_weights(state, v)
-            )
-            extra = {"values": values}
-            if same_batch:
-                extra["value_fn"] = lambda p: losses_fn(p, batch)[0]
-            return *finish(tx, grads, state, params, **extra), rest
-
-        return step
-
-    balanced = optax.chain(kdopt.min_norm(), sgd)
     dot = optax.chain(kdopt.dot(), optax.scale_by_learning_rate(0.1))
-    after = optax.chain(sgd, kdopt.dto_kd_amortized())
-    again = optax.chain(sgd, kdopt.dto_kd_amortized(signal="same_batch"))
-    modes = {
-        "fixed weights": (fixed, sgd.init(params)),
-        "exact, K = 2": (exact(balanced), balanced.init(params)),
-        "DOT": (exact(dot), dot.init(params)),
-        "shared": (at_shared, (sgd.init(params), at_logits.init(params))),
-        "amortised, next call": (amortised(after, False), after.init(params)),
-        "amortised, same batch": (amortised(again, True), again.init(params)),
-    }
-    out = {}
-    for name, (step, state) in modes.items():
-        program, took = compile_timed(step, params, state, batch)
-        out[name] = program, (params, state, batch), took
+    ways, out = Modes(encode, heads, sgd, dot).all(), {}
+    for name in MODES:
+        step, init = ways[name]
+        args = params, init(params), rest, batch
+        program, took = compile_timed(step, *args)
+        out[name] = program, args, took
     return out
 
 

@@ -1,0 +1,64 @@
+"""Every loss of the tests' table: value and gradient on the device and on the host."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.accelerator._clock import Budget, Row
+from benchmarks.accelerator._compare import on_host, relative, row, skipped
+from tests.losses._table import CASES, Case
+
+LEAST = 2e-5
+"""A bound of single precision, if the host's own error is less."""
+
+SLACK = 16
+"""How many times the host's own error in single precision the device's may be."""
+
+
+def measure(
+    tiny: bool, budget: Budget, cases: Sequence[Case] = tuple(CASES)
+) -> Iterator[Row]:
+    """One row for each loss, at the default precision of matrix products."""
+    chosen = cases[:3] if tiny else cases
+    with ThreadPoolExecutor(2 if tiny else 12) as pool:
+        yield from pool.map(_check, chosen, [tiny] * len(chosen), [budget] * len(chosen))
+
+
+def sample(kind: str, seed: int, tiny: bool) -> Any:
+    """A batch large enough that products reach the matrix units."""
+    rng = np.random.default_rng(seed)
+    batch = 8 if tiny else 128
+    if kind == "logits":
+        return 2 * rng.normal(size=(batch, 10 if tiny else 100))
+    if kind == "vectors":
+        return rng.normal(size=(batch, 16 if tiny else 128))
+    sides = ((4, 8), (2, 8)) if tiny else ((8, 64), (4, 128))
+    return tuple(rng.normal(size=(batch, s, s, c)) for s, c in sides)
+
+
+def _check(case: Case, tiny: bool, budget: Budget) -> Row:
+    if not budget.left(keep=0.45):
+        return skipped("loss", case.name)
+    student, teacher = (sample(case.kind, seed, tiny) for seed in (0, 1))
+    batch = len(jax.tree.leaves(student)[0])
+    labels, weights = np.arange(batch) % 10, np.linspace(0.5, 1.5, batch)
+    fn = jax.value_and_grad(case.call)
+
+    def run(dtype: str) -> Any:
+        cast = jax.tree.map(lambda x: x.astype(dtype), (student, teacher, weights))
+        out = jax.jit(fn)(cast[0], cast[1], labels.astype(np.int32), cast[2])
+        return jax.tree.map(np.asarray, out)
+
+    try:
+        with on_host(double=True):
+            exact = run("float64")
+        with on_host(double=False):
+            host = relative(run("float32"), exact)
+        error = relative(run("float32"), exact)
+    except Exception as fault:  # a loss that does not compile there is a failure
+        note = f"{type(fault).__name__}: {fault}"[:150]
+        return row("loss", case.name, np.inf, LEAST, note=note)
+    return row("loss", case.name, error, max(LEAST, SLACK * host), host_error=host)
