@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
   --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
 
-.PHONY: help demo claims figures test test-all test-peers lint format bench docs clean
+.PHONY: help demo claims figures test test-all test-peers lint format bench gpu gpu-distil docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -57,6 +57,12 @@ format: $(VENV)/.test  ## rewrite what ruff can
 bench: $(VENV)/.test  ## benchmarks: ratios to a bound of the same run, then times alone
 	$(BIN)/python -m benchmarks --k 2 --methods min_norm dto_kd dot pcgrad upgrad
 	$(PYTEST) benchmarks -q -p no:xdist --benchmark-only --ignore-glob "benchmarks/peer_torch*.py"
+
+gpu: $(VENV)/.test  ## the costs on this machine's accelerator, and whether it is right
+	$(BIN)/python -m benchmarks.accelerator
+
+gpu-distil: $(VENV)/.examples  ## distil eight students of each method on an accelerator
+	$(BIN)/python -m benchmarks.distil
 
 docs: $(VENV)/.docs  ## build the site into docs/_build
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build

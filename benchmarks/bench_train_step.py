@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import train_step
 
+
 @functools.cache
 def steps():
     return train_step.steps(batch_size=8)

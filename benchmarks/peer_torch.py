@@ -1,8 +1,8 @@
 """The same combination in PyTorch and TorchJD; run by the Python that has them.
 
 ``python benchmarks/peer_torch.py job.json rounds`` prints one JSON object: seconds of
-each aggregator, names of those that are absent, and versions. A job has the shapes of the
-leaves, ``k`` and, if it is not the CPU, the ``device``. It imports nothing of this
+each aggregator, names of those that are absent, and versions. A job has the shapes of
+the leaves, ``k`` and, if it is not the CPU, the ``device``. It imports nothing of this
 project.
 """
 
@@ -19,7 +19,12 @@ import torch
 
 warnings.filterwarnings("ignore")
 
-AGGREGATORS = {"mgda": "MGDA", "upgrad": "UPGrad", "pcgrad": "PCGrad", "imtl_g": "IMTLG"}
+AGGREGATORS = {
+    "mgda": "MGDA",
+    "upgrad": "UPGrad",
+    "pcgrad": "PCGrad",
+    "imtl_g": "IMTLG",
+}
 BARE = "torch, stacked by hand"
 
 

@@ -1,8 +1,8 @@
 """Measures everything on the default device; ``--help`` lists what can be chosen.
 
-``python -m benchmarks.accelerator`` runs from the root and needs nothing but kdopt's and
-the example's own dependencies. Results are written after every row, so that a run that is
-cut off keeps what it has. The status is 1 if a check of correctness failed.
+``python -m benchmarks.accelerator`` runs from the root and needs nothing but what kdopt
+and the networks of the example need. Results are written after every row, so that a run
+that is cut off keeps what it has. The status is 1 if a check of correctness failed.
 """
 
 import argparse
@@ -31,9 +31,9 @@ Measure = Callable[[bool, Budget, Results], Iterator[Row]]
 
 PARTS: dict[str, tuple[float, Measure]] = {
     "ceilings": (25, ceilings.measure),
-    "correctness": (90, correctness.measure),
-    "trees": (100, trees.measure),
-    "steps": (120, steps.measure),
+    "correctness": (110, correctness.measure),
+    "trees": (95, trees.measure),
+    "steps": (110, steps.measure),
     "students": (25, students.measure),
     "variants": (50, variants.measure),
 }
@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append(row)
                 path.write_text(json.dumps({"machine": about, **done}, indent=1))
         except Exception as fault:  # the other parts are worth having
-            print(f"{part} ended early: {type(fault).__name__}: {fault}"[:500], flush=True)
+            print(
+                f"{part} ended early: {type(fault).__name__}: {fault}"[:500], flush=True
+            )
             took.setdefault("broken", []).append(part)
         took[part] = round(time.perf_counter() - began, 1)
         document = {"machine": about, "seconds": took, **done}

@@ -1,4 +1,4 @@
-"""Arrays for benchmarks: shapes first, so that programs compile before memory is taken."""
+"""Arrays for benchmarks: shapes first, as programs compile before memory is taken."""
 
 import functools
 import math
@@ -34,7 +34,7 @@ def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def noise(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
-    """Normal noise for every leaf; large ones are made on the device, where it is fast."""
+    """Normal noise for every leaf; large ones are made on the device."""
     rng = np.random.default_rng(seed)
     keys = iter(jax.random.split(jax.random.key(seed), 1 + len(jax.tree.leaves(tree))))
 

@@ -105,7 +105,9 @@ def build_all(
 ) -> dict[str, Built]:
     """Compiles side by side, in this order, those that are ready in that time."""
     pool = ThreadPoolExecutor(workers)
-    futures = {program.name: (program, pool.submit(build, program)) for program in programs}
+    futures = {
+        program.name: (program, pool.submit(build, program)) for program in programs
+    }
     wait([future for _, future in futures.values()], timeout=seconds)
     pool.shutdown(wait=False, cancel_futures=True)
     late = f"not compiled in {seconds:.0f} s"

@@ -9,9 +9,6 @@ import numpy as np
 
 from benchmarks.accelerator._clock import Row
 
-TF32 = 3e-4
-"""About the relative error of a product whose factors have ten bits."""
-
 
 def wide(tree: Any) -> list[np.ndarray]:
     """The leaves in double precision on the host."""
@@ -19,7 +16,7 @@ def wide(tree: Any) -> list[np.ndarray]:
 
 
 def relative(got: Any, exact: Any) -> float:
-    """The largest relative error of a leaf, in norm; infinite where one is not finite."""
+    """The largest relative error of a leaf, in norm; infinite if it is not finite."""
     errors = [0.0]
     for ours, theirs in zip(wide(got), wide(exact), strict=True):
         scale = np.linalg.norm(theirs)

@@ -17,7 +17,9 @@ def machine() -> dict[str, object]:
         "driver": _driver(),
         "cpus": os.cpu_count(),
         "flags": os.environ.get("XLA_FLAGS", ""),
-        "versions": {name: _version(name) for name in ("jax", "jaxlib", "optax", "flax")},
+        "versions": {
+            name: _version(name) for name in ("jax", "jaxlib", "optax", "flax")
+        },
     }
 
 

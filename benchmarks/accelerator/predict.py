@@ -43,10 +43,14 @@ def predict(program: Program) -> str:
     took = time.process_time() - began
     kernels = count_launches(compiled.as_text())
     moving, launching = program.moved / BANDWIDTH, kernels * LAUNCH
-    return (
-        f"| {program.name} | {program.moved / 1e9:.3g} | {kernels} | {1e6 * moving:.0f} "
-        f"| {1e6 * launching:.0f} | {1e6 * (moving + launching):.0f} | {took:.0f} |"
+    cells = (
+        program.name,
+        f"{program.moved / 1e9:.3g}",
+        kernels,
+        *(f"{1e6 * t:.0f}" for t in (moving, launching, moving + launching)),
+        f"{took:.0f}",
     )
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -55,7 +59,9 @@ def main() -> None:
     parser.add_argument("--show", choices=("trees", "variants"), default="trees")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    print("| program | GB | kernels | bytes, us | launches, us | sum, us | compile, s |")
+    print(
+        "| program | GB | kernels | bytes, us | launches, us | sum, us | compile, s |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for program in programs(options.show):
         if options.only not in program.name:

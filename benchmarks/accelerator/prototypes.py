@@ -1,6 +1,7 @@
 """Other ways to the Gram matrix and to the least-norm point, to be timed side by side.
 
-None is part of kdopt. Each takes what ``kdopt.gram`` or ``kdopt.min_norm_weights`` takes.
+None is part of kdopt. Each takes what ``kdopt.gram`` or ``kdopt.min_norm_weights``
+takes.
 """
 
 import functools
@@ -59,7 +60,9 @@ def stacked(grads: tuple) -> jax.Array:
         groups.setdefault(column[0].shape, []).append(column)
     upper = jnp.zeros(k * (k + 1) // 2)
     for columns in groups.values():
-        wide = [jnp.stack(own).astype(jnp.float32) for own in zip(*columns, strict=True)]
+        wide = [
+            jnp.stack(own).astype(jnp.float32) for own in zip(*columns, strict=True)
+        ]
         upper += jnp.stack([jnp.sum(wide[i] * wide[j]) for i, j in _pairs(k)])
     return _symmetric(k, upper)
 

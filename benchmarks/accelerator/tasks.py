@@ -123,7 +123,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 """By name and batch. The first two in float32, whose products the card rounds."""
 
 TINY: dict[str, Callable[[], Task]] = {
-    "resnet8": lambda: convolutional("resnet8", 4, (8, 8, 3), 10, jnp.float32),
-    "encoder": lambda: vision_transformer(2, Size(16, 2, 2, 4, 4 * 4 * 3, 10), 8),
+    "mlp": lambda: convolutional("mlp", 4, (8, 8, 1), 10, jnp.float32),
+    "encoder": lambda: vision_transformer(2, Size(16, 1, 2, 4, 4 * 4 * 3, 10), 8),
     "decoder": lambda: decoder(2, Size(16, 2, 2, 8, 32)),
 }

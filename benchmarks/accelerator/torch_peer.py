@@ -37,6 +37,11 @@ def measure(tree: str, shapes: Shapes, k: int, seconds: float) -> Iterator[Row]:
         return
     answer = json.loads(done.stdout)
     for name, took in answer["seconds"].items():
-        yield {**label, "program": name, "us": 1e6 * took, "versions": answer["versions"]}
+        yield {
+            **label,
+            "program": name,
+            "us": 1e6 * took,
+            "versions": answer["versions"],
+        }
     for name in answer["absent"]:
         yield {**label, "program": name, "error": "absent"}

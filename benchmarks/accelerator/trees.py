@@ -138,7 +138,11 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
     built = build_all(programs(cases), budget.left(keep=0.35))
     for case in cases:
         yield from _time(case, built, budget, done)
-    peers = [("tiny", 2)] if tiny else [("resnet50", 2), ("deit_s", 2), ("100M, 4 leaves", 2)]
+    peers = (
+        [("tiny", 2)]
+        if tiny
+        else [("resnet50", 2), ("deit_s", 2), ("100M, 4 leaves", 2)]
+    )
     for tree, k in peers:
         yield from torch_peer.measure(tree, TREES[tree](), k, budget.left())
 
@@ -149,11 +153,15 @@ def show(rows: list[Row]) -> str:
     for row in rows:
         key = f"{row['tree']} K={row['k']} {row.get('dtype', '')}"
         text = row.get("error") or f"{row['us']:.0f}" + (
-            f" ({row['over_floor']:.2f}x, {row['launches']})" if "launches" in row else ""
+            f" ({row['over_floor']:.2f}x, {row['launches']})"
+            if "launches" in row
+            else ""
         )
         cells.setdefault(key, []).append(f"{row['program']} {text}")
     title = "trees: us (times the floor of its bytes, kernels)"
-    return "\n".join([title, *(f"  {key}: " + "; ".join(c) for key, c in cells.items())])
+    return "\n".join(
+        [title, *(f"  {key}: " + "; ".join(c) for key, c in cells.items())]
+    )
 
 
 def _key(case: Case, name: str) -> str:

@@ -80,7 +80,9 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
     programs = [t.program._replace(name=f"{t.group}, {t.name}") for t in listed]
     built = build_all(programs, budget.left(keep=0.3))
     for group in dict.fromkeys(trial.group for trial in listed):
-        own = {t.name: built[f"{t.group}, {t.name}"] for t in listed if t.group == group}
+        own = {
+            t.name: built[f"{t.group}, {t.name}"] for t in listed if t.group == group
+        }
         yield from _time(group, own, budget, done)
 
 
@@ -91,7 +93,9 @@ def show(rows: list[Row]) -> str:
         text = row.get("error") or f"{row['us']:.0f} us, {row['launches']} kernels"
         lines.setdefault(row["group"], []).append(f"{row['variant']}: {text}")
     title = "variants"
-    return "\n".join([title, *(f"  {key}: " + "; ".join(v) for key, v in lines.items())])
+    return "\n".join(
+        [title, *(f"  {key}: " + "; ".join(v) for key, v in lines.items())]
+    )
 
 
 def _grams(tree: str, k: int, names: tuple[str, ...]) -> Iterator[Trial]:
