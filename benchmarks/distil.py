@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accelerator._machine import machine, slug
-from benchmarks.distil_training import METHODS, Network, Split, Trainer
+from benchmarks.distil_network import Network
+from benchmarks.distil_training import METHODS, Split, Trainer
 from examples.distill.data import idx
 from examples.distill.data.dataset import Dataset
 from examples.distill.data.synthetic import synthetic

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 import kdopt
-from examples.distill.data import normalize
+from benchmarks.distil_network import Network
 from examples.distill.data.augment import random_crop_flip
-from examples.distill.models import create
 from kdopt import losses
 
 MOMENTUM, DECAY, TEMPERATURE = 0.9, 5e-4, 4.0
@@ -62,57 +60,6 @@ METHODS = {
     "dot": Method(_dot),
     "dto_kd_shared": Method(_sgd, balancer=kdopt.dto_kd(rescale="convex")),
 }
-
-
-class Network:
-    """A network of the zoo for one data set, as functions of its weights.
-
-    Args:
-        name: Of the network.
-        dtype: Of the computation; weights and statistics stay in float32.
-        stats: Mean and standard deviation of each channel.
-        shape: ``(height, width, channels)``.
-        classes: Number of classes.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        dtype: str,
-        stats: Any,
-        shape: tuple[int, int, int],
-        classes: int,
-    ) -> None:
-        self._stats, self._dtype = stats, jnp.dtype(dtype)
-        self._make = lambda seed: create(
-            name,
-            rngs=nnx.Rngs(seed),
-            image_shape=shape,
-            num_classes=classes,
-            dtype=self._dtype,
-        )
-        model = nnx.eval_shape(lambda: self._make(0))
-        self._graphdef = nnx.split(model, nnx.Param, ...)[0]
-
-    def start(self, seed: int) -> tuple[Any, Any]:
-        """Parameters and statistics; on the host, as each shape is a program."""
-        with jax.default_device(jax.devices("cpu")[0]):
-            _, params, rest = nnx.split(self._make(seed), nnx.Param, ...)
-        return jax.tree.map(np.asarray, (params, rest))
-
-    def logits(self, weights: tuple[Any, Any], images: jax.Array) -> jax.Array:
-        """Class scores of ``uint8`` images, by the running statistics."""
-        return self._run(weights, images, train=False)[0]
-
-    def train(self, params: Any, rest: Any, images: jax.Array) -> tuple[Any, Any]:
-        """The same by those of the batch, and where the running ones have moved."""
-        return self._run((params, rest), images, train=True)
-
-    def _run(self, weights: Any, images: jax.Array, *, train: bool) -> tuple[Any, Any]:
-        network = nnx.merge(self._graphdef, *weights, copy=True)
-        network.train() if train else network.eval()
-        scores = network(normalize(images, *self._stats, self._dtype)).logits
-        return scores.astype(jnp.float32), nnx.split(network, nnx.Param, ...)[2]
 
 
 class Trainer:

@@ -29,6 +29,10 @@ CYCLE = 4
 """Steps are timed in multiples of this, for the mode that balances every fourth."""
 
 
+LEAST = 50.0
+"""Seconds that a network takes, mostly to compile."""
+
+
 class Ready(NamedTuple):
     """A compiled step: ``run(params, state, rest, batch)``, the first three used up."""
 
@@ -45,7 +49,11 @@ def measure(
     table = TINY if tiny else TASKS
     chosen = [name for name in table if any(t in name for t in tasks)] or list(table)
     for position, name in enumerate(chosen):
-        share = budget.left() / (len(chosen) - position)
+        # An equal share; but a network that gets too little yields nothing.
+        share = max(budget.left() / (len(chosen) - position), LEAST)
+        if budget.left() < LEAST / 2:
+            yield {"task": name, "mode": "all", "error": "no time left"}
+            continue
         names = NAMES[:1] if name == "encoder" else NAMES
         yield from _network(name, table[name](), names, Budget(share))
 
