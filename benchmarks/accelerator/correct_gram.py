@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +45,11 @@ def measure(tiny: bool, gram: Gram = kdopt.gram) -> Iterator[Row]:
 
 def _numbers_of_losses(tiny: bool, gram: Gram) -> Iterator[Row]:
     """Leaves of odd shapes and many small ones, of two dtypes."""
-    small = [(3 + n % 5, 1 + n % 7) for n in range(6 if tiny else 60)]
+    small = [(3 + n % 5, 1 + n % 7) for n in range(6 if tiny else 24)]
     shapes = [*(ODD[3:] if tiny else ODD), *small]
-    for k in (2, 9) if tiny else (1, 2, 3, 4, 5, 6, 7, 8, 9, 16):
+
+    def check(job: tuple[int, str | None]) -> Row:
+        k, precision = job
         trees = [
             [
                 jnp.asarray(_random(shape, 100 * i + n)).astype(
@@ -60,12 +63,16 @@ def _numbers_of_losses(tiny: bool, gram: Gram) -> Iterator[Row]:
             np.concatenate([np.asarray(x, np.float64).ravel() for x in tree])
             for tree in trees
         ]
-        precisions = PRECISIONS if k == 16 else (None,)
-        for precision in precisions:
-            with jax.default_matmul_precision(precision):
-                got = jax.jit(gram)(tuple(trees))
-            name = f"{len(shapes)} odd leaves, K = {k}, {precision}"
-            yield _row(name, got, np.array(flat) @ np.array(flat).T)
+        with jax.default_matmul_precision(precision):
+            got = jax.jit(gram)(tuple(trees))
+        name = f"{len(shapes)} odd leaves, K = {k}, {precision}"
+        return _row(name, got, np.array(flat) @ np.array(flat).T)
+
+    jobs = [(k, None) for k in ((2, 9) if tiny else range(1, 10))]
+    if not tiny:
+        jobs += [(16, precision) for precision in PRECISIONS]
+    with ThreadPoolExecutor(2 if tiny else 12) as pool:
+        yield from pool.map(check, jobs)
 
 
 def _layouts(gram: Gram) -> Iterator[Row]:
