@@ -15,6 +15,8 @@ allows, known after the second, or ``--epochs``. Accuracies are those of the las
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ class Clock:
         return rate(epoch, self.epochs, batch) if self.epochs else rate(0, 8, batch)
 
     def saw(self, epoch: int, seconds: float) -> None:
-        """Fixes the number after the second epoch: the first compiles."""
+        """Fixes the number after the second epoch, as the first may warm up."""
         if self.epochs is None and epoch == 1:
             left = self._end - time.perf_counter()
             self.epochs = min(self._most, 2 + max(0, int(left / seconds)))
@@ -131,28 +133,48 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         )
         for name in options.methods
     }
-    states, epoch = {name: trainer.start() for name, trainer in trainers.items()}, 0
-    while clock.goes_on(epoch):
-        turn, step = time.perf_counter(), clock.rate(epoch, options.batch)
-        for name, trainer in trainers.items():
-            since = time.perf_counter()
-            states[name] = trainer.epoch(states[name], data[0], weights, epoch, step)
-            found = trainer.accuracy(states[name], data[1])
-            own = students.setdefault(name, {"seconds": []})
-            own["seconds"].append(round(time.perf_counter() - since, 2))
-            own |= _spread(found) | {"epochs": epoch + 1}
-        clock.saw(epoch, time.perf_counter() - turn)
+    for epoch in train_students(
+        trainers, clock, options.batch, data, weights, students
+    ):
         path.write_text(json.dumps(result, indent=1) + "\n")
-        print(
-            f"epoch {epoch + 1} of {clock.epochs or 'some'}",
-            _short(students),
-            flush=True,
-        )
-        epoch += 1
+        done = f"{epoch + 1} of {clock.epochs or 'some'}"
+        print(f"epoch {done}: {_short(students)}", flush=True)
     print(json.dumps(result["machine"]))
     print(f"teacher {options.teacher}: {100 * accuracy:.2f}\n{_table(students)}")
     print(f"Written: {path}", flush=True)
     return result
+
+
+def train_students(
+    trainers: dict[str, Trainer],
+    clock: Clock,
+    batch: int,
+    data: tuple[Split, Split],
+    teacher: Any,
+    found: dict[str, Any],
+) -> Iterator[int]:
+    """Trains all methods epoch by epoch; accuracies and times go to ``found``."""
+    states = {name: trainer.start() for name, trainer in trainers.items()}
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [
+            pool.submit(trainer.compile, states[name], data, teacher)
+            for name, trainer in trainers.items()
+        ]
+        for future in waiting:
+            future.result()
+    epoch = 0
+    while clock.goes_on(epoch):
+        turn, step = time.perf_counter(), clock.rate(epoch, batch)
+        for name, trainer in trainers.items():
+            since = time.perf_counter()
+            states[name] = trainer.epoch(states[name], data[0], teacher, epoch, step)
+            accuracies = trainer.accuracy(states[name], data[1])
+            own = found.setdefault(name, {"seconds": []})
+            own["seconds"].append(round(time.perf_counter() - since, 2))
+            own |= _spread(accuracies) | {"epochs": epoch + 1}
+        clock.saw(epoch, time.perf_counter() - turn)
+        yield epoch
+        epoch += 1
 
 
 def _short(students: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ class Trainer:
         self._batch, self._seeds, self._together = batch, seeds, together
         axes = (0, None, None, 0, None)
         epoch = jax.vmap(self._epoch, axes) if together else self._epoch
-        self._compiled = jax.jit(epoch, donate_argnums=0)
+        self._trained = jax.jit(epoch, donate_argnums=0)
         test = jax.vmap(self._test, (0, None)) if together else self._test
         self._tested = jax.jit(test)
 
@@ -107,6 +107,15 @@ class Trainer:
             return jax.device_put(states)
         return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *states))
 
+    def compile(self, state: Any, data: tuple[Split, Split], teacher: Any) -> None:
+        """Compiles both programs; those of several methods side by side, by threads."""
+        one = state if self._together else state[0]
+        keys = jax.random.split(jax.random.key(7), self._seeds)
+        key = keys if self._together else keys[0]
+        args = one, data[0], teacher, key, jnp.float32(0)
+        self._trained = self._trained.lower(*args).compile()
+        self._tested = self._tested.lower(one, data[1]).compile()
+
     def epoch(
         self, state: Any, data: Split, teacher: Any, epoch: int, rate: float
     ) -> Any:
@@ -114,9 +123,9 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(7), epoch)
         keys, rate = jax.random.split(key, self._seeds), jnp.float32(rate)
         if self._together:
-            return self._compiled(state, data, teacher, keys, rate)
+            return self._trained(state, data, teacher, keys, rate)
         pairs = zip(state, keys, strict=True)
-        return [self._compiled(one, data, teacher, key, rate) for one, key in pairs]
+        return [self._trained(one, data, teacher, key, rate) for one, key in pairs]
 
     def accuracy(self, state: Any, data: Split) -> np.ndarray:
         """The share of images that each student classifies rightly, ``[seeds]``."""
