@@ -34,7 +34,7 @@ DECODER = Size(768, 12, 12, 1024, 32_000)
 
 
 def parameters(size: Size) -> dict[str, Any]:
-    """Shapes of the parameters: a list of blocks, or one block stacked by depth."""
+    """Shapes of the parameters; the blocks are stacked, which compiles far faster."""
     w = size.width
 
     def norm() -> dict[str, Any]:
@@ -53,20 +53,20 @@ def parameters(size: Size) -> dict[str, Any]:
             "down": dense(4 * w, w),
         }
 
+    blocks = jax.tree.map(lambda x: struct((size.depth, *x.shape)), block())
     if size.classes:
         return {
             "embed": dense(size.inputs, w),
             "class": struct((1, w)),
             "position": struct((size.length + 1, w)),
-            "blocks": [block() for _ in range(size.depth)],
+            "blocks": blocks,
             "norm": norm(),
             "head": dense(w, size.classes),
         }
-    stacked = jax.tree.map(lambda x: struct((size.depth, *x.shape)), block())
     return {
         "embed": struct((size.inputs, w)),
         "position": struct((size.length, w)),
-        "blocks": stacked,
+        "blocks": blocks,
         "norm": norm(),
     }
 
@@ -92,6 +92,11 @@ def _block(p: dict[str, Any], x: jax.Array, heads: int, causal: bool) -> jax.Arr
     return x + _dense(p["down"], hidden)
 
 
+def _blocks(size: Size, stacked: Any, x: jax.Array, *, causal: bool) -> jax.Array:
+    block = functools.partial(_block, heads=size.heads, causal=causal)
+    return jax.lax.scan(lambda x, p: (block(p, x), None), x, stacked)[0]
+
+
 def encode_images(size: Size, params: Any, images: jax.Array) -> jax.Array:
     """Maps ``[b, h, w, 3]`` to class scores ``[b, c]``, by the class token."""
     batch, side = len(images), round(size.length**0.5)
@@ -101,8 +106,7 @@ def encode_images(size: Size, params: Any, images: jax.Array) -> jax.Array:
     x = _dense(params["embed"], grid)
     first = jnp.broadcast_to(params["class"].astype(x.dtype), (batch, 1, size.width))
     x = jnp.concatenate([first, x], 1) + params["position"].astype(x.dtype)
-    for block in params["blocks"]:
-        x = _block(block, x, size.heads, causal=False)
+    x = _blocks(size, params["blocks"], x, causal=False)
     return _dense(params["head"], _norm(params["norm"], x[:, 0]))
 
 
@@ -110,6 +114,5 @@ def decode_tokens(size: Size, params: Any, tokens: jax.Array, dtype: Any) -> jax
     """Maps tokens ``[b, t]`` to scores of the next ones, ``[b, t, vocabulary]``."""
     embed = params["embed"].astype(dtype)
     x = embed[tokens] + params["position"].astype(dtype)
-    block = functools.partial(_block, heads=size.heads, causal=True)
-    x, _ = jax.lax.scan(lambda x, p: (block(p, x), None), x, params["blocks"])
+    x = _blocks(size, params["blocks"], x, causal=True)
     return _norm(params["norm"], x) @ embed.T
