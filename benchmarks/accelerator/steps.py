@@ -54,7 +54,7 @@ def measure(
         if budget.left() < LEAST / 2:
             yield {"task": name, "mode": "all", "error": "no time left"}
             continue
-        names = NAMES[:1] if name == "encoder" else NAMES
+        names = NAMES[:1] if tiny and name != "decoder" else NAMES
         yield from _network(name, table[name](), names, Budget(share))
 
 
