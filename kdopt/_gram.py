@@ -1,15 +1,17 @@
 """Gradient algebra: the only two passes over the gradients."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._gram_cpu import Parts, sum_in_rows
-from kdopt._mesh import product_sharding
+from kdopt._gram_rows import Parts, add_up, sum_group_on_cpu, sum_leaves_on_gpu
+from kdopt._mesh import is_local, product_sharding
 from kdopt._typing import Gram, PerLossGrads, Weights
+
+SumGroup = Callable[[list[Parts]], list[jax.Array]]
 
 # A leaf with fewer elements costs a kernel, not bandwidth: so some share one, but not
 # many, since the time to compile a kernel grows faster than it.
@@ -58,12 +60,14 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
     leaves = [jax.tree.leaves(tree) for tree in grads]
     k = len(leaves)
     dtype = accumulator_dtype(*(leaf for tree in leaves for leaf in tree))
-    groups = _groups(zip(*leaves, strict=True))
-    if k > _FEW:
-        blocks = (_product(dtype, group) for group in groups)
-        matrix = functools.reduce(jnp.add, blocks, jnp.zeros((k, k), dtype))
+    columns = list(zip(*leaves, strict=True))
+    if not columns:
+        matrix = jnp.zeros((k, k), dtype)
+    elif k > _FEW:
+        products = (_product(dtype, group) for group in _groups(columns))
+        matrix = functools.reduce(jnp.add, products)
     else:
-        matrix = _symmetric(k, [_triangle(dtype, group) for group in groups], dtype)
+        matrix = _symmetric(k, _upper(dtype, columns))
     return matrix if axis_name is None else jax.lax.psum(matrix, axis_name)
 
 
@@ -120,19 +124,15 @@ def _pairs(k: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(k) for j in range(i, k)]
 
 
-def _symmetric(k: int, triangles: list[list[jax.Array]], dtype: jnp.dtype) -> Gram:
-    """The matrix of its upper triangle, of which each group of leaves holds a part."""
-    zero = jnp.zeros((), dtype)
-    upper = {
-        pair: functools.reduce(jnp.add, (entries[n] for entries in triangles), zero)
-        for n, pair in enumerate(_pairs(k))
-    }
-    rows = [[upper[min(i, j), max(i, j)] for j in range(k)] for i in range(k)]
+def _symmetric(k: int, upper: list[jax.Array]) -> Gram:
+    """The matrix of its upper triangle."""
+    entries = dict(zip(_pairs(k), upper, strict=True))
+    rows = [[entries[min(i, j), max(i, j)] for j in range(k)] for i in range(k)]
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
-def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
-    """Inner products of all pairs i <= j, summed over a group of leaves."""
+def _upper(dtype: jnp.dtype, leaves: list[Parts]) -> list[jax.Array]:
+    """Inner products of all pairs i <= j."""
     products = functools.partial(_products, dtype)
 
     def plain(group: list[Parts]) -> list[jax.Array]:
@@ -140,12 +140,26 @@ def _triangle(dtype: jnp.dtype, group: list[Parts]) -> list[jax.Array]:
         # all-reduce.
         return [jnp.sum(array) for array in products(group)]
 
-    if len(group[0]) == 1 or (len(group) == 1 and group[0][0].size < _SMALL):
-        return plain(group)
-    # Compilers for GPU and TPU read each leaf once for all the sums, and choose their
-    # shape.
+    def on_cpu(group: list[Parts]) -> list[jax.Array]:
+        alone = len(group) == 1 and group[0][0].size < _SMALL
+        if alone or len(group[0]) == 1:
+            return plain(group)
+        return sum_group_on_cpu(products, group)
+
+    def by_group(sum_group: SumGroup, leaves: list[Parts]) -> list[jax.Array]:
+        return add_up([sum_group(group) for group in _groups(leaves)])
+
+    # Compilers for TPU read each leaf once for all the sums, and choose their shape.
+    default = functools.partial(by_group, plain)
+    on_gpu = default
+    if all(is_local(part) for parts in leaves for part in parts):
+        on_gpu = functools.partial(sum_leaves_on_gpu, products, dtype=dtype)
     return jax.lax.platform_dependent(
-        group, cpu=functools.partial(sum_in_rows, products), default=plain
+        leaves,
+        cpu=functools.partial(by_group, on_cpu),
+        cuda=on_gpu,
+        rocm=on_gpu,
+        default=default,
     )
 
 

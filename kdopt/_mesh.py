@@ -1,4 +1,4 @@
-"""What code must say on meshes with Explicit axes, and nowhere else."""
+"""What code must know of meshes and devices."""
 
 from typing import Any
 
@@ -12,6 +12,14 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
     if not isinstance(sharding, NamedSharding):
         return None
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def is_local(x: jax.Array) -> bool:
+    """Whether an array certainly lies on one device, as far as the tracer can tell."""
+    types = jax.typeof(x).sharding.mesh.axis_types
+    if types:
+        return all(kind == AxisType.Manual for kind in types)
+    return jax.device_count() == 1
 
 
 def product_sharding(x: jax.Array, num_batch: int) -> NamedSharding | None:

@@ -9,11 +9,13 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import kdopt
+from kdopt._gram_rows import sum_leaves_on_gpu
 from tests import _samplers
 
 TREE = {
     "matrix": (256, 128),
-    "tall": (8192, 4),
+    "tall": (8191, 4),
+    "odd": (130, 257),
     "small": (16, 24),
     "alike": (16, 24),
     "vector": (8,),
@@ -59,13 +61,33 @@ def test_gram_of_few_and_of_many_losses(k):
     np.testing.assert_allclose(got, exact, atol=1e-6 * exact.max())
 
 
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_sums_as_on_a_gpu(k):
+    """Small leaves are joined; a tall leaf of odd size has no good rows."""
+    trees = draw(k)
+    columns = list(zip(*map(jax.tree.leaves, trees), strict=True))
+    pairs = [(i, j) for i in range(k) for j in range(i, k)]
+
+    def products(group):
+        return [sum(parts[i] * parts[j] for parts in group) for i, j in pairs]
+
+    exact = exact_gram(trees)
+    got = jax.jit(lambda c: sum_leaves_on_gpu(products, c, jnp.dtype("float32")))(
+        columns
+    )
+    np.testing.assert_allclose(
+        got, [exact[pair] for pair in pairs], atol=1e-6 * exact.max()
+    )
+
+
 @pytest.mark.parametrize("k", [2, 12])
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_gram_of_sharded_gradients(k, kind):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
     specs = {
         "matrix": P(None, ("data", "model")),
-        "tall": P("data", "model"),
+        "tall": P(None, "model"),
+        "odd": P("model"),
         "small": P("data", "model"),
         "alike": P("model"),
         "vector": P("data"),

@@ -18,7 +18,7 @@ MODULES = {
 BASE = {"_typing", "_dtypes"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
 ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
-SUMS = {"_gram_cpu", "_mesh"}
+SUMS = {"_gram_rows", "_mesh"}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys", "_present"}
 
 MAY_IMPORT = {
@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "_present": BASE,
     "_loss_weights": BASE,
     "_mesh": BASE,
-    "_gram_cpu": BASE,
+    "_gram_rows": BASE,
     "_gram": {*BASE, *SUMS},
     "_nonnegative": BASE,
     "_spectrum": BASE,
