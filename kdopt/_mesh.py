@@ -16,10 +16,10 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
 
 def is_local(x: jax.Array) -> bool:
     """Whether an array certainly lies on one device, as far as the tracer can tell."""
-    types = jax.typeof(x).sharding.mesh.axis_types
-    if types:
-        return all(kind == AxisType.Manual for kind in types)
-    return jax.device_count() == 1
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.empty:
+        return jax.device_count() == 1
+    return mesh.size == 1 or all(kind == AxisType.Manual for kind in mesh.axis_types)
 
 
 def product_sharding(x: jax.Array, num_batch: int) -> NamedSharding | None:
