@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
 from kdopt.losses._labels import target_mask
-from kdopt.losses._log_space import split_target
+from kdopt.losses._divergence import split_target
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import rel_entr
 
-from kdopt.losses._log_space import kl_divergence, split_target
+from kdopt.losses._divergence import kl_divergence, split_target
 
 
 def test_split_against_probabilities():
