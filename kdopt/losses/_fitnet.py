@@ -1,18 +1,18 @@
 """FitNet: the hint, a feature map regressed on the teacher's."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import Rows
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import paired_stages
+from kdopt.losses._stages import paired_maps
 
 
 def fitnet(
-    student_map: Float[Array, "b _ _ _"],
-    teacher_map: Float[Array, "b _ _ _"],
+    student_map: Rows,
+    teacher_map: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Mean squared difference of two feature maps.
 
@@ -47,8 +47,8 @@ def fitnet(
         (megvii-research/mdistiller a08d46f) averages and trains at once, with weight
         100.
     """
-    [(student, teacher)] = paired_stages(
-        [student_map], [teacher_map], same_channels=True
+    student, teacher, weights = paired_maps(
+        student_map, teacher_map, sample_weights, same_channels=True, tokens=True
     )
     per_sample = jnp.mean(jnp.square(student - teacher), axis=(1, 2, 3))
-    return batch_mean(per_sample, sample_weights)
+    return batch_mean(per_sample, weights)

@@ -1,24 +1,26 @@
 """Overhaul of feature distillation: partial distance with a margin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm as normal
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import Maps, Rows
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._stages import paired_stages, per_channel
 
 
 def ofd(
     student_maps: Maps,
     teacher_maps: Maps,
-    margins: Sequence[Float[Array, " _"]],
+    margins: Iterable[ArrayLike],
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Partial squared distance of maps before the activation, deeper stages heavier.
 
@@ -68,20 +70,19 @@ def ofd(
         batch normalisation in training mode for this method alone; here the caller
         runs the teacher, in evaluation mode.
     """
-    pairs = paired_stages(student_maps, teacher_maps, same_channels=True)
-    if len(margins) != len(pairs):
-        raise ValueError(
-            f"margins must hold one array a stage, got {len(margins)} for "
-            f"{len(pairs)} stages."
-        )
+    pairs, weights = paired_stages(
+        student_maps, teacher_maps, sample_weights, same_channels=True, tokens=True
+    )
     terms = []
-    for stage, ((s, t), margin) in enumerate(zip(pairs, margins, strict=True)):
-        m = jax.lax.stop_gradient(margin.astype(s.dtype))[None, None, None]
+    for stage, ((s, t), margin) in enumerate(
+        zip(pairs, per_channel("margins", margins, pairs), strict=True)
+    ):
+        m = jax.lax.stop_gradient(margin)
         active = (t > 0) | ((t > m) & (s > t))
         squares = jnp.where(active, jnp.square(s - t), 0)
         squares += jnp.where((t <= m) & (s > m), jnp.square(s - m), 0)
         per_sample = jnp.sum(squares, axis=(1, 2, 3)) / 2 ** (len(pairs) - stage - 1)
-        terms.append(batch_mean(per_sample, sample_weights))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))
 
 

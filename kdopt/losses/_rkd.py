@@ -3,21 +3,21 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import clear_masked, divide_or_zero, row_weights
+from kdopt.losses._inputs import Rows, vector_rows
+from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
 from kdopt.losses._safe import norm, unit
+from kdopt.losses._sharding import einsum, gathered
 
 
 def rkd(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
     distance_weight: float = 25.0,
     angle_weight: float = 50.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Weighted sum of the distance-wise and the angle-wise relational loss.
 
@@ -57,10 +57,10 @@ def rkd(
 
 
 def rkd_distance(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Smooth L1 distance between the tables of pairwise distances.
 
@@ -101,15 +101,14 @@ def rkd_distance(
     loss = optax.losses.huber_loss(
         _distances(student, counts), _distances(teacher, counts)
     )
-    total = counts @ loss @ counts
-    return divide_or_zero(total, jnp.square(jnp.sum(counts)))
+    return divide_or_zero(pair_sum(loss, counts), jnp.square(jnp.sum(counts)))
 
 
 def rkd_angle(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Smooth L1 distance between the cosines of the angles of all triples.
 
@@ -143,15 +142,16 @@ def rkd_angle(
         student_features, teacher_features, sample_weights
     )
     loss = optax.losses.huber_loss(_cosines(student), _cosines(teacher))
-    total = jnp.einsum("ijk,i,j,k->", loss, counts, counts, counts)
-    return divide_or_zero(total, jnp.sum(counts) ** 3)
+    everywhere = gathered(counts)
+    of_pairs = jnp.sum(loss * everywhere[None, None], axis=2)
+    return divide_or_zero(pair_sum(of_pairs, counts), jnp.sum(counts) ** 3)
 
 
 def _inputs(student_features, teacher_features, sample_weights):
-    student = clear_masked(at_least_float32(student_features), sample_weights)
-    teacher = clear_masked(at_least_float32(teacher_features), sample_weights)
-    counts = row_weights(student, sample_weights)
-    return student, jax.lax.stop_gradient(teacher), counts
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights
+    )
+    return student, teacher, row_weights(student, weights)
 
 
 def _differences(x):
@@ -161,7 +161,7 @@ def _differences(x):
     difference would be noise.
     """
     greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    gaps = x[None, :, :] - x[:, None, :]
+    gaps = gathered(x)[None] - x[:, None]
     noise = 4 * jnp.finfo(x.dtype).eps * greatest
     distinct = jnp.max(jnp.abs(gaps), axis=-1, keepdims=True) > noise
     # The scale cancels in what follows, and keeps the square of the mean in range.
@@ -172,11 +172,11 @@ def _distances(x, counts):
     """Distances over their mean, ``[b, b]``."""
     distances = norm(_differences(x))[..., 0]
     positive = (distances > 0).astype(x.dtype)
-    mean = divide_or_zero(counts @ distances @ counts, counts @ positive @ counts)
+    mean = divide_or_zero(pair_sum(distances, counts), pair_sum(positive, counts))
     return divide_or_zero(distances, mean)
 
 
 def _cosines(x):
     """Cosine at the first example of the angle to the other two, ``[b, b, b]``."""
     sides = unit(_differences(x))
-    return jnp.einsum("ijd,ikd->ijk", sides, sides, precision="highest")
+    return einsum("ijd,ikd->ijk", sides, sides)
