@@ -78,7 +78,8 @@ def rkd_distance(
         sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
 
     Returns:
-        The loss, at least float32. Equal examples get no gradient from their pair.
+        The loss, at least float32. Equal examples have distance 0, and get no gradient
+        from their pair.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -157,15 +158,12 @@ def _inputs(student_features, teacher_features, sample_weights):
 def _differences(x):
     """All pairwise differences up to one scale, ``[b, b, d]``.
 
-    Exactly 0 for examples that are equal up to rounding: the direction of such a
-    difference would be noise.
+    The difference of numbers that are near each other is exact: equal examples are 0
+    apart, and no others.
     """
-    greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    gaps = gathered(x)[None] - x[:, None]
-    noise = 4 * jnp.finfo(x.dtype).eps * greatest
-    distinct = jnp.max(jnp.abs(gaps), axis=-1, keepdims=True) > noise
     # The scale cancels in what follows, and keeps the square of the mean in range.
-    return jnp.where(distinct, divide_or_zero(gaps, greatest), 0)
+    greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    return divide_or_zero(gathered(x)[None] - x[:, None], greatest)
 
 
 def _distances(x, counts):
