@@ -1,6 +1,7 @@
 """Losses of distillation: pure functions of a batch, each a mean over it."""
 
 from kdopt.losses._at import at
+from kdopt.losses._binary import binary_cross_entropy, binary_kd
 from kdopt.losses._crd import CrdState, crd, crd_init
 from kdopt.losses._ctkd import ctkd_reversal, ctkd_temperature
 from kdopt.losses._deepkd import deepkd, deepkd_top_k
@@ -25,6 +26,8 @@ __all__ = [
     "CrdState",
     "at",
     "batch_correlation",
+    "binary_cross_entropy",
+    "binary_kd",
     "class_correlation",
     "class_means",
     "crd",

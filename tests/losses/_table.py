@@ -43,6 +43,11 @@ def _soft_cross_entropy(s, t, y, w):
     return losses.cross_entropy(s, labels, sample_weights=w)
 
 
+def _binary_cross_entropy(s, t, y, w):
+    labels = jax.nn.sigmoid(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
+    return losses.binary_cross_entropy(s, labels, sample_weights=w)
+
+
 def _mlkd(s, t, y, w):
     return losses.mlkd((s, s / 2), (t, t / 2), sample_weights=w)
 
@@ -101,6 +106,8 @@ def _sp_maps(s, t, y, w):
 CASES = [
     Case("cross_entropy", "logits", _cross_entropy),
     Case("soft_cross_entropy", "logits", _soft_cross_entropy),
+    Case("binary_cross_entropy", "logits", _binary_cross_entropy),
+    Case("binary_kd", "logits", _plain(losses.binary_kd)),
     Case("kd", "logits", _plain(losses.kd)),
     Case("soft_ce", "logits", _plain(losses.soft_distance)),
     Case("soft_kl", "logits", _plain(losses.soft_distance, kind="kl", tau_teacher=2.0)),

@@ -19,6 +19,8 @@ CHECKS = {
     "CrdState": ["crd.step_by_hand", "crd.survives_a_checkpoint"],
     "at": ["golden.at", "golden.at_pooled", "at.by_loops"],
     "batch_correlation": ["mlkd.correlations_by_loops"],
+    "binary_cross_entropy": ["binary.golden", "binary.gradients"],
+    "binary_kd": ["binary.golden", "binary.one_class_against_its_negation_is_kd"],
     "class_correlation": ["mlkd.correlations_by_loops"],
     "class_means": ["nd.class_means", "labels.class_means_count_in_part"],
     "crd": ["golden.crd", "crd.step_by_hand", "crd.replicas_write_one_memory"],
