@@ -7,17 +7,17 @@ from jax.typing import ArrayLike
 from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import bernoulli_kl
-from kdopt.losses._inputs import (
+from kdopt.losses._inputs import logit_rows
+from kdopt.losses._reduce import divide_or_zero
+from kdopt.losses._shapes import (
     Rows,
     as_array,
     check_classes,
     check_temperature,
     check_weights,
     indices_of,
-    logit_rows,
     show,
 )
-from kdopt.losses._reduce import divide_or_zero
 
 
 def binary_cross_entropy(

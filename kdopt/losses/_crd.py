@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import (
+from kdopt.losses._inputs import vector_rows
+from kdopt.losses._reduce import batch_mean, clear_masked, row_weights
+from kdopt.losses._safe import unit
+from kdopt.losses._shapes import (
     Rows,
     as_array,
     check_examples,
@@ -15,10 +18,7 @@ from kdopt.losses._inputs import (
     check_temperature,
     indices_of,
     show,
-    vector_rows,
 )
-from kdopt.losses._reduce import batch_mean, clear_masked, row_weights
-from kdopt.losses._safe import unit
 from kdopt.losses._sharding import einsum, gathered
 
 

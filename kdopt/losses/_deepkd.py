@@ -7,21 +7,18 @@ from jaxtyping import Array, Float, Int
 
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import (
+    among,
     bernoulli_kl,
     kl_divergence,
+    shifted,
     soften,
     target_against_rest,
 )
-from kdopt.losses._inputs import (
-    Rows,
-    check_temperature,
-    labelled_rows,
-    logit_rows,
-    of_rows,
-)
+from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
 from kdopt.losses._labels import target_mask
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Rows, check_temperature
 from kdopt.losses._sharding import gathered
 
 
@@ -94,12 +91,12 @@ def deepkd(
     tau = check_temperature(temperature, len(student), student.dtype)
     is_target = target_mask(labels, num_classes)
     pair = soften(student, teacher, tau, tau, where=~is_target)
-    of_rest = kl_divergence(pair, where=~is_target)
+    of_rest = kl_divergence(among(pair, ~is_target))
     target = target_against_rest(pair, is_target, of_rest)
     tcg, ncg = bernoulli_kl(*target), of_rest
     if top_k is not None:
         kept = ~is_target & _likeliest(pair.teacher, ~is_target, top_k)
-        ncg = kl_divergence(pair, where=kept)
+        ncg = kl_divergence(shifted(among(pair, kept)))
     if not decoupled:
         ncg *= jax.nn.sigmoid(-target.teacher)
     scale = of_rows(jnp.square(tau))

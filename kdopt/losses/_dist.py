@@ -6,9 +6,10 @@ from jax.typing import ArrayLike
 
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import possible, soften
-from kdopt.losses._inputs import Rows, check_temperature, logit_rows
+from kdopt.losses._inputs import logit_rows
 from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
 from kdopt.losses._safe import centred, norm, unit
+from kdopt.losses._shapes import Rows, check_temperature
 
 
 def dist(

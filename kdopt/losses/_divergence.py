@@ -20,14 +20,17 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
+from kdopt.losses._reduce import divide_or_zero
+
 
 class Softened(NamedTuple):
-    """Logits of both networks over their temperatures, each row up to a constant.
+    """Logits of both networks over their temperatures, the greatest of a row at 0.
 
     Attributes:
         student: The student's, ``[b, c]``.
         teacher: The teacher's, ``[b, c]``.
-        gap: The student's less the teacher's, ``[b, c]``, without cancellation.
+        gap: The student's less the teacher's, ``[b, c]``, without cancellation and up
+            to a constant each row.
     """
 
     student: Float[Array, "b c"]
@@ -63,52 +66,53 @@ def soften(
         nowhere but passes the gradient on.
     """
     none_s, none_t = jnp.isneginf(student), jnp.isneginf(teacher)
-    counted = possible(student, teacher)
-    if where is not None:
-        counted &= where
-    top_s, top_t = _tops(student, counted), _tops(teacher, counted)
+    top_s, top_t = _top(student, where), _top(teacher, where)
     # Without an infinite number even in what is not selected: its slope is NaN.
-    s = jnp.where(none_s | none_t, top_s, student)
-    t = jnp.where(none_s | none_t, top_t, teacher)
+    s, t = jnp.where(none_s, top_s, student), jnp.where(none_t, top_t, teacher)
+    # 0 before the division: XLA may multiply by the inverse, and is then off by a
+    # rounding of the logit.
+    a = jnp.where(none_s, -jnp.inf, (s - top_s) / tau_student)
+    b = jnp.where(none_t, -jnp.inf, (t - top_t) / tau_teacher)
     (gap, rest), (shift, rest_of_shift) = _difference(s, t), _difference(top_s, top_t)
     gap = ((gap - shift) + (rest - rest_of_shift)) / tau_student
-    # 0 if the temperatures are one.
-    gap += (t - top_t) * ((tau_teacher - tau_student) / (tau_student * tau_teacher))
-
-    def over(logits, none, top, tau):
-        # The greatest is 0 before the division: XLA may multiply by the inverse, which
-        # is off by a rounding of the logit.
-        scaled = (jnp.where(none, top, logits) - top) / tau
-        return jnp.where(none, -jnp.inf, scaled)
-
-    a = over(student, none_s, top_s, tau_student)
-    b = over(teacher, none_t, top_t, tau_teacher)
+    if tau_student is not tau_teacher:
+        inverses = (tau_teacher - tau_student) / (tau_student * tau_teacher)
+        gap += (t - top_t) * inverses
     gap = jnp.where(none_t, jnp.where(none_s, 0, a), jnp.where(none_s, -jnp.inf, gap))
     return Softened(a, b, gap)
 
 
-def kl_divergence(
-    pair: Softened, where: Bool[Array, "b c"] | None = None
-) -> Float[Array, " b"]:
-    """Kullback-Leibler divergence of the student from the teacher, row by row.
+def among(pair: Softened, where: Bool[Array, "b c"]) -> Softened:
+    """Restricts a comparison to some classes, those with the greatest logits too.
 
-    Args:
-        pair: Softened logits.
-        where: The classes compared, among which both are renormalised; all by default.
-
-    Returns:
-        The divergences, ``[b]``: not negative, and infinite where the student gives a
-        class no chance that the teacher does give one. With ``where``, 0 in a row in
-        which the teacher knows none of the classes compared.
+    Where the teacher knows none of them, so that it has no probabilities, both
+    networks get equal ones.
     """
-    if where is None:
-        return _kl(*pair, -1)
     known = jnp.any(where & ~jnp.isneginf(pair.teacher), axis=-1, keepdims=True)
     student, teacher = (
         jnp.where(known, jnp.where(where, x, -jnp.inf), 0)
         for x in (pair.student, pair.teacher)
     )
-    return _kl(student, teacher, jnp.where(known & where, pair.gap, 0), -1)
+    return Softened(student, teacher, jnp.where(known & where, pair.gap, 0))
+
+
+def shifted(pair: Softened) -> Softened:
+    """Moves the greatest logits to 0 after some have been taken out."""
+    student, teacher = (x - _top(x) for x in (pair.student, pair.teacher))
+    return Softened(student, teacher, pair.gap)
+
+
+def kl_divergence(pair: Softened) -> Float[Array, " b"]:
+    """Kullback-Leibler divergence of the student from the teacher, row by row.
+
+    Args:
+        pair: Softened logits.
+
+    Returns:
+        The divergences, ``[b]``: not negative, and infinite where the student gives a
+        class no chance that the teacher does give one.
+    """
+    return _kl(*pair, -1)
 
 
 def bernoulli_kl(
@@ -146,9 +150,9 @@ def target_against_rest(
     """Log-odds of the target class, and their gap.
 
     Args:
-        pair: Softened logits, the rest of the classes shifted to 0.
+        pair: Softened logits, the greatest of the rest at 0.
         is_target: True at the one target class of each row.
-        rest_kl: The divergence over the rest, as of :func:`kl_divergence`.
+        rest_kl: The divergence among the rest.
 
     Returns:
         The log-odds of the student and of the teacher.
@@ -157,15 +161,14 @@ def target_against_rest(
         jnp.sum(x, axis=-1, where=is_target)
         for x in (pair.student, pair.teacher, pair.gap)
     )
-    rest_s, rest_t = (
-        jax.nn.logsumexp(x, axis=-1, where=~is_target)
-        for x in (pair.student, pair.teacher)
+    p, q = (
+        jnp.exp(jnp.where(is_target, -jnp.inf, x)) for x in (pair.student, pair.teacher)
     )
+    sum_p, sum_q = jnp.sum(p, axis=-1), jnp.sum(q, axis=-1)
+    rest_s, rest_t = _log(sum_p), _log(sum_q)
     # The rest's gap is the logarithm of its mean e^d: its mean d and the divergence.
-    known = jnp.isfinite(rest_t)
-    q = jax.nn.softmax(jnp.where(known[:, None], pair.teacher, 0), where=~is_target)
-    rest_gap = jnp.sum(jnp.where(q > 0, q * pair.gap, 0), axis=-1) + rest_kl
-    rest_gap = jnp.where(known, rest_gap, rest_s)
+    mean = divide_or_zero(jnp.sum(jnp.where(q > 0, q * pair.gap, 0), axis=-1), sum_q)
+    rest_gap = jnp.where(sum_q > 0, mean + rest_kl, rest_s)
     return Target(student - rest_s, teacher - rest_t, gap - rest_gap)
 
 
@@ -174,14 +177,21 @@ def exp_remainder(x: Float[Array, "..."]) -> Float[Array, "..."]:
     order = 8 if x.dtype == jnp.float32 else 15
     series = jnp.ones_like(x)
     for k in range(order + 2, 2, -1):
-        series = 1 + x / k * series
+        series = 1 + x * series * (1 / k)
     return jnp.square(x) / 2 * series
 
 
-def _tops(logits, counted):
-    """The greatest logit of those that count; 0 if all are impossible. No gradient."""
-    tops = jnp.max(logits, -1, keepdims=True, where=counted, initial=-jnp.inf)
-    return jax.lax.stop_gradient(jnp.where(jnp.isneginf(tops), 0, tops))
+def _top(logits, where=None):
+    """The greatest logit of each row; 0 if all are impossible. No gradient."""
+    if where is not None:
+        logits = jnp.where(where, logits, -jnp.inf)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    return jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0, top))
+
+
+def _log(x):
+    """The logarithm, of 0 without a slope that is not finite."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), -jnp.inf)
 
 
 def _difference(x, y):
@@ -199,20 +209,24 @@ def _yes_and_no(logits):
 
 def _terms(student, teacher, gap, axis):
     """The divergence, both probabilities, and log p - log q where q is not 0."""
-    log_p = jax.nn.log_softmax(student, axis)
-    log_q = jax.nn.log_softmax(teacher, axis)
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    p, q = jnp.exp(student), jnp.exp(teacher)
     known = q > 0
-    # Good enough from 1 on, and never wrong by much.
-    plain = jnp.sum(jnp.where(known, q * (log_q - log_p), 0), axis, keepdims=True)
     gap = jnp.where(known, gap, 0)
-    u = gap - jnp.sum(q * gap, axis, keepdims=True)
+
+    def over_classes(x):
+        return jnp.sum(x, axis, keepdims=True)
+
+    sum_p, sum_q = over_classes(p), over_classes(q)
+    # Good enough from 1 on, and never wrong by much.
+    plain = over_classes(jnp.where(known, q * (teacher - student), 0)) / sum_q
+    plain += jnp.log(sum_p) - jnp.log(sum_q)
+    u = gap - over_classes(q * gap) / sum_q
+    p, q = p / sum_p, q / sum_q
     # q e^u is p e^KL, also where q is 0 and e^u infinite.
     far = p * jnp.exp(jnp.minimum(plain, 1)) - q - q * u
     near = known & (jnp.abs(u) < 0.5)
     excess = jnp.where(near, q * exp_remainder(jnp.where(near, u, 0)), far)
-    exact = jnp.log1p(jnp.sum(excess, axis, keepdims=True))
-    value = jnp.where(plain < 1, exact, plain)
+    value = jnp.where(plain < 1, jnp.log1p(over_classes(excess)), plain)
     return value, p, q, u - value
 
 
@@ -223,9 +237,9 @@ def _kl(student, teacher, gap, axis):
 
 @functools.partial(_kl.defjvp, symbolic_zeros=True)
 def _kl_jvp(axis, primals, tangents):
-    """P - q along the gap, for a fixed teacher; both without cancellation.
+    """Derives by the gap, to p - q, and by the teacher, without cancellation.
 
-    The student is the teacher and the gap: its own tangent is that of the others.
+    The student is the teacher and the gap: its own tangent is in theirs.
     """
     student, teacher, gap = primals
     value, p, q, x = _terms(student, teacher, gap, axis)

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Rows
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Rows
 from kdopt.losses._stages import paired_maps
 
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Maps, Rows
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Maps, Rows
 from kdopt.losses._stages import adaptive_avg_pool, paired_stages
 
 

@@ -9,24 +9,23 @@ from jax.typing import ArrayLike
 from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import (
+    among,
     bernoulli_kl,
     kl_divergence,
     possible,
     soften,
     target_against_rest,
 )
-from kdopt.losses._inputs import (
+from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
+from kdopt.losses._labels import are_soft, target_mask
+from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import (
     Rows,
     as_array,
     check_classes,
     check_temperature,
     check_weights,
-    labelled_rows,
-    logit_rows,
-    of_rows,
 )
-from kdopt.losses._labels import are_soft, target_mask
-from kdopt.losses._reduce import batch_mean
 
 
 def cross_entropy(
@@ -210,9 +209,10 @@ def _mean_square(student, teacher, tau_s, tau_t):
 
 
 def _entropy(logits):
-    log_q = jax.nn.log_softmax(logits)
-    q = jnp.exp(log_q)
-    return -jnp.sum(jnp.where(q > 0, q * log_q, 0), axis=-1)
+    """Entropy of a softmax whose greatest logit is 0."""
+    q = jnp.exp(logits)
+    total = jnp.sum(q, axis=-1)
+    return jnp.log(total) - jnp.sum(jnp.where(q > 0, q * logits, 0), axis=-1) / total
 
 
 def dkd(
@@ -280,6 +280,6 @@ def dkd(
     tau = check_temperature(temperature, len(student), student.dtype)
     is_target = target_mask(labels, num_classes)
     pair = soften(student, teacher, tau, tau, where=~is_target)
-    nckd = kl_divergence(pair, where=~is_target)
+    nckd = kl_divergence(among(pair, ~is_target))
     tckd = bernoulli_kl(*target_against_rest(pair, is_target, nckd))
     return batch_mean(of_rows(jnp.square(tau)) * (alpha * tckd + beta * nckd), weights)

@@ -8,9 +8,10 @@ from jax.typing import ArrayLike
 
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import possible, soften
-from kdopt.losses._inputs import Rows, as_sequence, check_temperature, logit_rows
+from kdopt.losses._inputs import logit_rows
 from kdopt.losses._logits import kd
 from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
+from kdopt.losses._shapes import Rows, as_sequence, check_temperature
 from kdopt.losses._sharding import einsum
 
 

@@ -6,19 +6,18 @@ from jaxtyping import Array, Float
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import (
+from kdopt.losses._inputs import labelled_rows, vector_rows
+from kdopt.losses._labels import are_soft, label_average
+from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
+from kdopt.losses._safe import norm, unit
+from kdopt.losses._shapes import (
     VECTORS,
     Rows,
     as_array,
     check_rank,
     check_same,
     check_weights,
-    labelled_rows,
-    vector_rows,
 )
-from kdopt.losses._labels import are_soft, label_average
-from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
-from kdopt.losses._safe import norm, unit
 from kdopt.losses._sharding import add_rows, einsum
 
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Maps, Rows
 from kdopt.losses._reduce import batch_mean
 from kdopt.losses._safe import unit
+from kdopt.losses._shapes import Maps, Rows
 from kdopt.losses._sharding import einsum
 from kdopt.losses._stages import paired_stages
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Maps, Rows
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Maps, Rows
 from kdopt.losses._stages import paired_stages, per_channel
 
 

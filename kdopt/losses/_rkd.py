@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Rows, vector_rows
+from kdopt.losses._inputs import vector_rows
 from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
 from kdopt.losses._safe import norm, unit
+from kdopt.losses._shapes import Rows
 from kdopt.losses._sharding import einsum, gathered
 
 

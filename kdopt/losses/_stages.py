@@ -8,7 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from kdopt.losses._inputs import (
+from kdopt.losses._inputs import cleared_pair
+from kdopt.losses._shapes import (
     Maps,
     Rows,
     as_array,
@@ -16,7 +17,6 @@ from kdopt.losses._inputs import (
     check_examples,
     check_rank,
     check_same,
-    cleared_pair,
     show,
 )
 from kdopt.losses._sharding import einsum

@@ -6,9 +6,10 @@ from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import LOGITS, Rows, as_array, check_rank, logit_rows
+from kdopt.losses._inputs import logit_rows
 from kdopt.losses._logits import kd
 from kdopt.losses._safe import centred, norm
+from kdopt.losses._shapes import LOGITS, Rows, as_array, check_rank
 
 
 def standardize_logits(

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Rows, labelled_rows, logit_rows
+from kdopt.losses._inputs import labelled_rows, logit_rows
 from kdopt.losses._labels import target_mask
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Rows
 from kdopt.losses._sharding import gathered
 
 

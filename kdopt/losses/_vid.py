@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Maps, Rows
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Maps, Rows
 from kdopt.losses._stages import paired_stages, per_channel
 
 

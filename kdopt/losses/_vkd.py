@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._typing import Scalar
-from kdopt.losses._inputs import Rows, vector_rows
+from kdopt.losses._inputs import vector_rows
 from kdopt.losses._reduce import batch_mean
 from kdopt.losses._safe import centred
+from kdopt.losses._shapes import Rows
 
 
 def vkd(

@@ -11,6 +11,7 @@ from scipy.special import rel_entr
 
 from kdopt import losses
 from kdopt.losses._divergence import (
+    among,
     bernoulli_kl,
     exp_remainder,
     kl_divergence,
@@ -31,7 +32,7 @@ def softened(student, teacher, where=None):
 
 def split(logits, is_target):
     pair = softened(logits, logits, ~is_target)
-    return target_against_rest(pair, is_target, kl_divergence(pair, ~is_target))
+    return target_against_rest(pair, is_target, kl_divergence(among(pair, ~is_target)))
 
 
 def by_decimals(student, teacher, tau_s, tau_t):
