@@ -28,7 +28,7 @@ def at(
     Channels may differ: they are averaged away.
 
     Args:
-        student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each.
+        student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
         teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
         power: :math:`p \ge 1`.
@@ -39,7 +39,7 @@ def at(
         zeros and gets no gradient.
 
     Raises:
-        ValueError: If the numbers of stages differ or are 0.
+        ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

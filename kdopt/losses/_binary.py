@@ -129,7 +129,12 @@ def binary_kd(
     References:
         Schmid, Koutini and Widmer, `Efficient Large-Scale Audio Tagging via
         Transformer-to-CNN Knowledge Distillation <https://arxiv.org/abs/2211.04772>`_,
-        ICASSP 2023, with the teacher's sigmoids as labels
+        ICASSP 2023
+
+    Notes:
+        The reference code (fschmid56/EfficientAT 0cc9f62) takes the cross-entropy, which
+        is larger by the entropy of the teacher, and divides the teacher's logits alone
+        by the temperature, which is 1 by default there too.
     """
     student, teacher, _ = logit_rows(
         student_logits, teacher_logits, sample_weights, min_classes=1
@@ -140,9 +145,15 @@ def binary_kd(
     tau = check_temperature(temperature, len(student), student.dtype)
     # Where both are infinite alike they agree.
     same = (student == teacher) & jnp.isinf(student)
-    s, t = (jnp.where(same, 0, x) for x in (student, teacher))
-    divergence = bernoulli_kl(student / tau, teacher / tau, (s - t) / tau)
+    gap = jnp.where(same, 0, student) - jnp.where(same, 0, teacher)
+    divergence = bernoulli_kl(*(_over(x, tau) for x in (student, teacher, gap)))
     return _entry_mean(jnp.square(tau) * divergence, weights)
+
+
+def _over(x, tau):
+    """Divides by the temperature, which what is infinite does not feel."""
+    infinite = jnp.isinf(x)
+    return jnp.where(infinite, x, jnp.where(infinite, 0, x) / tau)
 
 
 def _entry_weights(label_weights, sample_weights, logits, dtype):

@@ -135,7 +135,8 @@ def crd(
         The mean loss, at least float32, and the new state, without gradient.
 
     Raises:
-        ValueError: If the embeddings are not as wide as the memory.
+        ValueError: If the embeddings are not as wide as the memory, or a shape is
+            wrong.
 
     Examples:
         >>> import jax

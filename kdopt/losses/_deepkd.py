@@ -49,7 +49,7 @@ def deepkd(
     Args:
         student_logits: :math:`z^s`, ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``; one that is no class leaves its
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
             example out.
         temperature: :math:`\tau > 0`.
         top_k: Number of non-target classes kept, at least 1, as of
@@ -61,7 +61,8 @@ def deepkd(
         The losses (task, target, non-target) in nats, at least float32, unweighted.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -77,9 +78,14 @@ def deepkd(
         Trainer <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025
 
     Notes:
-        The released code (haiduo/DeepKD afb5964) masks by subtracting 1000 from the
-        logits; here masked classes are left out of the sums. A misspelt argument
-        switches the mask off there.
+        The released code (haiduo/DeepKD afb5964) differs in four places. It takes the
+        ``top_k`` likeliest of all classes and then drops the target, so that one class
+        fewer is kept wherever the target is among them. It multiplies the mean of
+        :math:`1 - q_y` over the batch by the mean of the divergences; here the mean is
+        that of the products, without which the parts would not sum to :func:`kd`. It
+        masks by subtracting 1000 from the scaled logits, where here masked classes are
+        left out of the sums. And its plain variant passes the number of classes under a
+        misspelt name, so that nothing is masked.
     """
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights

@@ -47,6 +47,9 @@ def dist(
         The loss, at least float32. The correlation with a constant (one example in
         the batch, equal logits) counts as 0 and gives no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses

@@ -19,8 +19,8 @@ def fitnet(
     .. math:: L = \frac{1}{B H W C} \sum_b \lVert r(F^s_b) - F^t_b \rVert^2
 
     Args:
-        student_map: :math:`r(F^s)`, ``[b, h, w, c]``, the student's map taken to the
-            teacher's channels by a trained regressor.
+        student_map: :math:`r(F^s)`, ``[b, h, w, c]`` or tokens ``[b, t, d]``, the
+            student's map taken to the teacher's channels by a trained regressor.
         teacher_map: :math:`F^t`, ``[b, h', w', c]``; the larger map is average-pooled
             to the smaller. No gradient flows into it.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -29,7 +29,7 @@ def fitnet(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If the channels differ.
+        ValueError: If the channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -32,7 +32,8 @@ def hcl(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
+            Tokens have no height: put those of patches on their grid first.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -44,8 +44,8 @@ def kdsvd(
         are undefined, and their gradient leaves that turn out.
 
     Raises:
-        ValueError: If there are fewer than two stages, their numbers differ, or a
-            map is narrower than ``num_vectors``.
+        ValueError: If there are fewer than two stages, their numbers differ, a map is
+            narrower than ``num_vectors``, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -37,15 +37,15 @@ def cross_entropy(
 
     Args:
         logits: Student logits :math:`z`, ``[b, c]``.
-        labels: Class indices ``[b]``, of which one that is no class leaves its example
-            out; or distributions ``[b, c]`` (mixup, cutmix, smoothing).
+        labels: Class indices ``[b]``, or distributions ``[b, c]`` (mixup, cutmix,
+            smoothing). An index that is no class leaves its example out.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -96,6 +96,9 @@ def kd(
 
     Returns:
         The mean loss in nats, at least float32.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -160,7 +163,7 @@ def soft_distance(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If ``kind`` is not one of the three.
+        ValueError: If ``kind`` is not one of the three, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -240,7 +243,7 @@ def dkd(
     Args:
         student_logits: ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``; one that is no class leaves its
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
             example out.
         alpha: Weight of the target-class part (TCKD).
         beta: Weight of the part over the other classes (NCKD); the paper uses 8 for
@@ -252,7 +255,8 @@ def dkd(
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax.numpy as jnp

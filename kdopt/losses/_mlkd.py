@@ -38,6 +38,9 @@ def kd_multi(
     Returns:
         The loss in nats, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -86,6 +89,9 @@ def batch_correlation(
     Returns:
         The loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -126,6 +132,9 @@ def class_correlation(
 
     Returns:
         The loss, at least float32.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -175,7 +184,7 @@ def mlkd(
         The loss, at least float32.
 
     Raises:
-        ValueError: If the numbers of views differ or are 0.
+        ValueError: If the numbers of views differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -44,8 +44,8 @@ def nd(
         student_features: Penultimate vectors :math:`f^s`, ``[b, d]``, mapped to the
             teacher's width by a trained layer where it differs.
         teacher_features: :math:`f^t`, ``[b, d]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``, of which one that is no class leaves
-            its example out; or distributions ``[b, c]``, which average :math:`e`.
+        labels: Class indices :math:`y`, ``[b]``, or distributions ``[b, c]``, which
+            average :math:`e`. An index that is no class leaves its example out.
         class_means: :math:`m`, ``[c, d]``, as of :func:`class_means` over the
             training set; need not have length 1.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -54,7 +54,7 @@ def nd(
         The mean loss, in [0, 2], at least float32.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -111,8 +111,8 @@ def class_means(
 
     Args:
         features: The teacher's penultimate vectors of the training set, ``[n, d]``.
-        labels: Class indices, ``[n]``, of which one that is no class leaves its example
-            out; or distributions ``[n, c]``: an example then counts in part.
+        labels: Class indices, ``[n]``, or distributions ``[n, c]``: an example then
+            counts in part. An index that is no class leaves its example out.
         num_classes: :math:`C`.
         sample_weights: How often each example counts, ``[n]``; 0 masks padding out.
 
@@ -120,7 +120,7 @@ def class_means(
         The means, ``[num_classes, d]``, at least float32; 0 for an empty class.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -27,7 +27,7 @@ def nst(
     and bars for means over pairs of channels. Channels may differ in number.
 
     Args:
-        student_maps: ``[b, h, w, c]`` each.
+        student_maps: ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
         teacher_maps: As many; the larger map of a stage is average-pooled to the
             smaller. No gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -36,7 +36,7 @@ def nst(
         The mean loss, at least float32; never negative, but for rounding.
 
     Raises:
-        ValueError: If the numbers of stages differ or are 0.
+        ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._shapes import Maps, Rows, as_array, show
 from kdopt.losses._stages import paired_stages, per_channel
 
 
@@ -39,8 +39,8 @@ def ofd(
     Where the teacher's unit is off, the student's need only be off too.
 
     Args:
-        student_maps: :math:`s_l`, ``[b, h, w, c]`` each, taken to the teacher's
-            channels by trained connectors.
+        student_maps: :math:`s_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, taken
+            to the teacher's channels by trained connectors.
         teacher_maps: :math:`t_l`, before the activation, as many; the larger map of a
             stage is average-pooled to the smaller. No gradient flows into them.
         margins: :math:`m_l \le 0`, ``[c]`` each, as of :func:`ofd_margin`.
@@ -51,7 +51,7 @@ def ofd(
         Hence the small weight of the reference, 1e-3.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -86,9 +86,7 @@ def ofd(
     return jnp.sum(jnp.stack(terms))
 
 
-def ofd_margin(
-    scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> Float[Array, " c"]:
+def ofd_margin(scale: Rows, bias: Rows) -> Float[Array, " c"]:
     r"""Expected value of a batch-normalised unit, given that it is negative.
 
     .. math::
@@ -105,6 +103,9 @@ def ofd_margin(
         The margins of :func:`ofd`, ``[c]``, at least float32. Where the unit is
         hardly ever negative, :math:`-3 |\gamma|`.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -119,6 +120,12 @@ def ofd_margin(
         The bound of "hardly ever", one in a thousand, is the reference code's. A unit
         of scale 0 is the constant of its bias: the margin is that, or 0 if positive.
     """
+    scale, bias = as_array("scale", scale), as_array("bias", bias)
+    if scale.ndim != 1 or scale.shape != bias.shape:
+        raise ValueError(
+            "scale and bias must hold one number a channel, [c] each, got "
+            f"{show(scale)} and {show(bias)}; take both from one normalisation."
+        )
     spread, mean = jnp.abs(at_least_float32(scale)), at_least_float32(bias)
     varies = spread > 0
     ratio = mean / jnp.where(varies, spread, 1)

@@ -37,6 +37,9 @@ def pkt(
         The loss, at least float32. A zero vector has cosine 0 with all, itself too,
         and gets no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses

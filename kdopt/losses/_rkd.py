@@ -36,6 +36,9 @@ def rkd(
     Returns:
         The loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -81,6 +84,9 @@ def rkd_distance(
     Returns:
         The loss, at least float32. Equal examples have distance 0, and get no gradient
         from their pair.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -128,6 +134,9 @@ def rkd_angle(
 
     Returns:
         The loss, at least float32. A side of length 0 has cosine 0, without gradient.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -160,6 +160,17 @@ def check_weights(
     return jnp.where(weights < 0, 0, weights)
 
 
+def check_positive(name: str, value: ArrayLike) -> None:
+    """Checks a number of Python or NumPy; an array of JAX may be traced and passes.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+    known = isinstance(value, (int, float, np.ndarray, np.generic))
+    if known and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} must be positive, got {value}.")
+
+
 def check_temperature(
     value: ArrayLike, num_rows: int, dtype: jnp.dtype, name: str = "temperature"
 ) -> jax.Array:
@@ -168,10 +179,7 @@ def check_temperature(
     Raises:
         ValueError: If the shape is another, or a number that is known is not positive.
     """
-    if isinstance(value, (int, float, np.ndarray, np.generic)) and not np.all(
-        np.asarray(value) > 0
-    ):
-        raise ValueError(f"{name} must be positive, got {value}.")
+    check_positive(name, value)
     temperature = as_array(name, value)
     if temperature.shape not in ((), (num_rows, 1)):
         raise ValueError(

@@ -33,6 +33,9 @@ def sp(
     Returns:
         The loss, at least float32. A zero row stays zero and gets no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses

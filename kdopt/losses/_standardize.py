@@ -89,6 +89,9 @@ def kd_standardized(
     Returns:
         The mean loss in nats, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses

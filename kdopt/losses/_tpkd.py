@@ -36,7 +36,7 @@ def tpkd(
     Args:
         student_logits: :math:`z`, ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``; one that is no class leaves its
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
             example out.
         distill_weight: :math:`\alpha`; the paper uses one half.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -46,7 +46,8 @@ def tpkd(
         replaces the task loss and the distillation loss together.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax

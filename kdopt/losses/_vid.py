@@ -28,8 +28,8 @@ def vid(
         v = \mathrm{softplus}(\alpha) + \epsilon
 
     Args:
-        means: :math:`\mu_l`, ``[b, h, w, c]`` each, predicted from the student's maps
-            by trained regressors.
+        means: :math:`\mu_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, predicted
+            from the student's maps by trained regressors.
         scales: :math:`\alpha_l`, ``[c]`` each, trained, free of bounds.
         teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
@@ -41,7 +41,7 @@ def vid(
         be negative.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp

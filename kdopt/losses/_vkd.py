@@ -35,6 +35,9 @@ def vkd(
     Returns:
         The mean loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses

@@ -172,6 +172,31 @@ def test_a_teacher_that_excludes_all_but_the_target():
     np.testing.assert_allclose(parts, [value, value, 0], rtol=1e-6)
 
 
+# A sure no counts in the mean over classes.
+LEARNED = {
+    "kd": (losses.kd, 1.0),
+    "dkd": (lambda s, t, **options: losses.dkd(s, t, jnp.array([1]), **options), 1.0),
+    "binary_kd": (losses.binary_kd, 0.75),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_learned_temperature_and_impossible_classes(name):
+    loss, ratio = LEARNED[name]
+    pair = jnp.array([[1.0, 2.0, 0.0]]), jnp.array([[0.0, 2.0, 1.0]])
+    wide = [jnp.pad(x, ((0, 0), (0, 1)), constant_values=-jnp.inf) for x in pair]
+    slope = jax.grad(lambda tau, s, t: loss(s, t, temperature=tau))
+    np.testing.assert_allclose(slope(2.0, *wide), ratio * slope(2.0, *pair), rtol=1e-5)
+
+
+def test_two_classes_of_which_one_is_impossible():
+    x, y = jnp.array([[0.7, -jnp.inf]]), jnp.array([0])
+    for loss in (losses.dkd, lambda *args: sum(losses.deepkd(*args))):
+        value, slope = jax.value_and_grad(loss)(x, x, y)
+        assert value == 0
+        np.testing.assert_array_equal(slope, 0)
+
+
 def test_a_teacher_without_a_class_is_a_fault_that_shows():
     s, t = jnp.array([[1.0, 2.0, 0.0]]), jnp.full((1, 3), -jnp.inf)
     assert np.isnan(losses.kd(s, t))

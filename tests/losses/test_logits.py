@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdopt import losses
+from tests._hlo import OPTIMISED
 from tests.losses._inputs import LABELS, logits
 from tests.losses._table import CASES
 
@@ -133,3 +134,19 @@ def test_single_precision_near_agreement(case, gap):
     scale = np.abs(slopes).max()
     np.testing.assert_allclose(slope, slopes, rtol=0, atol=rtol * scale)
     assert value >= 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in SUMS_OVER_CLASSES if case.name != "soft_mse"],
+    ids=lambda case: case.name,
+)
+def test_logits_of_any_size_under_a_softmax(case):
+    """In the program that users get, in which a division may become a product."""
+    y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
+    loss = jax.jit(jax.value_and_grad(case.call))
+    program = loss.lower(s, t, y, WEIGHTS).compile(OPTIMISED)
+    for scale in (1e4, 1e10, 1e20, 1e30):
+        for pair in ((scale * s, scale * t), (scale * s, t), (s, scale * t)):
+            value, grad = program(*pair, y, WEIGHTS)
+            assert np.isfinite(value) and np.isfinite(grad).all(), scale
