@@ -132,17 +132,17 @@ def binary_kd(
         ICASSP 2023
 
     Notes:
-        The reference code (fschmid56/EfficientAT 0cc9f62) takes the cross-entropy, which
-        is larger by the entropy of the teacher, and divides the teacher's logits alone
-        by the temperature, which is 1 by default there too.
+        The reference code (fschmid56/EfficientAT 0cc9f62) takes the cross-entropy,
+        which is larger by the entropy of the teacher, and divides the teacher's logits
+        alone by the temperature, which is 1 by default there too.
     """
-    student, teacher, _ = logit_rows(
+    student, teacher, of_rows = logit_rows(
         student_logits, teacher_logits, sample_weights, min_classes=1
     )
     weights = _entry_weights(label_weights, sample_weights, student, student.dtype)
     if weights is not None:
         student, teacher = (jnp.where(weights > 0, x, 0) for x in (student, teacher))
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, of_rows)
     # Where both are infinite alike they agree.
     same = (student == teacher) & jnp.isinf(student)
     gap = jnp.where(same, 0, student) - jnp.where(same, 0, teacher)

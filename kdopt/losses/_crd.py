@@ -192,7 +192,7 @@ def crd(
     weights = jnp.where(known, row_weights(student, weights), 0)
     student, teacher = (unit(clear_masked(x, weights)) for x in (student, teacher))
     drawn = _draw(key, places, state, num_negatives)
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     scores = [
         _scores(student, state.teacher_memory, drawn) / tau,
         _scores(teacher, state.student_memory, drawn) / tau,

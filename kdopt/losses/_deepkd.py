@@ -94,7 +94,7 @@ def deepkd(
     labels, weights, student, teacher = labelled_rows(
         labels, weights, num_classes, student, teacher
     )
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     is_target = target_mask(labels, num_classes)
     pair = soften(student, teacher, tau, tau, where=~is_target)
     of_rest = kl_divergence(among(pair, ~is_target))

@@ -65,7 +65,7 @@ def dist(
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     if tau.ndim:
         raise ValueError(
             "temperature must be one number here: classes are compared across examples."

@@ -27,6 +27,8 @@ def are_soft(labels: jax.Array, num_classes: int) -> bool:
         return True
     if floating and labels.ndim == 1:
         advice = "cast indices to integers first"
+    elif floating and labels.ndim == 2:
+        advice = "give every class that the loss knows its share"
     elif labels.ndim == 2 and labels.shape[1] == 1:
         advice = "squeeze it first: labels[:, 0]"
     elif labels.ndim == 2 and labels.shape[1] == num_classes:

@@ -114,7 +114,7 @@ def kd(
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     per_sample = kl_divergence(soften(student, teacher, tau, tau))
     return batch_mean(of_rows(jnp.square(tau)) * per_sample, weights)
 
@@ -189,7 +189,7 @@ def soft_distance(
         teacher_gradient=teacher_gradient,
     )
     tau_s, tau_t = (
-        check_temperature(tau, len(student), student.dtype, name)
+        check_temperature(tau, student, weights, name)
         for name, tau in (("tau_student", tau_student), ("tau_teacher", tau_teacher))
     )
     if kind == "mse":
@@ -281,7 +281,7 @@ def dkd(
     labels, weights, student, teacher = labelled_rows(
         labels, weights, num_classes, student, teacher
     )
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     is_target = target_mask(labels, num_classes)
     pair = soften(student, teacher, tau, tau, where=~is_target)
     nckd = kl_divergence(among(pair, ~is_target))

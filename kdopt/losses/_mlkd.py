@@ -235,7 +235,7 @@ def _probabilities(student_logits, teacher_logits, temperature, sample_weights):
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    tau = check_temperature(temperature, len(student), student.dtype)
+    tau = check_temperature(temperature, student, weights)
     pair = soften(student, teacher, tau, tau)
     counts = row_weights(student, weights)
     is_counted = counts[:, None] > 0

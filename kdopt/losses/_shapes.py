@@ -172,21 +172,36 @@ def check_positive(name: str, value: ArrayLike) -> None:
 
 
 def check_temperature(
-    value: ArrayLike, num_rows: int, dtype: jnp.dtype, name: str = "temperature"
+    value: ArrayLike,
+    rows: jax.Array,
+    weights: jax.Array | None,
+    name: str = "temperature",
 ) -> jax.Array:
     """Checks a temperature: of all examples ``[]``, or of each ``[b, 1]``.
+
+    Args:
+        value: The temperature.
+        rows: What it divides, ``[b, ...]``.
+        weights: As of :func:`check_weights`.
+        name: Name of the argument.
+
+    Returns:
+        The temperature, in the dtype of the rows; 1 in masked rows.
 
     Raises:
         ValueError: If the shape is another, or a number that is known is not positive.
     """
     check_positive(name, value)
     temperature = as_array(name, value)
-    if temperature.shape not in ((), (num_rows, 1)):
+    if temperature.shape not in ((), (len(rows), 1)):
         raise ValueError(
-            f"{name} must be one number or have shape [b, 1] = [{num_rows}, 1], got "
+            f"{name} must be one number or have shape [b, 1] = [{len(rows)}, 1], got "
             f"{show(temperature)}."
         )
-    return temperature.astype(dtype)
+    temperature = temperature.astype(rows.dtype)
+    if temperature.ndim and weights is not None:
+        return jnp.where(weights[:, None] > 0, temperature, 1)
+    return temperature
 
 
 def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:

@@ -199,7 +199,11 @@ def test_weights_and_temperatures_keep_what_is_right():
     weights = check_weights(np.array([1, 0, -3]), 3, jnp.dtype("float32"))
     np.testing.assert_array_equal(weights, [1, 0, 0])
     assert check_weights(None, 3, weights.dtype) is None
-    assert check_temperature(4, 3, weights.dtype).dtype == jnp.float32
+    rows, taus = jnp.ones((3, 2)), jnp.array([[2.0], [jnp.nan], [0.0]])
+    assert check_temperature(4, rows, None).dtype == jnp.float32
+    np.testing.assert_array_equal(
+        check_temperature(taus, rows, weights), [[2.0], [1.0], [1.0]]
+    )
 
 
 def test_embeddings_and_places():
