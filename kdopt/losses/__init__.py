@@ -1,6 +1,30 @@
-"""Losses of distillation: pure functions of a batch, each a mean over it."""
+"""Losses of distillation: pure functions of a batch, each a mean over it.
+
+What follows holds for all of them.
+
+* **Masks.** ``sample_weights`` ``[b]`` say how often each example counts. One of weight
+  0 may hold anything, NaN and infinities included, in every argument: the value is that
+  without the row, and the gradient of the row is 0. A negative weight counts as 0; a
+  weight of NaN makes the loss NaN. Where all weights are 0 the loss is 0.
+* **Labels.** A class index outside ``[0, c)``, such as -1, -100 or 255, is no class and
+  leaves its example out as a weight of 0 does. Nothing is raised, since labels are not
+  known while a function is traced.
+* **Shapes.** Those in brackets are checked while the function is traced, at no cost
+  when it runs: any other is a ``ValueError``, and nothing is broadcast. NumPy arrays
+  and lists of numbers are converted; integers and half precision are computed in
+  float32.
+* **Temperatures.** One number, or ``[b, 1]`` for one an example where the loss is a
+  mean over examples. A number that is not positive is a ``ValueError``; one that is
+  traced is not looked at.
+* **Impossible classes.** A logit of ``-inf`` in both networks, as where a vocabulary is
+  padded, changes neither value nor gradient (:func:`binary_kd` takes it for a sure no).
+  Where the student alone excludes a class, a divergence is infinite.
+* **Precision.** Divergences keep their digits where the networks almost agree and at
+  high temperatures, and are never negative. Matrix products are at full precision.
+"""
 
 from kdopt.losses._at import at
+from kdopt.losses._binary import binary_cross_entropy, binary_kd
 from kdopt.losses._crd import CrdState, crd, crd_init
 from kdopt.losses._ctkd import ctkd_reversal, ctkd_temperature
 from kdopt.losses._deepkd import deepkd, deepkd_top_k
@@ -25,6 +49,8 @@ __all__ = [
     "CrdState",
     "at",
     "batch_correlation",
+    "binary_cross_entropy",
+    "binary_kd",
     "class_correlation",
     "class_means",
     "crd",

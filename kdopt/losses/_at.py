@@ -1,12 +1,13 @@
 """Attention transfer: where in the image the networks look."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
 from kdopt.losses._safe import unit
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._stages import paired_stages
 
 
 def at(
@@ -14,7 +15,7 @@ def at(
     teacher_maps: Maps,
     *,
     power: int = 2,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Squared distance between normalised maps of activity, summed over stages.
 
@@ -27,7 +28,7 @@ def at(
     Channels may differ: they are averaged away.
 
     Args:
-        student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each.
+        student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
         teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
         power: :math:`p \ge 1`.
@@ -38,7 +39,7 @@ def at(
         zeros and gets no gradient.
 
     Raises:
-        ValueError: If the numbers of stages differ or are 0.
+        ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -57,16 +58,18 @@ def at(
         averaged over positions, with weight 1000, where the paper takes the norm. That
         code raises signed activations to the power; here their size, as in the paper.
     """
+    pairs, weights = paired_stages(
+        student_maps, teacher_maps, sample_weights, tokens=True
+    )
     terms = []
-    for student, teacher in paired_stages(student_maps, teacher_maps):
+    for student, teacher in pairs:
         gap = _attention(student, power) - _attention(teacher, power)
-        per_sample = jnp.mean(jnp.square(gap), axis=-1)
-        terms.append(batch_mean(per_sample, sample_weights))
+        per_sample = jnp.mean(jnp.square(gap), axis=(1, 2))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))
 
 
 def _attention(features: Array, power: int) -> Array:
     # One scale a map cannot change its direction, and keeps the power in range.
-    activity = jnp.abs(unit(features.reshape(len(features), -1)))
-    activity = activity.reshape(features.shape) ** power
-    return unit(jnp.mean(activity, axis=-1).reshape(len(features), -1))
+    activity = jnp.abs(unit(features, axis=(1, 2, 3))) ** power
+    return unit(jnp.mean(activity, axis=-1), axis=(1, 2))

@@ -6,10 +6,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import batch_mean, row_weights
+from kdopt.losses._inputs import vector_rows
+from kdopt.losses._reduce import batch_mean, clear_masked, row_weights
 from kdopt.losses._safe import unit
+from kdopt.losses._shapes import (
+    Rows,
+    as_array,
+    check_examples,
+    check_rank,
+    check_temperature,
+    indices_of,
+    show,
+)
+from kdopt.losses._sharding import einsum, gathered
 
 
 class CrdState(NamedTuple):
@@ -31,18 +41,22 @@ class CrdState(NamedTuple):
     order: Int[Array, " n"]
 
 
-def crd_init(key: jax.Array, labels: Int[Array, " n"], *, dim: int = 128) -> CrdState:
+def crd_init(key: jax.Array, labels: Rows, *, dim: int = 128) -> CrdState:
     r"""Fills the memory of :func:`crd` with random embeddings.
 
     Args:
         key: A random key.
         labels: Class indices of the whole training set, ``[n]``. An example is known
-            by its place in it.
+            by its place in it. A negative index is no class and leaves its example out,
+            also as a negative of others.
         dim: Width :math:`d` of the embeddings.
 
     Returns:
         The state, its memory drawn from :math:`U(-s, s)`, :math:`s = \sqrt{3 / d}`, of
         mean squared length 1.
+
+    Raises:
+        ValueError: If the labels are not integers ``[n]``.
 
     Examples:
         >>> import jax
@@ -56,6 +70,7 @@ def crd_init(key: jax.Array, labels: Int[Array, " n"], *, dim: int = 128) -> Crd
         Tian, Krishnan and Isola, `Contrastive Representation Distillation
         <https://arxiv.org/abs/1910.10699>`_, ICLR 2020
     """
+    labels = _as_indices("labels", labels)
     bound = (3 / dim) ** 0.5
     memories = jax.random.uniform(
         key, (2, len(labels), dim), jnp.float32, -bound, bound
@@ -70,9 +85,9 @@ def crd_init(key: jax.Array, labels: Int[Array, " n"], *, dim: int = 128) -> Crd
 
 
 def crd(
-    student_embeddings: Float[Array, "b d"],
-    teacher_embeddings: Float[Array, "b d"],
-    indices: Int[Array, " b"],
+    student_embeddings: Rows,
+    teacher_embeddings: Rows,
+    indices: Rows,
     state: CrdState,
     key: jax.Array,
     *,
@@ -80,7 +95,7 @@ def crd(
     temperature: float = 0.07,
     momentum: float = 0.5,
     eps: float = 1e-7,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
     axis_name: str | None = None,
 ) -> tuple[Scalar, CrdState]:
     r"""Tells the other network's embedding of an example from those of other classes.
@@ -102,7 +117,7 @@ def crd(
         teacher_embeddings: ``[b, d]``, from a trained layer on the teacher's features.
             Gradients do flow into them: stop them at the features.
         indices: Places of the examples in the training set, ``[b]``, without repeats
-            among those not masked.
+            among those not masked. One outside the set leaves its example out.
         state: As of :func:`crd_init` or of the step before.
         key: A random key, a new one every step.
         num_negatives: :math:`K`, drawn with replacement.
@@ -120,7 +135,8 @@ def crd(
         The mean loss, at least float32, and the new state, without gradient.
 
     Raises:
-        ValueError: If the embeddings are not as wide as the memory.
+        ValueError: If the embeddings are not as wide as the memory, or a shape is
+            wrong.
 
     Examples:
         >>> import jax
@@ -149,35 +165,50 @@ def crd(
         memory; here the scores of all ``n`` examples are one product ``[b, n]``, from
         which those drawn are read.
     """
-    if student_embeddings.shape[-1] != state.student_memory.shape[-1]:
+    names = "student_embeddings", "teacher_embeddings"
+    student, teacher, weights = vector_rows(
+        student_embeddings,
+        teacher_embeddings,
+        sample_weights,
+        names=names,
+        same_width=True,
+        teacher_gradient=True,
+    )
+    num_examples, dim = state.student_memory.shape
+    if student.shape[1] != dim:
         raise ValueError(
-            f"embeddings must be as wide as the memory, "
-            f"{state.student_memory.shape[-1]}, got {student_embeddings.shape[-1]}; "
+            f"embeddings must be as wide as the memory, {dim}, got {student.shape[1]}; "
             "give crd_init the same dim."
         )
-    indices = indices.astype(jnp.int32)
+    indices = _as_indices("indices", indices)
+    check_examples(("student_embeddings", "indices"), student, indices)
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-    drawn = _draw(key, indices, state, num_negatives)
-    student = unit(at_least_float32(student_embeddings))
-    teacher = unit(at_least_float32(teacher_embeddings))
+    # Masked rows read the first example, and what has no class or place is masked.
+    everywhere = gathered(indices)
+    known = (everywhere >= 0) & (everywhere < num_examples)
+    places = jnp.where(known, everywhere, 0)
+    known &= state.labels[places] >= 0
+    weights = jnp.where(known, row_weights(student, weights), 0)
+    student, teacher = (unit(clear_masked(x, weights)) for x in (student, teacher))
+    drawn = _draw(key, places, state, num_negatives)
+    tau = check_temperature(temperature, student, weights)
     scores = [
-        _scores(student, state.teacher_memory, drawn, temperature),
-        _scores(teacher, state.student_memory, drawn, temperature),
+        _scores(student, state.teacher_memory, drawn) / tau,
+        _scores(teacher, state.student_memory, drawn) / tau,
     ]
-    weights = row_weights(student, sample_weights)
     log_z = _normalisers(scores, weights, state, axis_name)
-    num_examples = len(state.labels)
     per_sample = [
         _contrast(score - constant.astype(score.dtype), num_examples, eps)
         for score, constant in zip(scores, log_z, strict=True)
     ]
-    loss = batch_mean(per_sample[0] + per_sample[1], sample_weights)
+    loss = batch_mean(per_sample[0] + per_sample[1], weights)
 
-    rows = jax.lax.stop_gradient((indices, student, teacher, weights))
-    indices, student, teacher, weights = _exchange(rows, axis_name)
+    rows = [gathered(x, axis=None) for x in (places, student, teacher, weights)]
+    rows = _exchange(jax.lax.stop_gradient(rows), axis_name)
+    places, student, teacher, weights = rows
     # Masked rows aim past the end, where a scatter drops them.
-    places = jnp.where(weights > 0, indices, num_examples)
+    places = jnp.where(weights > 0, places, num_examples)
     return loss, state._replace(
         student_memory=_remember(state.student_memory, places, student, momentum),
         teacher_memory=_remember(state.teacher_memory, places, teacher, momentum),
@@ -185,24 +216,37 @@ def crd(
     )
 
 
-def _draw(key, indices, state, num_negatives):
+def _as_indices(name, value):
+    indices = as_array(name, value)
+    check_rank(name, indices, "n")
+    if not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise ValueError(
+            f"{name} must be integers, got {indices.dtype} {show(indices)}."
+        )
+    return indices_of(indices)
+
+
+def _draw(key, places, state, num_negatives):
     """Each example itself, then examples of other classes, ``[b, 1 + K]``."""
-    labels = state.labels[indices]
+    labels = state.labels[places]
     ordered = state.labels[state.order]
+    without_class = jnp.searchsorted(ordered, 0, side="left")
     start = jnp.searchsorted(ordered, labels, side="left")[:, None]
     size = jnp.searchsorted(ordered, labels, side="right")[:, None] - start
-    shape = (len(indices), num_negatives)
+    shape = (len(places), num_negatives)
     # Uniform over the sorted examples with the own class's stretch cut out.
-    place = jax.random.randint(key, shape, 0, len(ordered) - size, start.dtype)
+    place = jax.random.randint(
+        key, shape, without_class, len(ordered) - size, start.dtype
+    )
     place = place + jnp.where(place >= start, size, 0)
     negatives = state.order[place]
-    return jnp.concatenate([indices[:, None], negatives], 1)
+    return jnp.concatenate([places[:, None].astype(negatives.dtype), negatives], 1)
 
 
-def _scores(anchors, memory, drawn, temperature):
+def _scores(anchors, memory, drawn):
     memory = jax.lax.stop_gradient(memory).astype(anchors.dtype)
-    products = jnp.matmul(anchors, memory.T, precision="highest")
-    return jnp.take_along_axis(products, drawn, axis=1) / temperature
+    products = gathered(einsum("bd,nd->bn", anchors, memory), axis=1)
+    return jnp.take_along_axis(products, drawn, axis=1)
 
 
 def _normalisers(scores, weights, state, axis_name):

@@ -2,15 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._shapes import as_array, check_positive, show
 
 
 def ctkd_temperature(
-    parameter: Float[Array, "..."],
-    reversal: float | Float[Array, ""],
+    parameter: ArrayLike,
+    reversal: ArrayLike,
     *,
     minimum: float = 1.0,
     span: float = 20.0,
@@ -36,6 +38,9 @@ def ctkd_temperature(
     Returns:
         The temperature, of the shape of ``parameter``, at least float32.
 
+    Raises:
+        ValueError: If ``reversal`` is not one number, or ``minimum`` is not positive.
+
     Examples:
         >>> import jax
         >>> import jax.numpy as jnp
@@ -49,8 +54,11 @@ def ctkd_temperature(
         Li et al., `Curriculum Temperature for Knowledge Distillation
         <https://arxiv.org/abs/2211.16231>`_, AAAI 2023
     """
-    x = at_least_float32(parameter)
-    strength = jnp.asarray(reversal, x.dtype)
+    check_positive("minimum", minimum)
+    x = at_least_float32(as_array("parameter", parameter))
+    strength = as_array("reversal", reversal).astype(x.dtype)
+    if strength.ndim:
+        raise ValueError(f"reversal must be one number, got {show(strength)}.")
     fixed = jax.lax.stop_gradient(x)
     reversed_x = fixed - strength * (x - fixed)
     return minimum + span * jax.nn.sigmoid(reversed_x)

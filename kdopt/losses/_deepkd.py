@@ -2,25 +2,35 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._divergence import (
+    among,
+    bernoulli_kl,
+    kl_divergence,
+    shifted,
+    soften,
+    target_against_rest,
+)
+from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
 from kdopt.losses._labels import target_mask
-from kdopt.losses._log_space import kl_divergence, split_target
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Rows, check_temperature
+from kdopt.losses._sharding import gathered
 
 
 def deepkd(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
-    labels: Int[Array, " b"],
+    student_logits: Rows,
+    teacher_logits: Rows,
+    labels: Rows,
     *,
-    temperature: float | jax.Array = 4.0,
+    temperature: ArrayLike = 4.0,
     top_k: int | Int[Array, ""] | None = None,
     decoupled: bool = False,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> tuple[Scalar, Scalar, Scalar]:
     r"""Task, target-class and non-target-class losses, to be balanced as three.
 
@@ -39,7 +49,8 @@ def deepkd(
     Args:
         student_logits: :math:`z^s`, ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``.
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+            example out.
         temperature: :math:`\tau > 0`.
         top_k: Number of non-target classes kept, at least 1, as of
             :func:`deepkd_top_k`; may be traced. None keeps all.
@@ -50,7 +61,8 @@ def deepkd(
         The losses (task, target, non-target) in nats, at least float32, unweighted.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -66,29 +78,46 @@ def deepkd(
         Trainer <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025
 
     Notes:
-        The released code (haiduo/DeepKD afb5964) masks by subtracting 1000 from the
-        logits; here masked classes are left out of the sums. A misspelt argument
-        switches the mask off there.
+        The released code (haiduo/DeepKD afb5964) differs in four places. It takes the
+        ``top_k`` likeliest of all classes and then drops the target, so that one class
+        fewer is kept wherever the target is among them. It multiplies the mean of
+        :math:`1 - q_y` over the batch by the mean of the divergences; here the mean is
+        that of the products, without which the parts would not sum to :func:`kd`. It
+        masks by subtracting 1000 from the scaled logits, where here masked classes are
+        left out of the sums. And its plain variant passes the number of classes under a
+        misspelt name, so that nothing is masked.
     """
-    student = at_least_float32(student_logits) / temperature
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
-    is_target = target_mask(labels, student.shape[-1])
-    is_other = ~is_target
-    if top_k is not None:
-        others = jnp.where(is_target, -jnp.inf, teacher)
-        rank = jnp.argsort(jnp.argsort(-others, axis=-1), axis=-1)
-        is_other &= rank < jnp.maximum(top_k, 1)
-    target_s, other_s = split_target(student, is_target, is_other)
-    target_t, other_t = split_target(teacher, is_target, is_other)
-    tcg = kl_divergence(target_t, target_s)
-    ncg = kl_divergence(other_t, other_s)
-    if not decoupled:
-        ncg = jnp.exp(target_t[:, 1]) * ncg
-    return (
-        cross_entropy(student_logits, labels, sample_weights=sample_weights),
-        temperature**2 * batch_mean(tcg, sample_weights),
-        temperature**2 * batch_mean(ncg, sample_weights),
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
     )
+    num_classes = student.shape[1]
+    labels, weights, student, teacher = labelled_rows(
+        labels, weights, num_classes, student, teacher
+    )
+    tau = check_temperature(temperature, student, weights)
+    is_target = target_mask(labels, num_classes)
+    pair = soften(student, teacher, tau, tau, where=~is_target)
+    of_rest = kl_divergence(among(pair, ~is_target))
+    target = target_against_rest(pair, is_target, of_rest)
+    tcg, ncg = bernoulli_kl(*target), of_rest
+    if top_k is not None:
+        kept = ~is_target & _likeliest(pair.teacher, ~is_target, top_k)
+        ncg = kl_divergence(shifted(among(pair, kept)))
+    if not decoupled:
+        ncg *= jax.nn.sigmoid(-target.teacher)
+    scale = of_rows(jnp.square(tau))
+    return (
+        cross_entropy(student, labels, sample_weights=weights),
+        batch_mean(scale * tcg, weights),
+        batch_mean(scale * ncg, weights),
+    )
+
+
+def _likeliest(logits, where, top_k):
+    """Marks the ``top_k`` greatest logits of each row, at least one, in ``where``."""
+    others = gathered(jnp.where(where, logits, -jnp.inf), axis=1)
+    rank = jnp.argsort(jnp.argsort(-others, axis=-1), axis=-1)
+    return rank < jnp.maximum(top_k, 1)
 
 
 def deepkd_top_k(

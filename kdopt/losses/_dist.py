@@ -2,23 +2,25 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import batch_mean, clear_masked, row_weights
-from kdopt.losses._safe import centred, norm
+from kdopt.losses._divergence import possible, soften
+from kdopt.losses._inputs import logit_rows
+from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
+from kdopt.losses._safe import centred, norm, unit
+from kdopt.losses._shapes import Rows, check_temperature
 
 
 def dist(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
     inter_weight: float = 1.0,
     intra_weight: float = 1.0,
-    temperature: float | jax.Array = 1.0,
+    temperature: ArrayLike = 1.0,
     eps: float = 1e-8,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Distillation from a stronger teacher, by Pearson correlations.
 
@@ -45,6 +47,9 @@ def dist(
         The loss, at least float32. The correlation with a constant (one example in
         the batch, equal logits) counts as 0 and gives no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -57,20 +62,35 @@ def dist(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, NeurIPS 2022
     """
-    p = jax.nn.softmax(at_least_float32(student_logits) / temperature)
-    q = jax.nn.softmax(at_least_float32(teacher_logits) / temperature)
-    p = clear_masked(p, sample_weights)
-    q = clear_masked(jax.lax.stop_gradient(q), sample_weights)
-    counts = row_weights(p, sample_weights)[:, None]
-    inter = batch_mean(
-        1 - _pearson(p, q, jnp.ones_like(counts), -1, eps), sample_weights
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
     )
-    intra = jnp.mean(1 - _pearson(p, q, counts, 0, eps))
-    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+    tau = check_temperature(temperature, student, weights)
+    if tau.ndim:
+        raise ValueError(
+            "temperature must be one number here: classes are compared across examples."
+        )
+    pair = soften(student, teacher, tau, tau)
+    p, q = jax.nn.softmax(pair.student), jax.nn.softmax(pair.teacher)
+    is_class = possible(student, teacher).astype(p.dtype)
+    counts = row_weights(p, weights)[:, None] * is_class
+    inter = batch_mean(_decorrelation(p, q, is_class, -1, eps), weights)
+    is_used = (jnp.sum(counts, axis=0) > 0).astype(p.dtype)
+    intra = is_used * _decorrelation(p, q, counts, 0, eps)
+    intra = divide_or_zero(jnp.sum(intra), jnp.sum(is_used))
+    return jnp.square(tau) * (inter_weight * inter + intra_weight * intra)
 
 
-def _pearson(a, b, weights, axis, eps):
+def _decorrelation(a, b, weights, axis, eps):
+    r"""One less the correlation, without cancellation where it is almost 1.
+
+    With deviations :math:`a, b`, :math:`1 - \frac{\langle a, b \rangle}
+    {\lVert a \rVert \lVert b \rVert + \epsilon}` and half the square of the
+    distance of their directions.
+    """
     a = centred(a, weights, axis=axis) * jnp.sqrt(weights)
     b = centred(b, weights, axis=axis) * jnp.sqrt(weights)
-    norms = norm(a, axis=axis) * norm(b, axis=axis)
-    return jnp.sum(a * b, axis=axis) / (jnp.squeeze(norms, axis) + eps)
+    gap = unit(a, axis=axis) - unit(b, axis=axis)
+    half = jnp.sum(jnp.square(gap), axis=axis) / 2
+    norms = jnp.squeeze(norm(a, axis=axis) * norm(b, axis=axis), axis)
+    return (norms * half + eps) / (norms + eps)

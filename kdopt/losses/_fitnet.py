@@ -1,26 +1,26 @@
 """FitNet: the hint, a feature map regressed on the teacher's."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import paired_stages
+from kdopt.losses._shapes import Rows
+from kdopt.losses._stages import paired_maps
 
 
 def fitnet(
-    student_map: Float[Array, "b _ _ _"],
-    teacher_map: Float[Array, "b _ _ _"],
+    student_map: Rows,
+    teacher_map: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Mean squared difference of two feature maps.
 
     .. math:: L = \frac{1}{B H W C} \sum_b \lVert r(F^s_b) - F^t_b \rVert^2
 
     Args:
-        student_map: :math:`r(F^s)`, ``[b, h, w, c]``, the student's map taken to the
-            teacher's channels by a trained regressor.
+        student_map: :math:`r(F^s)`, ``[b, h, w, c]`` or tokens ``[b, t, d]``, the
+            student's map taken to the teacher's channels by a trained regressor.
         teacher_map: :math:`F^t`, ``[b, h', w', c]``; the larger map is average-pooled
             to the smaller. No gradient flows into it.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -29,7 +29,7 @@ def fitnet(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If the channels differ.
+        ValueError: If the channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -47,8 +47,8 @@ def fitnet(
         (megvii-research/mdistiller a08d46f) averages and trains at once, with weight
         100.
     """
-    [(student, teacher)] = paired_stages(
-        [student_map], [teacher_map], same_channels=True
+    student, teacher, weights = paired_maps(
+        student_map, teacher_map, sample_weights, same_channels=True, tokens=True
     )
     per_sample = jnp.mean(jnp.square(student - teacher), axis=(1, 2, 3))
-    return batch_mean(per_sample, sample_weights)
+    return batch_mean(per_sample, weights)

@@ -1,18 +1,18 @@
 """Hierarchical context loss: a feature map compared at several resolutions."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import Maps, adaptive_avg_pool, paired_stages
+from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._stages import adaptive_avg_pool, paired_stages
 
 
 def hcl(
     student_maps: Maps,
     teacher_maps: Maps,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Mean squared differences over a pyramid of each map (ReviewKD), over stages.
 
@@ -32,7 +32,8 @@ def hcl(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
+            Tokens have no height: put those of patches on their grid first.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -45,20 +46,21 @@ def hcl(
         Chen et al., `Distilling Knowledge via Knowledge Review
         <https://arxiv.org/abs/2104.09044>`_, CVPR 2021
     """
+    pairs, weights = paired_stages(
+        student_maps, teacher_maps, sample_weights, same_channels=True
+    )
     terms = []
-    for student, teacher in paired_stages(
-        student_maps, teacher_maps, same_channels=True
-    ):
+    for student, teacher in pairs:
         # Pooling is linear: the gap is pooled once for both.
         gap = student - teacher
         height, width = gap.shape[1:3]
         sizes = [(height, width)]
         sizes += [(n, min(n, width)) for n in (4, 2, 1) if n < height]
-        weights = [2.0**-k for k in range(len(sizes))]
+        shares = [2.0**-k for k in range(len(sizes))]
         levels = [
-            weight * jnp.mean(jnp.square(adaptive_avg_pool(gap, size)), axis=(1, 2, 3))
-            for weight, size in zip(weights, sizes, strict=True)
+            share * jnp.mean(jnp.square(adaptive_avg_pool(gap, size)), axis=(1, 2, 3))
+            for share, size in zip(shares, sizes, strict=True)
         ]
-        per_sample = jnp.sum(jnp.stack(levels), axis=0) / sum(weights)
-        terms.append(batch_mean(per_sample, sample_weights))
+        per_sample = jnp.sum(jnp.stack(levels), axis=0) / sum(shares)
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))

@@ -4,12 +4,13 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean, divide_or_zero
 from kdopt.losses._safe import unit
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._sharding import einsum
+from kdopt.losses._stages import paired_stages
 
 
 def kdsvd(
@@ -17,7 +18,7 @@ def kdsvd(
     teacher_maps: Maps,
     *,
     num_vectors: int = 1,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Correlations between singular vectors of consecutive stages.
 
@@ -43,8 +44,8 @@ def kdsvd(
         are undefined, and their gradient leaves that turn out.
 
     Raises:
-        ValueError: If there are fewer than two stages, their numbers differ, or a
-            map is narrower than ``num_vectors``.
+        ValueError: If there are fewer than two stages, their numbers differ, a map is
+            narrower than ``num_vectors``, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -66,7 +67,7 @@ def kdsvd(
         teacher's vectors, which a decomposition leaves open: here the sum of each is
         made non-negative.
     """
-    pairs = paired_stages(student_maps, teacher_maps)
+    pairs, weights = paired_stages(student_maps, teacher_maps, sample_weights)
     if len(pairs) < 2:
         raise ValueError("kdsvd compares consecutive stages: pass at least two.")
     narrowest = min(student.shape[2] for student, _ in pairs)
@@ -84,7 +85,7 @@ def kdsvd(
     for (ours_before, theirs_before), (ours, theirs) in itertools.pairwise(stages):
         gap = _kernel(ours, ours_before) - _kernel(theirs, theirs_before)
         per_sample = jnp.sum(jnp.square(gap), axis=(1, 2, 3))
-        terms.append(batch_mean(per_sample, sample_weights))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))
 
 
@@ -96,10 +97,10 @@ def _aligned(student, teacher, k):
     """Scaled vectors of the student and the teacher, ``[b, w, k]`` each."""
     ours, theirs = student[1][..., : k + 3], teacher[1][..., :k]
     theirs *= jnp.where(jnp.sum(theirs, axis=1, keepdims=True) < 0, -1, 1)
-    cosines = jax.lax.stop_gradient(jnp.einsum("bwi,bwj->bij", ours, theirs))
+    cosines = jax.lax.stop_gradient(einsum("bwi,bwj->bij", ours, theirs))
     best = jnp.argmax(jnp.abs(cosines), axis=1, keepdims=True)
-    sign = jnp.sign(jnp.take_along_axis(cosines, best, axis=1))
-    ours = sign * jnp.take_along_axis(ours, best, axis=2)
+    is_best = jnp.arange(ours.shape[2], dtype=best.dtype)[None, :, None] == best
+    ours = einsum("bwi,bij->bwj", ours, jnp.where(is_best, jnp.sign(cosines), 0))
     singular = unit(teacher[0][:, :k])[:, None]
     return ours * singular, jax.lax.stop_gradient(theirs * singular)
 
@@ -116,26 +117,23 @@ def _spectra(maps):
         jnp.pad(gram, ((0, 0), (0, max(widths) - w), (0, max(widths) - w)))
         for gram, w in zip(map(_gram, maps), widths, strict=True)
     ]
-    values, vectors = _eigh(jnp.concatenate(grams))
-    singular = jnp.sqrt(jnp.maximum(jax.lax.stop_gradient(values[:, ::-1]), 0))
-    parts = zip(*(jnp.split(x, len(maps)) for x in (singular, vectors)), strict=True)
+    values, vectors = _eigh(jnp.stack(grams))
+    singular = jnp.sqrt(jnp.maximum(jax.lax.stop_gradient(values[..., ::-1]), 0))
     return [
-        (s[:, :w], v[:, :w, ::-1][:, :, :w])
-        for (s, v), w in zip(parts, widths, strict=True)
+        (singular[i, :, :w], vectors[i, :, :w, ::-1][:, :, :w])
+        for i, w in enumerate(widths)
     ]
 
 
 def _gram(features):
     """Inner products of the columns of each example as a matrix ``[c * h, w]``."""
-    b, h, w, c = features.shape
     # The scale of a map does not turn its vectors; unit scale keeps these in range.
-    x = unit(features.reshape(b, -1)).reshape(features.shape)
-    x = jnp.swapaxes(x, 2, 3).reshape(b, h * c, w)
-    return jnp.einsum("bpi,bpj->bij", x, x, precision="highest")
+    x = unit(features, axis=(1, 2, 3))
+    return einsum("bhic,bhjc->bij", x, x)
 
 
 @jax.custom_jvp
-def _eigh(gram):
+def _eigh(gram: jax.Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(gram, symmetrize_input=False)
     return values, vectors
 
@@ -144,10 +142,10 @@ def _eigh(gram):
 def _eigh_jvp(primals, tangents):
     """The usual rule, without the turns between equal eigenvalues."""
     values, vectors = _eigh(*primals)
-    turned = jnp.swapaxes(vectors, 1, 2) @ tangents[0] @ vectors
-    gaps = values[:, None, :] - values[:, :, None]
-    noise = 16 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values), axis=1)
-    gaps = jnp.where(jnp.abs(gaps) > noise[:, None, None], gaps, 0)
-    rates = divide_or_zero(turned, gaps)
-    diagonal = jnp.diagonal(turned, axis1=1, axis2=2)
-    return (values, vectors), (diagonal, vectors @ rates)
+    half = einsum("lbki,lbkj->lbij", vectors, tangents[0])
+    turned = einsum("lbik,lbkj->lbij", half, vectors)
+    gaps = values[..., None, :] - values[..., :, None]
+    noise = 16 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values), axis=-1)
+    gaps = jnp.where(jnp.abs(gaps) > noise[..., None, None], gaps, 0)
+    rates = einsum("lbik,lbkj->lbij", vectors, divide_or_zero(turned, gaps))
+    return (values, vectors), (jnp.diagonal(turned, axis1=2, axis2=3), rates)

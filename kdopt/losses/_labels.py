@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
+
+from kdopt.losses._sharding import einsum, take_rows
 
 
 def are_soft(labels: jax.Array, num_classes: int) -> bool:
@@ -23,31 +25,30 @@ def are_soft(labels: jax.Array, num_classes: int) -> bool:
         return False
     if labels.ndim == 2 and labels.shape[1] == num_classes and floating:
         return True
+    if floating and labels.ndim == 1:
+        advice = "cast indices to integers first"
+    elif floating and labels.ndim == 2:
+        advice = "give every class that the loss knows its share"
+    elif labels.ndim == 2 and labels.shape[1] == 1:
+        advice = "squeeze it first: labels[:, 0]"
+    elif labels.ndim == 2 and labels.shape[1] == num_classes:
+        advice = "cast one-hot rows to floating numbers, or take labels.argmax(1)"
+    else:
+        advice = "fold or squeeze the labels as the logits are"
+    shape = f"[{', '.join(map(str, labels.shape))}]"
     raise ValueError(
         f"labels must be integer class indices [b] or floating distributions "
-        f"[b, {num_classes}], got {labels.dtype} of shape {labels.shape}; squeeze or "
-        "cast them first."
+        f"[b, {num_classes}], got {labels.dtype} {shape}; {advice}."
     )
 
 
 def label_average(labels: jax.Array, rows: jax.Array) -> jax.Array:
     """Row ``y`` of ``rows`` ``[c, d]`` for each label, averaged if it is soft."""
     if are_soft(labels, len(rows)):
-        return jnp.matmul(labels.astype(rows.dtype), rows, precision="highest")
-    return rows[labels]
+        return einsum("bc,cd->bd", labels.astype(rows.dtype), rows)
+    return take_rows(rows, labels)
 
 
-def target_mask(labels: jax.Array, num_classes: int) -> Bool[Array, "b c"]:
-    """Marks the one target class of each example.
-
-    Raises:
-        ValueError: If the labels are distributions, in which every class may be one.
-    """
-    if are_soft(labels, num_classes):
-        raise ValueError(
-            "this loss sets one class against the others: labels must be class indices "
-            f"[b], got distributions {labels.shape}. For mixup or cutmix pass every "
-            "example once for each of its labels, with their shares as sample_weights; "
-            "for smoothed labels pass the indices from before."
-        )
-    return jax.nn.one_hot(labels, num_classes, dtype=bool)
+def target_mask(labels: Int[Array, " b"], num_classes: int) -> Bool[Array, "b c"]:
+    """Marks the one target class of each example."""
+    return labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None]

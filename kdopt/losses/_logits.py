@@ -4,20 +4,32 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
 
-from kdopt._dtypes import at_least_float32
+from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
+from kdopt.losses._divergence import (
+    among,
+    bernoulli_kl,
+    kl_divergence,
+    possible,
+    soften,
+    target_against_rest,
+)
+from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
 from kdopt.losses._labels import are_soft, target_mask
-from kdopt.losses._log_space import kl_divergence, split_target
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import (
+    Rows,
+    as_array,
+    check_classes,
+    check_temperature,
+    check_weights,
+)
 
 
 def cross_entropy(
-    logits: Float[Array, "b c"],
-    labels: Int[Array, " b"] | Float[Array, "b c"],
-    *,
-    sample_weights: Float[Array, " b"] | None = None,
+    logits: Rows, labels: Rows, *, sample_weights: Rows | None = None
 ) -> Scalar:
     r"""Cross-entropy with hard or soft labels, the usual task loss.
 
@@ -26,14 +38,14 @@ def cross_entropy(
     Args:
         logits: Student logits :math:`z`, ``[b, c]``.
         labels: Class indices ``[b]``, or distributions ``[b, c]`` (mixup, cutmix,
-            smoothing).
+            smoothing). An index that is no class leaves its example out.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -42,22 +54,30 @@ def cross_entropy(
         >>> print(f"{losses.cross_entropy(logits, jnp.array([0, 0])):.4f}")
         0.7201
     """
-    log_probs = jax.nn.log_softmax(at_least_float32(logits))
-    if are_soft(labels, logits.shape[-1]):
+    logits = as_array("logits", logits)
+    check_classes("logits", logits)
+    logits = logits.astype(accumulator_dtype(logits))
+    num_classes = logits.shape[1]
+    weights = check_weights(sample_weights, len(logits), logits.dtype)
+    labels, weights, logits = labelled_rows(
+        labels, weights, num_classes, logits, soft=True
+    )
+    log_probs = jax.nn.log_softmax(logits)
+    if are_soft(labels, num_classes):
         # A class of probability 0 adds 0 even where its log-probability is -inf.
-        targets = at_least_float32(labels)
-        per_sample = -jnp.sum(jnp.where(targets > 0, targets * log_probs, 0), axis=-1)
+        targets = labels.astype(logits.dtype)
+        surprise = jnp.where(targets > 0, targets * log_probs, 0)
     else:
-        per_sample = -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
-    return batch_mean(per_sample, sample_weights)
+        surprise = jnp.where(target_mask(labels, num_classes), log_probs, 0)
+    return batch_mean(-jnp.sum(surprise, axis=-1), weights)
 
 
 def kd(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
-    temperature: float | jax.Array = 4.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    temperature: ArrayLike = 4.0,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Knowledge distillation: softened KL divergence from the teacher.
 
@@ -77,6 +97,9 @@ def kd(
     Returns:
         The mean loss in nats, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -88,25 +111,23 @@ def kd(
         Hinton, Vinyals and Dean, `Distilling the Knowledge in a Neural Network
         <https://arxiv.org/abs/1503.02531>`_, 2015, section 2
     """
-    return soft_distance(
-        student_logits,
-        teacher_logits,
-        kind="kl",
-        tau_student=temperature,
-        tau_teacher=temperature,
-        sample_weights=sample_weights,
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
     )
+    tau = check_temperature(temperature, student, weights)
+    per_sample = kl_divergence(soften(student, teacher, tau, tau))
+    return batch_mean(of_rows(jnp.square(tau)) * per_sample, weights)
 
 
 def soft_distance(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
     kind: Literal["ce", "kl", "mse"] = "ce",
-    tau_student: float | jax.Array = 1.0,
-    tau_teacher: float | jax.Array = 1.0,
+    tau_student: ArrayLike = 1.0,
+    tau_teacher: ArrayLike = 1.0,
     teacher_gradient: bool = False,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Distance between student and teacher with untied temperatures.
 
@@ -142,7 +163,7 @@ def soft_distance(
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If ``kind`` is not one of the three.
+        ValueError: If ``kind`` is not one of the three, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -158,32 +179,54 @@ def soft_distance(
         Sultan et al., `An Empirical Investigation into the Effect of Parameter Choices
         in Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024
     """
-    student = at_least_float32(student_logits) / tau_student
-    teacher = at_least_float32(teacher_logits)
-    if not teacher_gradient:
-        teacher = jax.lax.stop_gradient(teacher)
-    teacher = teacher / tau_teacher
-    if kind == "mse":
-        per_sample = jnp.mean(jnp.square(student - teacher), axis=-1)
-    elif kind in ("ce", "kl"):
-        log_p, log_q = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
-        gap = -log_p if kind == "ce" else log_q - log_p
-        q = jnp.exp(log_q)
-        per_sample = jnp.sum(jnp.where(q > 0, q * gap, 0), axis=-1)
-    else:
+    if kind not in ("ce", "kl", "mse"):
         raise ValueError(f"kind must be 'ce', 'kl' or 'mse', got {kind!r}.")
-    return tau_student * tau_teacher * batch_mean(per_sample, sample_weights)
+    student, teacher, weights = logit_rows(
+        student_logits,
+        teacher_logits,
+        sample_weights,
+        min_classes=1 if kind == "mse" else 2,
+        teacher_gradient=teacher_gradient,
+    )
+    tau_s, tau_t = (
+        check_temperature(tau, student, weights, name)
+        for name, tau in (("tau_student", tau_student), ("tau_teacher", tau_teacher))
+    )
+    if kind == "mse":
+        per_sample = _mean_square(student, teacher, tau_s, tau_t)
+    else:
+        pair = soften(student, teacher, tau_s, tau_t)
+        per_sample = kl_divergence(pair)
+        if kind == "ce":
+            per_sample += _entropy(pair.teacher)
+    return batch_mean(of_rows(tau_s) * of_rows(tau_t) * per_sample, weights)
+
+
+def _mean_square(student, teacher, tau_s, tau_t):
+    """Mean squared difference of scaled logits, over the classes that are possible."""
+    counted = possible(student, teacher)
+    s, t = (jnp.where(counted, x, 0) for x in (student, teacher))
+    # Near each other their difference is exact, and their quotients are not.
+    gap = (s - t) / tau_s + t * ((tau_t - tau_s) / (tau_s * tau_t))
+    return jnp.mean(jnp.square(gap), axis=-1, where=counted)
+
+
+def _entropy(logits):
+    """Entropy of a softmax whose greatest logit is 0."""
+    q = jnp.exp(logits)
+    total = jnp.sum(q, axis=-1)
+    return jnp.log(total) - jnp.sum(jnp.where(q > 0, q * logits, 0), axis=-1) / total
 
 
 def dkd(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
-    labels: Int[Array, " b"],
+    student_logits: Rows,
+    teacher_logits: Rows,
+    labels: Rows,
     *,
     alpha: float = 1.0,
     beta: float = 8.0,
-    temperature: float | jax.Array = 4.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    temperature: ArrayLike = 4.0,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Decoupled distillation: target class and other classes weighted apart.
 
@@ -200,7 +243,8 @@ def dkd(
     Args:
         student_logits: ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``.
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+            example out.
         alpha: Weight of the target-class part (TCKD).
         beta: Weight of the part over the other classes (NCKD); the paper uses 8 for
             most CIFAR-100 pairs, 6 for VGG and WRN, 2 for ResNet-56 to ResNet-20.
@@ -211,7 +255,8 @@ def dkd(
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -229,11 +274,16 @@ def dkd(
         The reference code masks the target class by subtracting 1000 from its logit;
         here it is left out of the sums, so that logits of any size are handled.
     """
-    student = at_least_float32(student_logits) / temperature
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits)) / temperature
-    is_target = target_mask(labels, student.shape[-1])
-    target_s, other_s = split_target(student, is_target)
-    target_t, other_t = split_target(teacher, is_target)
-    tckd = kl_divergence(target_t, target_s)
-    nckd = kl_divergence(other_t, other_s)
-    return temperature**2 * batch_mean(alpha * tckd + beta * nckd, sample_weights)
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
+    )
+    num_classes = student.shape[1]
+    labels, weights, student, teacher = labelled_rows(
+        labels, weights, num_classes, student, teacher
+    )
+    tau = check_temperature(temperature, student, weights)
+    is_target = target_mask(labels, num_classes)
+    pair = soften(student, teacher, tau, tau, where=~is_target)
+    nckd = kl_divergence(among(pair, ~is_target))
+    tckd = bernoulli_kl(*target_against_rest(pair, is_target, nckd))
+    return batch_mean(of_rows(jnp.square(tau)) * (alpha * tckd + beta * nckd), weights)

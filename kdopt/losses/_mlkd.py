@@ -1,23 +1,26 @@
 """Multi-level logit distillation: instances, batch and classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._divergence import possible, soften
+from kdopt.losses._inputs import logit_rows
 from kdopt.losses._logits import kd
-from kdopt.losses._reduce import clear_masked, divide_or_zero, row_weights
+from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
+from kdopt.losses._shapes import Rows, as_sequence, check_temperature
+from kdopt.losses._sharding import einsum
 
 
 def kd_multi(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
     temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Sum of the distillation losses at several temperatures.
 
@@ -35,6 +38,9 @@ def kd_multi(
     Returns:
         The loss in nats, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -47,6 +53,8 @@ def kd_multi(
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
         CVPR 2023
     """
+    if not temperatures:
+        raise ValueError("temperatures must hold at least one, got none.")
     terms = [
         kd(
             student_logits,
@@ -60,11 +68,11 @@ def kd_multi(
 
 
 def batch_correlation(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
-    temperature: float | jax.Array = 4.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    temperature: ArrayLike = 4.0,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Distance between the Gram matrices of the examples' predictions.
 
@@ -81,6 +89,9 @@ def batch_correlation(
     Returns:
         The loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -92,18 +103,19 @@ def batch_correlation(
     References:
         Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023
     """
-    p, q = _probabilities(student_logits, teacher_logits, temperature, sample_weights)
-    counts = row_weights(p, sample_weights)
-    squares = jnp.square(p @ p.T - q @ q.T)
-    return divide_or_zero(counts @ squares @ counts, jnp.sum(counts))
+    p, q, counts, _ = _probabilities(
+        student_logits, teacher_logits, temperature, sample_weights
+    )
+    gap = einsum("ic,jc->ij", p, p) - einsum("ic,jc->ij", q, q)
+    return divide_or_zero(pair_sum(jnp.square(gap), counts), jnp.sum(counts))
 
 
 def class_correlation(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
-    temperature: float | jax.Array = 4.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    temperature: ArrayLike = 4.0,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Distance between the Gram matrices of the classes' predictions.
 
@@ -121,6 +133,9 @@ def class_correlation(
     Returns:
         The loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -132,18 +147,21 @@ def class_correlation(
     References:
         Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023
     """
-    p, q = _probabilities(student_logits, teacher_logits, temperature, sample_weights)
-    counts = row_weights(p, sample_weights)[:, None]
-    gap = p.T @ (counts * p) - q.T @ (counts * q)
-    return jnp.sum(jnp.square(gap)) / p.shape[-1]
+    p, q, counts, is_class = _probabilities(
+        student_logits, teacher_logits, temperature, sample_weights
+    )
+    weighted_p, weighted_q = counts[:, None] * p, counts[:, None] * q
+    gap = einsum("bi,bj->ij", p, weighted_p) - einsum("bi,bj->ij", q, weighted_q)
+    num_classes = jnp.sum(jnp.any(is_class, axis=0), dtype=p.dtype)
+    return divide_or_zero(jnp.sum(jnp.square(gap)), num_classes)
 
 
 def mlkd(
-    student_views: Sequence[Float[Array, "b c"]],
-    teacher_views: Sequence[Float[Array, "b c"]],
+    student_views: Iterable[Rows],
+    teacher_views: Iterable[Rows],
     *,
     temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Multi-level logit distillation over augmented views of one batch.
 
@@ -166,7 +184,7 @@ def mlkd(
         The loss, at least float32.
 
     Raises:
-        ValueError: If the numbers of views differ or are 0.
+        ValueError: If the numbers of views differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -186,10 +204,18 @@ def mlkd(
         A copy of it (sunshangquan/logit-standardization-KD f6e5aa5) takes two of the
         five terms of the strong view on the weak one; here each view has all five.
     """
+    student_views, teacher_views = (
+        as_sequence(name, views)
+        for name, views in (
+            ("student_views", student_views),
+            ("teacher_views", teacher_views),
+        )
+    )
     if len(student_views) != len(teacher_views) or not student_views:
         raise ValueError(
             "student_views and teacher_views must hold equally many views, at least "
-            f"one, got {len(student_views)} and {len(teacher_views)}."
+            f"one, got {len(student_views)} and {len(teacher_views)}; pass one array "
+            "of logits a view."
         )
     first = student_views[0], teacher_views[0]
     terms = [
@@ -205,9 +231,16 @@ def mlkd(
 
 
 def _probabilities(student_logits, teacher_logits, temperature, sample_weights):
-    p = jax.nn.softmax(at_least_float32(student_logits) / temperature)
-    q = jax.nn.softmax(at_least_float32(teacher_logits) / temperature)
-    return (
-        clear_masked(p, sample_weights),
-        clear_masked(jax.lax.stop_gradient(q), sample_weights),
+    """Those of student and teacher, 0 in masked rows; counts of rows; classes."""
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
     )
+    tau = check_temperature(temperature, student, weights)
+    pair = soften(student, teacher, tau, tau)
+    counts = row_weights(student, weights)
+    is_counted = counts[:, None] > 0
+    p, q = (
+        jnp.where(is_counted, jax.nn.softmax(x), 0)
+        for x in (pair.student, pair.teacher)
+    )
+    return p, q, counts, possible(student, teacher) & is_counted

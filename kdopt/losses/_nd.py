@@ -2,22 +2,32 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from kdopt._dtypes import at_least_float32
+from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import labelled_rows, vector_rows
 from kdopt.losses._labels import are_soft, label_average
-from kdopt.losses._reduce import batch_mean, clear_masked, divide_or_zero, row_weights
+from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
 from kdopt.losses._safe import norm, unit
+from kdopt.losses._shapes import (
+    VECTORS,
+    Rows,
+    as_array,
+    check_rank,
+    check_same,
+    check_weights,
+)
+from kdopt.losses._sharding import add_rows, einsum
 
 
 def nd(
-    student_features: Float[Array, "b d"],
-    teacher_features: Float[Array, "b d"],
-    labels: Int[Array, " b"] | Float[Array, "b c"],
-    class_means: Float[Array, "c d"],
+    student_features: Rows,
+    teacher_features: Rows,
+    labels: Rows,
+    class_means: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Norm and direction of the student's embedding (the ND loss of ReviewKD++).
 
@@ -35,7 +45,7 @@ def nd(
             teacher's width by a trained layer where it differs.
         teacher_features: :math:`f^t`, ``[b, d]``; no gradient flows into them.
         labels: Class indices :math:`y`, ``[b]``, or distributions ``[b, c]``, which
-            average :math:`e`.
+            average :math:`e`. An index that is no class leaves its example out.
         class_means: :math:`m`, ``[c, d]``, as of :func:`class_means` over the
             training set; need not have length 1.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -44,7 +54,7 @@ def nd(
         The mean loss, in [0, 2], at least float32.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -62,24 +72,38 @@ def nd(
         As in the reference code (WangYZ1608/Knowledge-Distillation-via-ND fc6f3f9)
         the gradient also flows through the student's norm in the denominator.
     """
-    student = at_least_float32(student_features)
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_features))
-    directions = jax.lax.stop_gradient(unit(at_least_float32(class_means)))
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights, same_width=True
+    )
+    means = as_array("class_means", class_means)
+    check_rank("class_means", means, "c d")
+    check_same(
+        ("student_features", "class_means"),
+        student,
+        means,
+        1,
+        "equal widths",
+        "take the means of the teacher's features by kdopt.losses.class_means",
+    )
+    labels, weights, student, teacher = labelled_rows(
+        labels, weights, len(means), student, teacher, soft=True
+    )
+    directions = jax.lax.stop_gradient(unit(means.astype(student.dtype)))
     # One scale a row cancels, and keeps the square of the length in range.
     greatest = jnp.maximum(jnp.abs(student), jnp.abs(teacher)).max(-1, keepdims=True)
     scale = jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))
     student, teacher = student / scale, teacher / scale
     lengths = jnp.maximum(norm(student), norm(teacher))[:, 0]
     along = jnp.sum(student * label_average(labels, directions), axis=-1)
-    return batch_mean(1 - divide_or_zero(along, lengths), sample_weights)
+    return batch_mean(1 - divide_or_zero(along, lengths), weights)
 
 
 def class_means(
-    features: Float[Array, "n d"],
-    labels: Int[Array, " n"] | Float[Array, "n c"],
+    features: Rows,
+    labels: Rows,
     *,
     num_classes: int,
-    sample_weights: Float[Array, " n"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Float[Array, "c d"]:
     r"""Mean embedding of every class, as :func:`nd` takes it.
 
@@ -88,7 +112,7 @@ def class_means(
     Args:
         features: The teacher's penultimate vectors of the training set, ``[n, d]``.
         labels: Class indices, ``[n]``, or distributions ``[n, c]``: an example then
-            counts in part.
+            counts in part. An index that is no class leaves its example out.
         num_classes: :math:`C`.
         sample_weights: How often each example counts, ``[n]``; 0 masks padding out.
 
@@ -96,7 +120,7 @@ def class_means(
         The means, ``[num_classes, d]``, at least float32; 0 for an empty class.
 
     Raises:
-        ValueError: If the labels are neither.
+        ValueError: If the labels are neither, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -113,12 +137,17 @@ def class_means(
     Notes:
         The reference code rounds the means to four decimals; here they are kept whole.
     """
-    features = clear_masked(at_least_float32(features), sample_weights)
-    counts = row_weights(features, sample_weights)[:, None]
+    features = as_array("features", features)
+    check_rank("features", features, VECTORS)
+    features = features.astype(accumulator_dtype(features))
+    weights = check_weights(sample_weights, len(features), features.dtype)
+    labels, weights, features = labelled_rows(
+        labels, weights, num_classes, features, soft=True
+    )
+    counts = row_weights(features, weights)[:, None]
     if are_soft(labels, num_classes):
-        shares = labels.astype(features.dtype).T
-        sums = jnp.matmul(shares, counts * features, precision="highest")
-        return divide_or_zero(sums, shares @ counts)
-    sums = jax.ops.segment_sum(counts * features, labels, num_classes)
-    sizes = jax.ops.segment_sum(counts, labels, num_classes)
-    return divide_or_zero(sums, sizes)
+        shares = counts * labels.astype(features.dtype)
+        sums, sizes = einsum("nc,nd->cd", shares, features), jnp.sum(shares, axis=0)
+        return divide_or_zero(sums, sizes[:, None])
+    sums = add_rows(counts * features, labels, num_classes)
+    return divide_or_zero(sums, add_rows(counts, labels, num_classes))

@@ -1,20 +1,20 @@
 """Neuron selectivity transfer: the distributions of the channels' patterns."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
 from kdopt.losses._safe import unit
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._sharding import einsum
+from kdopt.losses._stages import paired_stages
 
 
 def nst(
     student_maps: Maps,
     teacher_maps: Maps,
     *,
-    sample_weights: Float[jax.Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Squared maximum mean discrepancy of channel patterns, summed over stages.
 
@@ -27,7 +27,7 @@ def nst(
     and bars for means over pairs of channels. Channels may differ in number.
 
     Args:
-        student_maps: ``[b, h, w, c]`` each.
+        student_maps: ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
         teacher_maps: As many; the larger map of a stage is average-pooled to the
             smaller. No gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
@@ -36,7 +36,7 @@ def nst(
         The mean loss, at least float32; never negative, but for rounding.
 
     Raises:
-        ValueError: If the numbers of stages differ or are 0.
+        ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -55,15 +55,18 @@ def nst(
         means of :math:`u u^\top`. It is computed as that where there are fewer
         positions than channels, and from pairs of channels otherwise.
     """
+    pairs, weights = paired_stages(
+        student_maps, teacher_maps, sample_weights, tokens=True
+    )
     terms = []
-    for student, teacher in paired_stages(student_maps, teacher_maps):
+    for student, teacher in pairs:
         s, t = _patterns(student), _patterns(teacher)
         if s.shape[1] <= max(s.shape[2], t.shape[2]):
             gap = _second_moment(s) - _second_moment(t)
             per_sample = jnp.sum(jnp.square(gap), axis=(1, 2))
         else:
             per_sample = _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
-        terms.append(batch_mean(per_sample, sample_weights))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))
 
 
@@ -73,9 +76,9 @@ def _patterns(features):
 
 
 def _second_moment(u):
-    return jnp.einsum("bpi,bqi->bpq", u, u, precision="highest") / u.shape[2]
+    return einsum("bpi,bqi->bpq", u, u) / u.shape[2]
 
 
 def _kernel(u, v):
-    products = jnp.einsum("bpi,bpj->bij", u, v, precision="highest")
+    products = einsum("bpi,bpj->bij", u, v)
     return jnp.mean(jnp.square(products), axis=(1, 2))

@@ -1,24 +1,26 @@
 """Overhaul of feature distillation: partial distance with a margin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm as normal
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._shapes import Maps, Rows, as_array, show
+from kdopt.losses._stages import paired_stages, per_channel
 
 
 def ofd(
     student_maps: Maps,
     teacher_maps: Maps,
-    margins: Sequence[Float[Array, " _"]],
+    margins: Iterable[ArrayLike],
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Partial squared distance of maps before the activation, deeper stages heavier.
 
@@ -37,8 +39,8 @@ def ofd(
     Where the teacher's unit is off, the student's need only be off too.
 
     Args:
-        student_maps: :math:`s_l`, ``[b, h, w, c]`` each, taken to the teacher's
-            channels by trained connectors.
+        student_maps: :math:`s_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, taken
+            to the teacher's channels by trained connectors.
         teacher_maps: :math:`t_l`, before the activation, as many; the larger map of a
             stage is average-pooled to the smaller. No gradient flows into them.
         margins: :math:`m_l \le 0`, ``[c]`` each, as of :func:`ofd_margin`.
@@ -49,7 +51,7 @@ def ofd(
         Hence the small weight of the reference, 1e-3.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -68,26 +70,23 @@ def ofd(
         batch normalisation in training mode for this method alone; here the caller
         runs the teacher, in evaluation mode.
     """
-    pairs = paired_stages(student_maps, teacher_maps, same_channels=True)
-    if len(margins) != len(pairs):
-        raise ValueError(
-            f"margins must hold one array a stage, got {len(margins)} for "
-            f"{len(pairs)} stages."
-        )
+    pairs, weights = paired_stages(
+        student_maps, teacher_maps, sample_weights, same_channels=True, tokens=True
+    )
     terms = []
-    for stage, ((s, t), margin) in enumerate(zip(pairs, margins, strict=True)):
-        m = jax.lax.stop_gradient(margin.astype(s.dtype))[None, None, None]
+    for stage, ((s, t), margin) in enumerate(
+        zip(pairs, per_channel("margins", margins, pairs), strict=True)
+    ):
+        m = jax.lax.stop_gradient(margin)
         active = (t > 0) | ((t > m) & (s > t))
         squares = jnp.where(active, jnp.square(s - t), 0)
         squares += jnp.where((t <= m) & (s > m), jnp.square(s - m), 0)
         per_sample = jnp.sum(squares, axis=(1, 2, 3)) / 2 ** (len(pairs) - stage - 1)
-        terms.append(batch_mean(per_sample, sample_weights))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))
 
 
-def ofd_margin(
-    scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> Float[Array, " c"]:
+def ofd_margin(scale: Rows, bias: Rows) -> Float[Array, " c"]:
     r"""Expected value of a batch-normalised unit, given that it is negative.
 
     .. math::
@@ -104,6 +103,9 @@ def ofd_margin(
         The margins of :func:`ofd`, ``[c]``, at least float32. Where the unit is
         hardly ever negative, :math:`-3 |\gamma|`.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -118,6 +120,12 @@ def ofd_margin(
         The bound of "hardly ever", one in a thousand, is the reference code's. A unit
         of scale 0 is the constant of its bias: the margin is that, or 0 if positive.
     """
+    scale, bias = as_array("scale", scale), as_array("bias", bias)
+    if scale.ndim != 1 or scale.shape != bias.shape:
+        raise ValueError(
+            "scale and bias must hold one number a channel, [c] each, got "
+            f"{show(scale)} and {show(bias)}; take both from one normalisation."
+        )
     spread, mean = jnp.abs(at_least_float32(scale)), at_least_float32(bias)
     varies = spread > 0
     ratio = mean / jnp.where(varies, spread, 1)

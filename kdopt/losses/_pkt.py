@@ -1,21 +1,22 @@
 """Probabilistic knowledge transfer: which examples are neighbours."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import clear_masked, divide_or_zero, row_weights
+from kdopt.losses._divergence import exp_remainder
+from kdopt.losses._inputs import vector_rows
+from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
 from kdopt.losses._safe import unit
+from kdopt.losses._shapes import Rows
+from kdopt.losses._sharding import einsum, gathered
 
 
 def pkt(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
     eps: float = 1e-7,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Divergence between the conditional probabilities of being neighbours.
 
@@ -36,6 +37,9 @@ def pkt(
         The loss, at least float32. A zero vector has cosine 0 with all, itself too,
         and gets no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -52,19 +56,33 @@ def pkt(
         The paper sums over the pairs; the reference code (megvii-research/mdistiller
         a08d46f) averages, with weight 30000, and so does this.
     """
-    student = clear_masked(at_least_float32(student_features), sample_weights)
-    teacher = clear_masked(at_least_float32(teacher_features), sample_weights)
-    counts = row_weights(student, sample_weights)
-    p = _neighbours(student, counts)
-    q = _neighbours(jax.lax.stop_gradient(teacher), counts)
-    divergence = q * (jnp.log(q + eps) - jnp.log(p + eps))
-    total = counts @ divergence @ counts
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights
+    )
+    counts = row_weights(student, weights)
+    p, q = _neighbours(student, counts), _neighbours(teacher, counts)
+    total = pair_sum(_divergence(p, q, eps), counts)
     return divide_or_zero(total, jnp.square(jnp.sum(counts)))
 
 
 def _neighbours(x, counts):
     directions = unit(x)
-    closeness = 1 + jnp.matmul(directions, directions.T, precision="highest")
+    closeness = 1 + einsum("id,jd->ij", directions, directions)
     # Rounding may take the cosine of opposite vectors below -1.
     closeness = jnp.maximum(closeness, 0)
-    return divide_or_zero(closeness, (closeness @ counts)[:, None])
+    totals = jnp.sum(closeness * gathered(counts)[None], axis=1, keepdims=True)
+    return divide_or_zero(closeness, totals)
+
+
+def _divergence(p, q, eps):
+    """Terms q log((q + eps) / (p + eps)), plus p - q, which sums to 0.
+
+    With the latter no term cancels where the two are almost equal.
+    """
+    ratio = divide_or_zero(p - q, q + eps)
+    near = jnp.abs(ratio) < 0.25
+    x = jnp.log1p(jnp.where(near, ratio, 0))
+    near_terms = (q + eps) * exp_remainder(x) + eps * x
+    p, q = jnp.where(near, 1, p), jnp.where(near, 1, q)
+    far_terms = q * (jnp.log(q + eps) - jnp.log(p + eps)) + (p - q)
+    return jnp.where(near, near_terms, far_terms)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
+from kdopt.losses._sharding import gathered
 
 
 def batch_mean(
@@ -38,14 +39,21 @@ def row_weights(
     return sample_weights.astype(x.dtype)
 
 
-def clear_masked(
-    x: Float[Array, "b ..."], sample_weights: Float[Array, " b"] | None
-) -> Float[Array, "b ..."]:
-    """Zeroes the rows of weight 0, before rows are compared: they may hold anything."""
+def clear_masked(x: jax.Array, sample_weights: Float[Array, " b"] | None) -> jax.Array:
+    """Zeroes the rows of weight 0 of an array ``[b, ...]``: they may hold anything.
+
+    Before any arithmetic: a selection afterwards would spare the value and not the
+    gradient, in which 0 times what is not finite is NaN.
+    """
     if sample_weights is None:
         return x
     kept = sample_weights.reshape(-1, *(1 for _ in x.shape[1:])) > 0
     return jnp.where(kept, x, 0)
+
+
+def pair_sum(table: Float[Array, "b b"], counts: Float[Array, " b"]) -> Scalar:
+    """Sums a table over all pairs of rows, each as often as both of them count."""
+    return jnp.sum(counts * jnp.sum(table * gathered(counts)[None], axis=1))
 
 
 def divide_or_zero(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

@@ -3,21 +3,22 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import clear_masked, divide_or_zero, row_weights
+from kdopt.losses._inputs import vector_rows
+from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
 from kdopt.losses._safe import norm, unit
+from kdopt.losses._shapes import Rows
+from kdopt.losses._sharding import einsum, gathered
 
 
 def rkd(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
     distance_weight: float = 25.0,
     angle_weight: float = 50.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Weighted sum of the distance-wise and the angle-wise relational loss.
 
@@ -34,6 +35,9 @@ def rkd(
 
     Returns:
         The loss, at least float32.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -57,10 +61,10 @@ def rkd(
 
 
 def rkd_distance(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Smooth L1 distance between the tables of pairwise distances.
 
@@ -78,7 +82,11 @@ def rkd_distance(
         sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
 
     Returns:
-        The loss, at least float32. Equal examples get no gradient from their pair.
+        The loss, at least float32. Equal examples have distance 0, and get no gradient
+        from their pair.
+
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -101,15 +109,14 @@ def rkd_distance(
     loss = optax.losses.huber_loss(
         _distances(student, counts), _distances(teacher, counts)
     )
-    total = counts @ loss @ counts
-    return divide_or_zero(total, jnp.square(jnp.sum(counts)))
+    return divide_or_zero(pair_sum(loss, counts), jnp.square(jnp.sum(counts)))
 
 
 def rkd_angle(
-    student_features: Float[Array, "b _"],
-    teacher_features: Float[Array, "b _"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Smooth L1 distance between the cosines of the angles of all triples.
 
@@ -128,6 +135,9 @@ def rkd_angle(
     Returns:
         The loss, at least float32. A side of length 0 has cosine 0, without gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -143,40 +153,38 @@ def rkd_angle(
         student_features, teacher_features, sample_weights
     )
     loss = optax.losses.huber_loss(_cosines(student), _cosines(teacher))
-    total = jnp.einsum("ijk,i,j,k->", loss, counts, counts, counts)
-    return divide_or_zero(total, jnp.sum(counts) ** 3)
+    everywhere = gathered(counts)
+    of_pairs = jnp.sum(loss * everywhere[None, None], axis=2)
+    return divide_or_zero(pair_sum(of_pairs, counts), jnp.sum(counts) ** 3)
 
 
 def _inputs(student_features, teacher_features, sample_weights):
-    student = clear_masked(at_least_float32(student_features), sample_weights)
-    teacher = clear_masked(at_least_float32(teacher_features), sample_weights)
-    counts = row_weights(student, sample_weights)
-    return student, jax.lax.stop_gradient(teacher), counts
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights
+    )
+    return student, teacher, row_weights(student, weights)
 
 
 def _differences(x):
     """All pairwise differences up to one scale, ``[b, b, d]``.
 
-    Exactly 0 for examples that are equal up to rounding: the direction of such a
-    difference would be noise.
+    The difference of numbers that are near each other is exact: equal examples are 0
+    apart, and no others.
     """
-    greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    gaps = x[None, :, :] - x[:, None, :]
-    noise = 4 * jnp.finfo(x.dtype).eps * greatest
-    distinct = jnp.max(jnp.abs(gaps), axis=-1, keepdims=True) > noise
     # The scale cancels in what follows, and keeps the square of the mean in range.
-    return jnp.where(distinct, divide_or_zero(gaps, greatest), 0)
+    greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    return divide_or_zero(gathered(x)[None] - x[:, None], greatest)
 
 
 def _distances(x, counts):
     """Distances over their mean, ``[b, b]``."""
     distances = norm(_differences(x))[..., 0]
     positive = (distances > 0).astype(x.dtype)
-    mean = divide_or_zero(counts @ distances @ counts, counts @ positive @ counts)
+    mean = divide_or_zero(pair_sum(distances, counts), pair_sum(positive, counts))
     return divide_or_zero(distances, mean)
 
 
 def _cosines(x):
     """Cosine at the first example of the angle to the other two, ``[b, b, b]``."""
     sides = unit(_differences(x))
-    return jnp.einsum("ijd,ikd->ijk", sides, sides, precision="highest")
+    return einsum("ijd,ikd->ijk", sides, sides)

@@ -7,8 +7,10 @@ from jaxtyping import Array, Float
 from kdopt.losses._reduce import divide_or_zero
 
 
-def norm(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
-    """Euclidean norm along an axis, which stays with size 1; gradient 0 at 0.
+def norm(
+    x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
+    """Euclidean norm along axes, which stay with size 1; gradient 0 at 0.
 
     The vector is scaled by its greatest entry first: its square can neither overflow
     nor vanish.
@@ -20,8 +22,10 @@ def norm(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
     return scale * jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
-def unit(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
-    """Direction along an axis; a zero vector stays zero and gets no gradient."""
+def unit(
+    x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
+    """Direction along axes; a zero vector stays zero and gets no gradient."""
     # Scaling first keeps the gradient free of powers of a tiny or huge norm.
     greatest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
     scaled = x / jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))

@@ -1,20 +1,22 @@
 """Similarity preserving: the Gram matrix of the batch."""
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+import string
 
-from kdopt._dtypes import at_least_float32
+import jax.numpy as jnp
+
 from kdopt._typing import Scalar
-from kdopt.losses._reduce import clear_masked, divide_or_zero, row_weights
+from kdopt.losses._inputs import vector_rows
+from kdopt.losses._reduce import divide_or_zero, row_weights
 from kdopt.losses._safe import unit
+from kdopt.losses._shapes import Rows
+from kdopt.losses._sharding import einsum, gathered
 
 
 def sp(
-    student_features: Float[Array, "b ..."],
-    teacher_features: Float[Array, "b ..."],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Squared distance between the row-normalised Gram matrices of the batch.
 
@@ -31,6 +33,9 @@ def sp(
     Returns:
         The loss, at least float32. A zero row stays zero and gets no gradient.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -43,18 +48,18 @@ def sp(
         Tung and Mori, `Similarity-Preserving Knowledge Distillation
         <https://arxiv.org/abs/1907.09682>`_, ICCV 2019
     """
-    student = clear_masked(at_least_float32(student_features), sample_weights)
-    teacher = clear_masked(at_least_float32(teacher_features), sample_weights)
-    counts = row_weights(student, sample_weights)
-    gap = _similarities(student, counts) - _similarities(
-        jax.lax.stop_gradient(teacher), counts
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights, axes=None
     )
-    total = counts @ jnp.sum(jnp.square(gap), axis=1)
+    counts = row_weights(student, weights)
+    gap = _similarities(student, counts) - _similarities(teacher, counts)
+    total = jnp.sum(counts * jnp.sum(jnp.square(gap), axis=1))
     return divide_or_zero(total, jnp.square(jnp.sum(counts)))
 
 
 def _similarities(features, counts):
     # One scale for the batch: it cancels, and keeps the products in range.
-    x = unit(features.reshape(1, -1)).reshape(len(features), -1)
-    gram = jnp.matmul(x, x.T, precision="highest")
-    return unit(gram * jnp.sqrt(counts)[None])
+    x = unit(features, axis=tuple(range(features.ndim)))
+    rest = string.ascii_lowercase[: x.ndim - 1]
+    gram = einsum(f"Y{rest},Z{rest}->YZ", x, x)
+    return unit(gram * jnp.sqrt(gathered(counts))[None])

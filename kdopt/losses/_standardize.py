@@ -1,17 +1,19 @@
 """Logit standardisation: only the shape of the logits is distilled."""
 
-import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import logit_rows
 from kdopt.losses._logits import kd
 from kdopt.losses._safe import centred, norm
+from kdopt.losses._shapes import LOGITS, Rows, as_array, check_rank
 
 
 def standardize_logits(
-    logits: Float[Array, "b c"], *, ddof: int = 1, eps: float = 1e-7
+    logits: Rows, *, ddof: int = 1, eps: float = 1e-7
 ) -> Float[Array, "b c"]:
     r"""Gives the logits of every example mean 0 and standard deviation 1.
 
@@ -46,22 +48,27 @@ def standardize_logits(
     Notes:
         The paper divides by the temperature here; here that is left to the loss.
     """
-    num_classes = logits.shape[-1]
+    logits = as_array("logits", logits)
+    check_rank("logits", logits, LOGITS)
+    num_classes = logits.shape[1]
     if num_classes <= ddof:
         raise ValueError(
             f"logits must have more than ddof = {ddof} classes, got {num_classes}."
         )
     logits = at_least_float32(logits)
-    gaps = centred(logits, jnp.ones_like(logits))
-    return gaps / (norm(gaps) / (num_classes - ddof) ** 0.5 + eps)
+    none = jnp.isneginf(logits)
+    counted = (~none).astype(logits.dtype)
+    gaps = centred(jnp.where(none, 0, logits), counted)
+    size = jnp.maximum(jnp.sum(counted, axis=-1, keepdims=True) - ddof, 1)
+    return jnp.where(none, -jnp.inf, gaps / (norm(gaps) / jnp.sqrt(size) + eps))
 
 
 def kd_standardized(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
+    student_logits: Rows,
+    teacher_logits: Rows,
     *,
-    temperature: float | jax.Array = 2.0,
-    sample_weights: Float[Array, " b"] | None = None,
+    temperature: ArrayLike = 2.0,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Knowledge distillation between standardised logits.
 
@@ -82,6 +89,9 @@ def kd_standardized(
     Returns:
         The mean loss in nats, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -96,9 +106,12 @@ def kd_standardized(
         Sun et al., `Logit Standardization in Knowledge Distillation
         <https://arxiv.org/abs/2403.01427>`_, CVPR 2024
     """
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
+    )
     return kd(
-        standardize_logits(student_logits),
-        standardize_logits(teacher_logits),
+        standardize_logits(student),
+        standardize_logits(teacher),
         temperature=temperature,
-        sample_weights=sample_weights,
+        sample_weights=weights,
     )

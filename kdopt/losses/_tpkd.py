@@ -2,23 +2,23 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import labelled_rows, logit_rows
 from kdopt.losses._labels import target_mask
-from kdopt.losses._log_space import split_target
 from kdopt.losses._logits import cross_entropy
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._shapes import Rows
+from kdopt.losses._sharding import gathered
 
 
 def tpkd(
-    student_logits: Float[Array, "b c"],
-    teacher_logits: Float[Array, "b c"],
-    labels: Int[Array, " b"],
+    student_logits: Rows,
+    teacher_logits: Rows,
+    labels: Rows,
     *,
     distill_weight: float = 0.5,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Cross-entropy whose gradient also carries what the teacher may add.
 
@@ -36,7 +36,8 @@ def tpkd(
     Args:
         student_logits: :math:`z`, ``[b, c]``, at least two classes.
         teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``.
+        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+            example out.
         distill_weight: :math:`\alpha`; the paper uses one half.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
 
@@ -45,7 +46,8 @@ def tpkd(
         replaces the task loss and the distillation loss together.
 
     Raises:
-        ValueError: If the labels are distributions; says what to pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; says what to
+            pass instead.
 
     Examples:
         >>> import jax
@@ -64,18 +66,23 @@ def tpkd(
         The value is that of the task, where the surrogate alone would have none that
         means anything; a balancer that looks at values then sees the cross-entropy.
     """
-    student = jax.lax.stop_gradient(at_least_float32(student_logits))
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_logits))
-    is_target = target_mask(labels, student.shape[-1])
-    r = jnp.exp(split_target(student, is_target)[1])
-    q = jnp.exp(split_target(teacher, is_target)[1])
+    logits, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
+    )
+    num_classes = logits.shape[1]
+    labels, weights, logits, teacher = labelled_rows(
+        labels, weights, num_classes, logits, teacher
+    )
+    is_target = target_mask(labels, num_classes)
+    student = jax.lax.stop_gradient(logits)
+    r, q = (jax.nn.softmax(x, where=~is_target) for x in (student, teacher))
     # The root of a convex piecewise-linear equation is the greatest of its pieces'.
-    gains = -jnp.sort(-jnp.maximum(q - r, 0), axis=-1)
-    sizes = jnp.arange(2, gains.shape[-1] + 2).astype(gains.dtype)
+    gains = -jnp.sort(-gathered(jnp.maximum(q - r, 0), axis=1), axis=-1)
+    sizes = jnp.arange(2, num_classes + 2).astype(gains.dtype)
     level = jnp.max(jnp.cumsum(gains, axis=-1) / sizes[None], axis=-1, keepdims=True)
     direction = jnp.where(is_target, -level, r - jnp.minimum(q, r + level))
     # Linear in the logits, of value 0: it only adds its slope to the gradient.
-    logits = at_least_float32(student_logits)
-    slope = jnp.sum(direction * (logits - student), axis=-1)
-    task = cross_entropy(student_logits, labels, sample_weights=sample_weights)
-    return task + distill_weight * batch_mean(slope, sample_weights)
+    moved = jnp.where(jnp.isneginf(student), 0, logits - student)
+    slope = jnp.sum(direction * moved, axis=-1)
+    task = cross_entropy(logits, labels, sample_weights=weights)
+    return task + distill_weight * batch_mean(slope, weights)

@@ -1,24 +1,24 @@
 """Variational information distillation: a bound on mutual information."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
 from kdopt.losses._reduce import batch_mean
-from kdopt.losses._stages import Maps, paired_stages
+from kdopt.losses._shapes import Maps, Rows
+from kdopt.losses._stages import paired_stages, per_channel
 
 
 def vid(
     means: Maps,
-    scales: Sequence[Float[Array, " _"]],
+    scales: Iterable[ArrayLike],
     teacher_maps: Maps,
     *,
     eps: float = 1e-5,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Gaussian likelihood of the teacher's maps given the student, over stages.
 
@@ -28,8 +28,8 @@ def vid(
         v = \mathrm{softplus}(\alpha) + \epsilon
 
     Args:
-        means: :math:`\mu_l`, ``[b, h, w, c]`` each, predicted from the student's maps
-            by trained regressors.
+        means: :math:`\mu_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, predicted
+            from the student's maps by trained regressors.
         scales: :math:`\alpha_l`, ``[c]`` each, trained, free of bounds.
         teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
@@ -41,7 +41,7 @@ def vid(
         be negative.
 
     Raises:
-        ValueError: If the numbers of stages or of channels differ.
+        ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -59,17 +59,20 @@ def vid(
         reach the optimiser: its variance stays at 5. To repeat that, pass them under
         ``stop_gradient``.
     """
-    pairs = paired_stages(means, teacher_maps, same_channels=True)
-    if len(scales) != len(pairs):
-        raise ValueError(
-            f"scales must hold one array a stage, got {len(scales)} for "
-            f"{len(pairs)} stages."
-        )
+    pairs, weights = paired_stages(
+        means,
+        teacher_maps,
+        sample_weights,
+        names=("means", "teacher_maps"),
+        same_channels=True,
+        tokens=True,
+    )
     terms = []
-    for (mean, teacher), scale in zip(pairs, scales, strict=True):
-        alpha = at_least_float32(scale).astype(mean.dtype)[None, None, None]
+    for (mean, teacher), alpha in zip(
+        pairs, per_channel("scales", scales, pairs), strict=True
+    ):
         variance = jax.nn.softplus(alpha) + eps
         surprise = jnp.square(teacher - mean) / variance + jnp.log(variance)
         per_sample = jnp.mean(surprise, axis=(1, 2, 3)) / 2
-        terms.append(batch_mean(per_sample, sample_weights))
+        terms.append(batch_mean(per_sample, weights))
     return jnp.sum(jnp.stack(terms))

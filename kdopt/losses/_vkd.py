@@ -1,22 +1,21 @@
 """VkD: a constrained projection of the student against the standardised teacher."""
 
-import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
-from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
+from kdopt.losses._inputs import vector_rows
 from kdopt.losses._reduce import batch_mean
 from kdopt.losses._safe import centred
+from kdopt.losses._shapes import Rows
 
 
 def vkd(
-    student_features: Float[Array, "b d"],
-    teacher_features: Float[Array, "b d"],
+    student_features: Rows,
+    teacher_features: Rows,
     *,
     eps: float = 1e-5,
-    sample_weights: Float[Array, " b"] | None = None,
+    sample_weights: Rows | None = None,
 ) -> Scalar:
     r"""Smooth L1 distance to the layer-normalised features of the teacher.
 
@@ -36,6 +35,9 @@ def vkd(
     Returns:
         The mean loss, at least float32.
 
+    Raises:
+        ValueError: If a shape is wrong; says which, and what to do.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from kdopt import losses
@@ -47,10 +49,11 @@ def vkd(
         Miles et al., `VkD: Improving Knowledge Distillation using Orthogonal
         Projections <https://arxiv.org/abs/2403.06213>`_, CVPR 2024
     """
-    student = at_least_float32(student_features)
-    teacher = jax.lax.stop_gradient(at_least_float32(teacher_features))
+    student, teacher, weights = vector_rows(
+        student_features, teacher_features, sample_weights, same_width=True
+    )
     gaps = centred(teacher, jnp.ones_like(teacher))
     variance = jnp.mean(jnp.square(gaps), axis=-1, keepdims=True)
     target = gaps / jnp.sqrt(variance + eps)
     per_sample = jnp.mean(optax.losses.huber_loss(student, target), axis=-1)
-    return batch_mean(per_sample, sample_weights)
+    return batch_mean(per_sample, weights)

@@ -34,6 +34,20 @@ def _labelled(loss, **options):
     return lambda s, t, y, w: loss(s, t, y, sample_weights=w, **options)
 
 
+def _cross_entropy(s, t, y, w):
+    return losses.cross_entropy(s, y, sample_weights=w)
+
+
+def _soft_cross_entropy(s, t, y, w):
+    labels = jax.nn.softmax(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
+    return losses.cross_entropy(s, labels, sample_weights=w)
+
+
+def _binary_cross_entropy(s, t, y, w):
+    labels = jax.nn.sigmoid(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
+    return losses.binary_cross_entropy(s, labels, sample_weights=w)
+
+
 def _mlkd(s, t, y, w):
     return losses.mlkd((s, s / 2), (t, t / 2), sample_weights=w)
 
@@ -43,13 +57,19 @@ def _deepkd(s, t, y, w):
 
 
 def _ctkd(s, t, y, w):
-    tau = losses.ctkd_temperature(jnp.mean(s, where=jnp.isfinite(s)) * 0, 0.5)
+    tau = losses.ctkd_temperature(jnp.zeros(()), 0.5)
     return losses.kd(s, t, temperature=tau, sample_weights=w)
 
 
 def _nd(s, t, y, w):
-    means = jnp.sin(jnp.arange(10 * s.shape[1]).reshape(10, -1).astype(jnp.float32))
+    width = jnp.shape(s)[-1] if jnp.ndim(s) else 1
+    means = jnp.sin(jnp.arange(10 * width).reshape(10, -1).astype(jnp.float32))
     return losses.nd(s, t, y, means, sample_weights=w)
+
+
+def _class_means(s, t, y, w):
+    means = losses.class_means(s, y, num_classes=4, sample_weights=w)
+    return jnp.sum(means * jnp.sin(jnp.arange(means.size)).reshape(means.shape))
 
 
 def _crd(s, t, y, w):
@@ -57,12 +77,12 @@ def _crd(s, t, y, w):
     state = state._replace(log_z=jnp.ones(2))
 
     # Row by row, so that a row's negatives do not depend on its place in the batch.
-    def row(s, t, y):
-        t = jax.lax.stop_gradient(t)[None]
-        key = jax.random.key(1)
-        return losses.crd(s[None], t, y[None], state, key, num_negatives=4)[0]
+    def row(*args):
+        s, t, y, w = (x[None] for x in args)
+        t, key = jax.lax.stop_gradient(t), jax.random.key(1)
+        return losses.crd(s, t, y, state, key, num_negatives=4, sample_weights=w)[0]
 
-    return batch_mean(jax.vmap(row)(s, t, y), w)
+    return batch_mean(jax.vmap(row)(s, t, y, w), jnp.maximum(w, 0))
 
 
 def _ofd(s, t, y, w):
@@ -84,6 +104,10 @@ def _sp_maps(s, t, y, w):
 
 
 CASES = [
+    Case("cross_entropy", "logits", _cross_entropy),
+    Case("soft_cross_entropy", "logits", _soft_cross_entropy),
+    Case("binary_cross_entropy", "logits", _binary_cross_entropy),
+    Case("binary_kd", "logits", _plain(losses.binary_kd)),
     Case("kd", "logits", _plain(losses.kd)),
     Case("soft_ce", "logits", _plain(losses.soft_distance)),
     Case("soft_kl", "logits", _plain(losses.soft_distance, kind="kl", tau_teacher=2.0)),
@@ -98,6 +122,7 @@ CASES = [
     Case("ctkd", "logits", _ctkd),
     Case("deepkd", "logits", _deepkd),
     Case("tpkd", "logits", _labelled(losses.tpkd)),
+    Case("class_means", "vectors", _class_means),
     Case("nd", "vectors", _nd, same_width=True),
     Case("vkd", "vectors", _plain(losses.vkd), same_width=True),
     Case("rkd", "vectors", _plain(losses.rkd)),

@@ -1,4 +1,4 @@
-"""What holds for every loss: finite, masked, one-sided, single precision at least."""
+"""What holds for every loss: finite, masked, one-sided, at full precision."""
 
 import functools
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests._precision import loose_products
 from tests.losses._table import CASES
 
 BATCH = 6
@@ -98,13 +99,52 @@ def test_weight_counts_rows(case):
         np.testing.assert_allclose(ours, summed, rtol=1e-3, atol=1e-5)
 
 
+GARBAGE = {
+    "nan": jnp.nan,
+    "inf": jnp.inf,
+    "-inf": -jnp.inf,
+    "huge": 3e38,
+    "zero": 0.0,
+}
+
+
 def test_masked_rows_may_hold_anything(case):
+    """Value and gradient are those of the other rows; what is masked gets exactly 0."""
+    s, t = sample(case.kind, 0), sample(case.kind, 1)
+    first = functools.partial(jax.tree.map, lambda x: x[:4])
+    expected, slopes = differentiated(case)(first(s), first(t), LABELS[:4], jnp.ones(4))
+    weights = jnp.array([1.0, 1, 1, 1, 0, 0])
+    for (name, garbage), label in zip(
+        GARBAGE.items(), (-1, 4, -100, 255, 2**31 - 1), strict=True
+    ):
+        spoilt = functools.partial(jax.tree.map, lambda x, g=garbage: x.at[4:].set(g))
+        value, grads = differentiated(case)(
+            spoilt(s), spoilt(t), LABELS.at[4:].set(label), weights
+        )
+        np.testing.assert_allclose(value, expected, rtol=1e-6, err_msg=name)
+        for ours, theirs in zip(
+            jax.tree.leaves(grads), jax.tree.leaves(slopes), strict=True
+        ):
+            np.testing.assert_allclose(ours[:4], theirs, rtol=1e-4, atol=1e-6)
+            np.testing.assert_array_equal(ours[4:], 0, err_msg=name)
+
+
+def test_everything_masked_is_zero(case):
+    s, t = sample(case.kind, 0), sample(case.kind, 1)
+    for weights in (jnp.zeros(BATCH), jnp.full(BATCH, -1.0)):
+        value, grads = differentiated(case)(s, t, LABELS, weights)
+        assert value == 0
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
+def test_negative_weight_is_none_and_nan_is_seen(case):
     s, t = sample(case.kind, 0), sample(case.kind, 1)
     weights = jnp.array([1.0, 1, 1, 1, 0, 0])
     expected, _ = differentiated(case)(s, t, LABELS, weights)
-    spoilt = functools.partial(jax.tree.map, lambda x: x.at[4:].set(jnp.nan))
-    value, _ = differentiated(case)(spoilt(s), spoilt(t), LABELS, weights)
+    value, _ = differentiated(case)(s, t, LABELS, weights.at[4].set(-2))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
+    value, _ = differentiated(case)(s, t, LABELS, weights.at[4].set(jnp.nan))
+    assert np.isnan(value)
 
 
 def test_half_precision_is_reduced_in_single(case):
@@ -118,3 +158,9 @@ def test_half_precision_is_reduced_in_single(case):
     assert value.dtype == jnp.float32
     # One step of bfloat16 is 2^-8: a reduction in it would be further off.
     np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_products_are_at_full_precision(case):
+    s, t = sample(case.kind, 0), sample(case.kind, 1)
+    fn = jax.value_and_grad(case.call, argnums=(0, 1))
+    assert loose_products(fn, s, t, LABELS, jnp.ones(BATCH)) == []

@@ -102,6 +102,23 @@ def test_masked_rows_leave_no_trace(state, embeddings):
     np.testing.assert_array_equal(same.student_memory, state.student_memory)
 
 
+def test_examples_without_a_class_are_left_out(embeddings):
+    """As themselves, as negatives, in the memory; so are places that are none."""
+    labels = LABELS.at[jnp.array([3, 5])].set(-1)
+    state = losses.crd_init(jax.random.key(0), labels, dim=3)
+    drawn = np.asarray(_draw(jax.random.key(1), INDICES, state, 500))[1:, 1:]
+    assert set(np.unique(drawn)) <= set(np.flatnonzero(labels >= 0))
+    key = jax.random.key(2)
+    weights = jnp.array([0.0, 1.0, 1.0, 0.0])
+    expected, memory = STEP(*embeddings, INDICES, state, key, sample_weights=weights)
+    for place in (-1, 12, 10**6):
+        # Place 3 has no class; the last is none.
+        loss, new = STEP(*embeddings, INDICES.at[3].set(place), state, key)
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+        for ours, theirs in zip(new[:3], memory[:3], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_gradients(state, embeddings):
     def loss(student, teacher, state):
         return STEP(student, teacher, INDICES, state, jax.random.key(2))[0]

@@ -1,6 +1,7 @@
 """Soft labels: taken where the loss is an average over labels, else named."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,60 @@ def test_kinds():
 def test_neither_kind_is_named(labels):
     with pytest.raises(ValueError, match=r"or floating distributions \[b, 10\], got"):
         are_soft(labels, 10)
+
+
+LABELLED = {
+    "cross_entropy": lambda s, t, y: losses.cross_entropy(s, y),
+    "dkd": losses.dkd,
+    "deepkd": lambda s, t, y: jnp.stack(losses.deepkd(s, t, y, top_k=3)).sum(),
+    "tpkd": losses.tpkd,
+    "nd": lambda s, t, y: losses.nd(
+        s, t, y, jnp.cos(jnp.arange(100.0)).reshape(10, 10)
+    ),
+    "class_means": lambda s, t, y: jnp.sum(
+        jnp.sin(s[:1]) * losses.class_means(s, y, num_classes=10)
+    ),
+}
+"""Every loss with hard labels whose classes are counted."""
+
+
+def test_every_loss_with_labels_is_here():
+    """``crd_init`` takes the labels of a training set, and counts no classes."""
+    named = {
+        name
+        for name in losses.__all__
+        if inspect.isfunction(getattr(losses, name))
+        and "labels" in inspect.signature(getattr(losses, name)).parameters
+    }
+    assert named == {*LABELLED, "binary_cross_entropy", "crd_init"}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_label_that_is_no_class_leaves_its_example_out(name):
+    loss, (s, t) = jax.jit(jax.value_and_grad(LABELLED[name])), logits(np.float32)
+    rows = np.array([0, 1, 3])
+    value, slope = loss(s[rows], t[rows], Y[rows])
+    for label in (-1, 10, -100, 255, -(2**31)):
+        # What belongs to no class may be anything, as where nothing is labelled.
+        got, grad = loss(s.at[2].set(jnp.nan), t, Y.at[2].set(label))
+        np.testing.assert_allclose(got, value, rtol=1e-6)
+        np.testing.assert_allclose(grad[rows], slope, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(grad[2], 0)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_of_any_kind(name):
+    loss, (s, t) = LABELLED[name], logits(np.float32)
+    value = loss(s, t, Y)
+    for labels in (LABELS.tolist(), LABELS.astype(np.uint8), Y.astype(jnp.int8)):
+        np.testing.assert_allclose(loss(s, t, labels), value, rtol=1e-6)
+
+
+def test_more_classes_than_the_labels_can_count():
+    s = jnp.zeros((2, 300)).at[:, 299].set(9.0)
+    for labels in (np.array([3, 255], np.uint8), np.array([3, -1], np.int8)):
+        expected = losses.cross_entropy(s, labels.astype(np.int32))
+        np.testing.assert_allclose(losses.cross_entropy(s, labels), expected)
 
 
 SOFT = {

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from kdopt import losses
+from tests._hlo import OPTIMISED
 from tests.losses._inputs import LABELS, logits
+from tests.losses._table import CASES
+
+ON_LOGITS = [case for case in CASES if case.kind == "logits"]
+SUMS_OVER_CLASSES = [case for case in ON_LOGITS if not case.name.startswith("binary")]
+WEIGHTS = jnp.array([1.0, 2.0, 0.5, 1.0])
 
 
 def test_decoupled_parts(x64):
@@ -93,3 +99,54 @@ def test_teacher_is_trained_only_if_asked(kind, x64):
 def test_unknown_kind():
     with pytest.raises(Exception, match="kind"):
         losses.soft_distance(jnp.ones((1, 2)), jnp.ones((1, 2)), kind="l1")
+
+
+@pytest.mark.parametrize("case", SUMS_OVER_CLASSES, ids=lambda case: case.name)
+def test_a_class_that_is_impossible_for_both_changes_nothing(case):
+    """As the entries that fill up a vocabulary."""
+    y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
+    loss = jax.jit(jax.value_and_grad(case.call))
+    value, slope = loss(s, t, y, WEIGHTS)
+    wide = [jnp.pad(x, ((0, 0), (0, 2)), constant_values=-jnp.inf) for x in (s, t)]
+    got, grad = loss(*wide, y, WEIGHTS)
+    np.testing.assert_allclose(got, value, rtol=1e-5)
+    np.testing.assert_allclose(grad[:, :10], slope, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(grad[:, 10:], 0)
+
+
+# Correlations are differences of products, of which each has its own rounding.
+LOOSER = {"batch_correlation": 0.1, "class_correlation": 0.1, "dist": 1e-2}
+
+
+@pytest.mark.parametrize("case", ON_LOGITS, ids=lambda case: case.name)
+@pytest.mark.parametrize("gap", [1e-3, 1e-2])
+def test_single_precision_near_agreement(case, gap):
+    y, (_, t) = jnp.asarray(LABELS), logits(np.float32)
+    noise = np.random.default_rng(0).normal(size=t.shape).astype(np.float32)
+    loss = jax.jit(jax.value_and_grad(case.call))
+    value, slope = loss(t + gap * noise, t, y, WEIGHTS)
+    student = np.asarray(t + gap * noise)
+    with jax.enable_x64(True):
+        wide = (jnp.asarray(x, jnp.float64) for x in (student, np.asarray(t)))
+        expected, slopes = loss(*wide, y, WEIGHTS)
+    rtol = LOOSER.get(case.name, 1e-3)
+    np.testing.assert_allclose(value, expected, rtol=rtol)
+    scale = np.abs(slopes).max()
+    np.testing.assert_allclose(slope, slopes, rtol=0, atol=rtol * scale)
+    assert value >= 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in SUMS_OVER_CLASSES if case.name != "soft_mse"],
+    ids=lambda case: case.name,
+)
+def test_logits_of_any_size_under_a_softmax(case):
+    """In the program that users get, in which a division may become a product."""
+    y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
+    loss = jax.jit(jax.value_and_grad(case.call))
+    program = loss.lower(s, t, y, WEIGHTS).compile(OPTIMISED)
+    for scale in (1e4, 1e10, 1e20, 1e30):
+        for pair in ((scale * s, scale * t), (scale * s, t), (s, scale * t)):
+            value, grad = program(*pair, y, WEIGHTS)
+            assert np.isfinite(value) and np.isfinite(grad).all(), scale

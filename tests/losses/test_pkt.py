@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kdopt import losses
 from tests.losses._inputs import vectors
@@ -20,6 +21,19 @@ def test_by_loops(x64):
     p, q = neighbours(s), neighbours(t)
     expected = np.mean(q * np.log(q / p))
     np.testing.assert_allclose(losses.pkt(s, t, eps=0.0), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("gap", [1e-5, 1e-3, 0.1])
+def test_single_precision_near_agreement(gap):
+    """Against double precision on the same numbers, and never negative."""
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=(16, 8)).astype(np.float32)
+    s = (t + gap * rng.normal(size=t.shape)).astype(np.float32)
+    value = jax.jit(losses.pkt)(s, t)
+    with jax.enable_x64(True):
+        expected = losses.pkt(*(jnp.asarray(x, jnp.float64) for x in (s, t)))
+    np.testing.assert_allclose(value, expected, rtol=max(1e-4, 1e-7 / gap * 2))
+    assert value >= 0
 
 
 def test_lengths_are_not_seen(x64):

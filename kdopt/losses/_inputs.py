@@ -1,0 +1,190 @@
+"""What a loss is given: checked, and cleared where it does not count.
+
+Every loss takes its arguments through here, before any arithmetic.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._dtypes import accumulator_dtype
+from kdopt.losses._labels import are_soft
+from kdopt.losses._reduce import clear_masked
+from kdopt.losses._shapes import (
+    LOGITS,
+    VECTORS,
+    Rows,
+    as_array,
+    check_classes,
+    check_examples,
+    check_rank,
+    check_same,
+    check_weights,
+    indices_of,
+    show,
+)
+
+
+def logit_rows(
+    student_logits: Rows,
+    teacher_logits: Rows,
+    sample_weights: Rows | None,
+    *,
+    names: tuple[str, str] = ("student_logits", "teacher_logits"),
+    min_classes: int = 2,
+    teacher_gradient: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Takes the logits of both networks.
+
+    Args:
+        student_logits: ``[b, c]``.
+        teacher_logits: ``[b, c]``.
+        sample_weights: ``[b]``, or None.
+        names: Names of the two in the messages.
+        min_classes: The fewest classes for which the loss means anything.
+        teacher_gradient: Whether gradients flow into the teacher's.
+
+    Returns:
+        Student, teacher and weights, at least float32; masked rows are 0.
+
+    Raises:
+        ValueError: If a shape is wrong.
+    """
+    student, teacher = map(as_array, names, (student_logits, teacher_logits))
+    check_classes(names[0], student, min_classes)
+    check_rank(names[1], teacher, LOGITS)
+    check_examples(names, student, teacher)
+    least = min(student.shape[1], teacher.shape[1])
+    check_same(
+        names,
+        student,
+        teacher,
+        1,
+        "equally many classes",
+        "score the same classes in the same order; of a vocabulary that is only padded "
+        f"take what both have, x[:, :{least}]",
+    )
+    return cleared_pair(
+        student, teacher, sample_weights, teacher_gradient=teacher_gradient
+    )
+
+
+def vector_rows(
+    student: Rows,
+    teacher: Rows,
+    sample_weights: Rows | None,
+    *,
+    names: tuple[str, str] = ("student_features", "teacher_features"),
+    axes: str | None = VECTORS,
+    same_width: bool = False,
+    teacher_gradient: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Takes the features of both networks, as :func:`logit_rows` takes logits.
+
+    Args:
+        student: ``[b, d]``, or of any rank.
+        teacher: ``[b, d']``.
+        sample_weights: ``[b]``, or None.
+        names: Names of the two in the messages.
+        axes: Names of the axes; None for any number of them.
+        same_width: Whether the widths must agree.
+        teacher_gradient: Whether gradients flow into the teacher's.
+
+    Returns:
+        Student, teacher and weights, at least float32; masked rows are 0.
+
+    Raises:
+        ValueError: If a shape is wrong.
+    """
+    ours, theirs = as_array(names[0], student), as_array(names[1], teacher)
+    for name, x in zip(names, (ours, theirs), strict=True):
+        any_rank = " ".join(["b", *(f"d{i}" for i in range(1, max(x.ndim, 2)))])
+        check_rank(name, x, axes or any_rank)
+    check_examples(names, ours, theirs)
+    if same_width:
+        check_same(
+            names,
+            ours,
+            theirs,
+            1,
+            "equal widths",
+            "map the student's to the teacher's by a trained layer first",
+        )
+    return cleared_pair(ours, theirs, sample_weights, teacher_gradient=teacher_gradient)
+
+
+def labelled_rows(
+    labels: Rows,
+    weights: jax.Array | None,
+    num_classes: int,
+    *rows: jax.Array,
+    soft: bool = False,
+) -> tuple[Any, ...]:
+    """Takes labels, leaves out the rows whose label is no class, and clears those.
+
+    The one rule of all losses that take labels: an index outside ``[0, c)`` counts as
+    an example of weight 0.
+
+    Args:
+        labels: Class indices ``[b]``, or distributions ``[b, c]``.
+        weights: As of :func:`check_weights`.
+        num_classes: :math:`c`.
+        rows: Arrays ``[b, ...]``, at least one.
+        soft: Whether the loss takes distributions.
+
+    Returns:
+        The labels, the weights, and the arrays, of which masked rows are 0.
+
+    Raises:
+        ValueError: If the labels are neither kind, or not as many as there are rows.
+    """
+    labels = as_array("labels", labels)
+    is_soft = are_soft(labels, num_classes)
+    if len(labels) != len(rows[0]):
+        raise ValueError(
+            f"labels must hold one label an example, {len(rows[0])}, got "
+            f"{show(labels)}; pass those of the same batch."
+        )
+    if is_soft and not soft:
+        raise ValueError(
+            "this loss sets one class against the others: labels must be class indices "
+            f"[b], got distributions {show(labels)}. For mixup or cutmix pass every "
+            "example once for each of its labels, with their shares as sample_weights; "
+            "for smoothed labels pass the indices from before."
+        )
+    if not is_soft:
+        labels = indices_of(labels)
+        is_class = (labels >= 0) & (labels < num_classes)
+        if weights is None:
+            weights = is_class.astype(accumulator_dtype(*rows))
+        else:
+            weights = jnp.where(is_class, weights, 0)
+    return (
+        clear_masked(labels, weights),
+        weights,
+        *(clear_masked(x, weights) for x in rows),
+    )
+
+
+def cleared_pair(
+    student: jax.Array,
+    teacher: jax.Array,
+    sample_weights: Rows | None,
+    *,
+    teacher_gradient: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Casts both to at least float32, clears masked rows, and stops the teacher."""
+    dtype = accumulator_dtype(student, teacher)
+    weights = check_weights(sample_weights, len(student), dtype)
+    student, teacher = (
+        clear_masked(x.astype(dtype), weights) for x in (student, teacher)
+    )
+    if not teacher_gradient:
+        teacher = jax.lax.stop_gradient(teacher)
+    return student, teacher, weights
+
+
+def of_rows(temperature: jax.Array) -> jax.Array:
+    """A temperature as a factor of losses ``[b]``: ``[]`` or ``[b]``."""
+    return temperature[:, 0] if temperature.ndim else temperature

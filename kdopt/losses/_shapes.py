@@ -1,0 +1,229 @@
+"""Checks of what a loss is given, by shape; the same for all losses.
+
+Shapes are known while a function is traced, so the checks cost nothing when it runs.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+Rows: TypeAlias = ArrayLike | Sequence[Any]
+"""An array with an example a row, of JAX or NumPy, or nested lists of numbers."""
+
+Maps: TypeAlias = Iterable[ArrayLike]
+"""One feature map a stage, each ``[b, h, w, c]``."""
+
+LOGITS = "b c"
+VECTORS = "b d"
+
+_ONE = "add the axis that is missing: x[None] for one example"
+_FOLD = (
+    "make every position an example: x.reshape(-1, x.shape[-1]), labels and "
+    "sample_weights likewise"
+)
+ADVICE = {
+    (LOGITS, 1): f"{_ONE}; of one yes-or-no output each take binary_kd of x[:, None]",
+    (LOGITS, 3): _FOLD,
+    (LOGITS, 4): _FOLD,
+    (VECTORS, 1): _ONE,
+    (VECTORS, 3): f"average over the tokens, x.mean(1), or {_FOLD}",
+    (VECTORS, 4): "average over the positions, x.mean((1, 2)), or take a loss on maps",
+}
+"""What to do about an array of some rank where another was expected."""
+
+
+def as_array(name: str, value: Any) -> jax.Array:
+    """Converts an argument to an array of real numbers.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(value, (list, tuple)) and any(np.ndim(x) > 1 for x in value):
+        raise ValueError(
+            f"{name} must be one array, got a {type(value).__name__} of {len(value)} "
+            "arrays; call the loss on each of them."
+        )
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{name} must be an array of numbers, got {type(value).__name__}."
+        ) from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or not (
+        jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+    ):
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}.")
+    return array
+
+
+def as_sequence(name: str, value: Any) -> tuple[Any, ...]:
+    """Takes several arrays, such as one a stage.
+
+    Raises:
+        ValueError: If it is one array, which would be taken apart into its rows.
+    """
+    if hasattr(value, "shape") or not isinstance(value, Iterable):
+        got = f"one array {show(value)}" if hasattr(value, "shape") else repr(value)
+        raise ValueError(
+            f"{name} must be a list or tuple of arrays, got {got}; pass [x] for one."
+        )
+    return tuple(value)
+
+
+def check_rank(name: str, x: jax.Array, axes: str, advice: str | None = None) -> None:
+    """Checks the number of axes, and that none is empty.
+
+    Args:
+        name: Name of the argument.
+        x: The argument.
+        axes: Names of the axes, separated by spaces.
+        advice: What to do if the rank is another; from the table of advice by default.
+
+    Raises:
+        ValueError: If it is another, or an axis has size 0.
+    """
+    expected = f"{name} must have shape [{', '.join(axes.split())}], got {show(x)}"
+    if x.ndim != len(axes.split()):
+        advice = advice or ADVICE.get((axes, x.ndim))
+        raise ValueError(f"{expected}; {advice}." if advice else f"{expected}.")
+    if x.size == 0:
+        raise ValueError(f"{expected}; a mean over nothing is not defined.")
+
+
+def check_same(
+    names: tuple[str, str],
+    x: jax.Array,
+    y: jax.Array,
+    axis: int,
+    what: str,
+    advice: str,
+) -> None:
+    """Checks that two arrays have one size along an axis.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if x.shape[axis] != y.shape[axis]:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have {what}, got {x.shape[axis]} and "
+            f"{y.shape[axis]} (shapes {show(x)} and {show(y)}); {advice}."
+        )
+
+
+def check_examples(names: tuple[str, str], x: jax.Array, y: jax.Array) -> None:
+    """Checks that two arrays hold the same number of examples.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    check_same(
+        names, x, y, 0, "equally many examples", "pass both the same batch, row by row"
+    )
+
+
+def check_weights(
+    sample_weights: Rows | None, num_rows: int, dtype: jnp.dtype
+) -> jax.Array | None:
+    """Checks the weights of the examples, and counts a negative one as 0.
+
+    Args:
+        sample_weights: Weights, ``[b]``, numbers or truth values; or None.
+        num_rows: :math:`b`.
+        dtype: That of the loss.
+
+    Returns:
+        The weights, or None.
+
+    Raises:
+        ValueError: If there is not one a row.
+    """
+    if sample_weights is None:
+        return None
+    weights = as_array("sample_weights", sample_weights)
+    if weights.shape != (num_rows,):
+        if weights.shape == (num_rows, 1):
+            advice = "squeeze it: sample_weights[:, 0]"
+        elif weights.ndim == 0:
+            advice = "multiply the loss by a weight of its own"
+        else:
+            advice = "weights are of examples, not of classes or positions"
+        raise ValueError(
+            f"sample_weights must have shape [b] = [{num_rows}], got {show(weights)}; "
+            f"{advice}."
+        )
+    weights = weights.astype(dtype)
+    # NaN stays: it is a fault, and the loss shows it.
+    return jnp.where(weights < 0, 0, weights)
+
+
+def check_positive(name: str, value: ArrayLike) -> None:
+    """Checks a number of Python or NumPy; an array of JAX may be traced and passes.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+    known = isinstance(value, (int, float, np.ndarray, np.generic))
+    if known and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} must be positive, got {value}.")
+
+
+def check_temperature(
+    value: ArrayLike,
+    rows: jax.Array,
+    weights: jax.Array | None,
+    name: str = "temperature",
+) -> jax.Array:
+    """Checks a temperature: of all examples ``[]``, or of each ``[b, 1]``.
+
+    Args:
+        value: The temperature.
+        rows: What it divides, ``[b, ...]``.
+        weights: As of :func:`check_weights`.
+        name: Name of the argument.
+
+    Returns:
+        The temperature, in the dtype of the rows; 1 in masked rows.
+
+    Raises:
+        ValueError: If the shape is another, or a number that is known is not positive.
+    """
+    check_positive(name, value)
+    temperature = as_array(name, value)
+    if temperature.shape not in ((), (len(rows), 1)):
+        raise ValueError(
+            f"{name} must be one number or have shape [b, 1] = [{len(rows)}, 1], got "
+            f"{show(temperature)}."
+        )
+    temperature = temperature.astype(rows.dtype)
+    if temperature.ndim and weights is not None:
+        return jnp.where(weights[:, None] > 0, temperature, 1)
+    return temperature
+
+
+def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:
+    """Checks logits ``[b, c]``, and that there are enough classes.
+
+    Raises:
+        ValueError: If the rank is another, or there are too few.
+    """
+    check_rank(name, logits, LOGITS)
+    if logits.shape[1] < min_classes:
+        raise ValueError(
+            f"{name} must have at least {min_classes} classes, got {show(logits)}: a "
+            "softmax over one class is 1 whatever its logit; for yes-or-no outputs use "
+            "binary_kd or binary_cross_entropy."
+        )
+
+
+def indices_of(labels: jax.Array) -> jax.Array:
+    """Widens integers (or truth values) so that they can be compared with any count."""
+    return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
+
+
+def show(x: jax.Array) -> str:
+    """Returns the shape as it is written in the documentation."""
+    return f"[{', '.join(map(str, x.shape))}]"

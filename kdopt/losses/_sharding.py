@@ -1,0 +1,122 @@
+"""Operations that have to be told where their result lies on a mesh.
+
+On a mesh whose axes are explicit, which is what ``jax.make_mesh`` makes, the sharding
+of an array is part of its type, and a product, a gather or a scatter of sharded arrays
+is refused unless it says how its result is sharded. On any other mesh, and without one,
+these functions are the plain operations.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+Spec = list[tuple[str, ...]]
+"""The mesh axes over which each axis of an array is divided."""
+
+
+def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
+    """Sums products at full precision, sharded as the operands are.
+
+    The default precision would round float32 to TF32 on a GPU and to bfloat16 on a TPU.
+
+    Args:
+        subscripts: As of ``jnp.einsum``, with an arrow and without an ellipsis.
+        operands: One or two arrays. Where both divide different axes of the result over
+            one axis of the mesh, the second is gathered.
+
+    Returns:
+        The result, in which every axis keeps the sharding that it has in the operands.
+    """
+    names, result = subscripts.split("->")
+    places: dict[str, tuple[str, ...]] = {}
+    for letters, operand in zip(names.split(","), operands, strict=True):
+        for letter, axes in zip(letters, _spec(operand), strict=True):
+            if letter not in places and not set(axes) & set(sum(places.values(), ())):
+                places[letter] = axes
+    if not any(places.values()):
+        return jnp.einsum(subscripts, *operands, precision="highest")
+    mesh = _mesh(*operands)
+    placed = [
+        _place(operand, [places.get(letter, ()) for letter in letters], mesh)
+        for letters, operand in zip(names.split(","), operands, strict=True)
+    ]
+    out = NamedSharding(mesh, _partition([places.get(letter, ()) for letter in result]))
+    return jnp.einsum(subscripts, *placed, precision="highest", out_sharding=out)
+
+
+def gathered(x: jax.Array, *, axis: int | None = 0) -> jax.Array:
+    """Brings an array together along an axis, or along all if it is None."""
+    spec = [() if axis in (None, i) else axes for i, axes in enumerate(_spec(x))]
+    return _place(x, spec, _mesh(x))
+
+
+def take_rows(table: Float[Array, "n ..."], indices: Int[Array, " b"]) -> jax.Array:
+    """Picks rows of a table, sharded as the indices are.
+
+    Args:
+        table: The table, ``[n, ...]``.
+        indices: Places in it, ``[b]``, within its bounds.
+
+    Returns:
+        The rows, ``[b, ...]``.
+    """
+    [rows], columns = _spec(indices), _spec(table)[1:]
+    if not any((rows, *_spec(table))):
+        return table[indices]
+    columns = [() if set(axes) & set(rows) else axes for axes in columns]
+    mesh = _mesh(indices, table)
+    out = NamedSharding(mesh, _partition([rows, *columns]))
+    table = _place(table, [(), *columns], mesh)
+    return table.at[indices].get(mode="clip", out_sharding=out)
+
+
+def add_rows(
+    rows: Float[Array, "b ..."], indices: Int[Array, " b"], num: int
+) -> jax.Array:
+    """Adds up the rows that share an index.
+
+    Args:
+        rows: What to add, ``[b, ...]``.
+        indices: Where each row goes, ``[b]``, in ``[0, num)``.
+        num: Number of sums.
+
+    Returns:
+        The sums, ``[num, ...]``, complete on each device.
+    """
+    table = jnp.zeros((num, *rows.shape[1:]), rows.dtype)
+    if not any((*_spec(rows), *_spec(indices))):
+        return table.at[indices].add(rows)
+    mesh = _mesh(rows, indices)
+    out = NamedSharding(mesh, _partition([(), *_spec(rows)[1:]]))
+    return table.at[indices].add(rows, out_sharding=out)
+
+
+def _spec(x: jax.Array) -> Spec:
+    """Axes of the mesh that divide each axis of an array, where they are explicit."""
+    spec = jax.typeof(x).sharding.spec
+    entries = [*spec, *([None] * (x.ndim - len(spec)))]
+    return [
+        entry
+        if isinstance(entry, tuple)
+        else (entry,)
+        if isinstance(entry, str)
+        else ()
+        for entry in entries
+    ]
+
+
+def _partition(spec: Spec) -> PartitionSpec:
+    return PartitionSpec(*(axes or None for axes in spec))
+
+
+def _mesh(*arrays: jax.Array):
+    """The mesh of the first array that is divided, or of the first at all."""
+    first = next((x for x in arrays if any(_spec(x))), arrays[0])
+    return jax.typeof(first).sharding.mesh
+
+
+def _place(x: jax.Array, spec: Spec, mesh) -> jax.Array:
+    if spec == _spec(x):
+        return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, _partition(spec)))
