@@ -1,5 +1,8 @@
-"""Every public name is documented, and every picture of the losses can be drawn."""
+"""Names are documented, programs are complete, pictures of the losses can be drawn."""
 
+import ast
+import builtins
+import doctest
 import importlib.util
 import pathlib
 import re
@@ -17,6 +20,36 @@ API = (DOCS / "api.md").read_text()
 def test_public_name_is_in_the_reference(name):
     is_module = hasattr(getattr(kdopt, name), "__path__")
     assert is_module or f":: {name}\n" in API or f":: kdopt.{name}\n" in API
+
+
+def programs():
+    """The sections of docs/use_with.md that hold a program, by title."""
+    sections = re.split(r"(?m)^#{2,3} ", (DOCS / "use_with.md").read_text())[1:]
+    examples = {
+        section.splitlines()[0]: doctest.DocTestParser().get_examples(section)
+        for section in sections
+    }
+    return {
+        title: "".join(e.source for e in found)
+        for title, found in examples.items()
+        if found
+    }
+
+
+@pytest.mark.parametrize("title", programs())
+def test_program_is_complete_and_short(title):
+    """Pytest runs the page as one: a name may not come from the program before."""
+    source = programs()[title]
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    known |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            known |= {(a.asname or a.name).split(".")[0] for a in node.names}
+    assert {node.id for node in names} <= known | set(dir(builtins))
+    assert len(source.splitlines()) < 40
 
 
 def test_pictures_of_the_losses(tmp_path, standard):
