@@ -269,7 +269,7 @@ def check_ema():
 
 @row("`contrib.reduce_on_plateau`", WORKS)
 def check_plateau():
-    """Behind the balancer; it takes `value=`, the one number to watch."""
+    """Behind the balancer; pass `value=`, the one number to watch."""
     plateau = optax.contrib.reduce_on_plateau(patience=1, rtol=1.0)
     tx = optax.chain(B, optax.sgd(0.1), plateau)
     plain = optax.chain(optax.sgd(0.1), plateau)
@@ -278,7 +278,7 @@ def check_plateau():
 
 @row("`scale_by_backtracking_linesearch`, `scale_by_zoom_linesearch`", WORKS)
 def check_line_search():
-    """Behind the balancer; `value`, `grad`, `value_fn` are of one chosen sum."""
+    """Behind the balancer; `value`, `grad`, `value_fn` belong to one chosen sum."""
 
     def extra(params):
         value, grad = jax.value_and_grad(_value)(params)
@@ -294,7 +294,7 @@ def check_line_search():
 
 @row("`optax.tree.map_params`", WORKS)
 def check_map_params():
-    """Every buffer of a stream counts as shaped like params: sharding rules apply."""
+    """Each buffer of a stream is shaped like params: sharding rules apply to it."""
     tx = optax.chain(kdopt.dot(), optax.adam(0.1))
     state = optax.tree.map_params(tx, lambda x: x + 7, tx.init(PARAMS))
     for buffer in (*state[0].traces, state[1][0].mu, state[1][0].nu):
@@ -476,7 +476,7 @@ def table() -> str:
         "",
         "A balancer takes a tuple of K gradient trees where Optax expects one. Each",
         "row is a test in `tests/test_compatibility.py`, which writes this page. Where",
-        "Optax cannot take the tuple it raises; no row goes on with a wrong result.",
+        "Optax cannot take the tuple it raises an error; nothing is silently wrong.",
         "Scalarizers take one tree and work wherever an Optax transform does.",
         "",
         "| What | | How |",

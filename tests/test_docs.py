@@ -22,6 +22,15 @@ def test_public_name_is_in_the_reference(name):
     assert is_module or f":: {name}\n" in API or f":: kdopt.{name}\n" in API
 
 
+def test_layers_of_the_design_are_the_modules():
+    listed = re.findall(r"(?m)^  (\w+)(?:\.py|/)", (DOCS / "design.md").read_text())
+    listed += re.findall(
+        r"(?m)^  _keys\.py, (\w+)\.py", (DOCS / "design.md").read_text()
+    )
+    there = {path.stem for path in pathlib.Path(kdopt.__file__).parent.iterdir()}
+    assert sorted(listed) == sorted(there - {"__pycache__", "py"})
+
+
 def programs():
     """The sections of docs/use_with.md that hold a program, by title."""
     sections = re.split(r"(?m)^#{2,3} ", (DOCS / "use_with.md").read_text())[1:]
