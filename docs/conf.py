@@ -31,6 +31,7 @@ autodoc_typehints = "none"  # the docstrings give shapes, which types do not
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 napoleon_use_ivar = True
+highlight_language = "none"  # of code without a language: trees, commands
 html_theme = "furo"
 html_title = "kdopt"
 html_static_path = ["_static"]

@@ -7,10 +7,14 @@ import importlib.util
 import pathlib
 import re
 
+import jax.numpy as jnp
 import matplotlib.image
+import optax
 import pytest
 
 import kdopt
+from docs import dropped_rate
+from examples.distill.config import Config
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()
@@ -59,6 +63,18 @@ def test_program_is_complete_and_short(title):
             known |= {(a.asname or a.name).split(".")[0] for a in node.names}
     assert {node.id for node in names} <= known | set(dir(builtins))
     assert len(source.splitlines()) < 40
+
+
+def test_rates_of_dropped_losses_are_in_the_state(standard):
+    """What docs/dropped_rate.py counts; it trains for minutes."""
+    plan = dropped_rate.dto_kd(Config(), optax.constant_schedule(0.1))
+    params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
+    grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
+    state = plan.tx.init(params)
+    _, state = plan.tx.update(grads, state, params, values=jnp.ones(2))
+    metrics = optax.tree.get(state, "metrics")
+    rates = [metrics[f"dropped_rate/{name}"] for name in dropped_rate.LOSSES]
+    assert rates == [1, 0]
 
 
 def test_pictures_of_the_losses(tmp_path, standard):
