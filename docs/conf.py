@@ -104,7 +104,16 @@ class LinksToReference(SphinxTransform):
             link += code
 
 
+def keep_returns_whole(*event: list[str]) -> None:
+    """Keeps Napoleon from taking what is before a colon in ``Returns:`` for a type."""
+    lines = event[-1]
+    for heading, text in enumerate(lines[1:]):
+        if lines[heading].strip() == "Returns:":
+            lines[heading + 1] = text.replace(text.lstrip(), f": {text.lstrip()}")
+
+
 def setup(app: Sphinx) -> None:
     """Adds them to the build."""
+    app.connect("autodoc-process-docstring", keep_returns_whole, priority=100)
     app.add_transform(TrimmedCode)
     app.add_transform(LinksToReference)
