@@ -64,8 +64,9 @@ gpu: $(VENV)/.test  ## the costs on this machine's accelerator, and whether it i
 gpu-distil: $(VENV)/.examples  ## distil eight students of each method on an accelerator
 	$(BIN)/python -m benchmarks.distil
 
-docs: $(VENV)/.docs  ## build the site into docs/_build
+docs: $(VENV)/.docs  ## build the site into docs/_build; no page loads from the network
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+	@! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' --include=*.html docs/_build
 
 clean:  ## remove everything that can be made again
 	rm -rf $(VENV) runs docs/_build .pytest_cache .ruff_cache

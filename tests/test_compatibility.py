@@ -127,14 +127,17 @@ def check_masked():
     _close(_train(tx, _both), _train(lr, restricted))
 
 
-@row("`partition({...: balancer}, labels)`", INSTEAD)
+@row(
+    "`partition`, `multi_transform` of balancers, `({...: balancer}, labels)`", INSTEAD
+)
 def check_partition():
     """`kdopt.partition` or `kdopt.per_layer`; `partition` behind the balancer works."""
     labels = {"b": "slow", "w": "fast"}
-    _refused(optax.partition({"slow": B, "fast": B}, labels))
-    _refused(optax.partition({"slow": B, "fast": B}, lambda params: labels))
-    rates = optax.partition({"slow": optax.sgd(0.01), "fast": optax.sgd(0.1)}, labels)
-    _same(optax.chain(B, rates), rates)
+    for grouped in (optax.partition, optax.multi_transform):
+        _refused(grouped({"slow": B, "fast": B}, labels))
+        _refused(grouped({"slow": B, "fast": B}, lambda params: labels))
+        rates = grouped({"slow": optax.sgd(0.01), "fast": optax.sgd(0.1)}, labels)
+        _same(optax.chain(B, rates), rates)
     tx = kdopt.partition({"slow": kdopt.linear([1.0, 0.0]), "fast": B}, labels)
     assert not np.allclose(_train(tx, _both)["b"], PARAMS["b"])
 
@@ -225,19 +228,48 @@ def check_sam():
     _refused(optax.contrib.sam(optax.chain(B, optax.sgd(0.1)), adversary))
 
 
-@row("`freeze(mask)`", WORKS)
+@row("`freeze(mask)`, `selective_transform`", WORKS)
 def check_freeze():
-    """Behind the balancer; before it, it raises."""
-    frozen = optax.chain(optax.transforms.freeze({"b": True, "w": False}))
-    tx = optax.chain(B, optax.sgd(0.1), frozen)
-    _same(tx, optax.chain(optax.sgd(0.1), frozen))
-    np.testing.assert_array_equal(_train(tx, _both)["b"], PARAMS["b"])
+    """Behind the balancer, which counts what is frozen; `kdopt.restrict` does not."""
+    mask = {"b": True, "w": False}
+    frozen = optax.freeze(mask)
+    selective = optax.selective_transform(optax.sgd(0.1), freeze_mask=mask)
+    for tx, plain in (
+        (optax.chain(B, optax.sgd(0.1), frozen), optax.chain(optax.sgd(0.1), frozen)),
+        (optax.chain(B, selective), selective),
+    ):
+        _same(tx, plain)
+        np.testing.assert_array_equal(_train(tx, _both)["b"], PARAMS["b"])
     _refused(optax.chain(frozen, B))
+    grads = _both(PARAMS)
+
+    def weights(balancer):
+        tx = optax.chain(balancer, optax.freeze({"b": False, "w": True}))
+        return kdopt.loss_weights(tx.update(grads, tx.init(PARAMS), PARAMS)[1])
+
+    counted, trained = kdopt.gram(grads), kdopt.gram(tuple(g["b"] for g in grads))
+    restricted = weights(kdopt.restrict(kdopt.imtl_g(), {"b": True, "w": False}))
+    _close(weights(kdopt.imtl_g()), kdopt.imtl_g_weights(counted))
+    _close(restricted, kdopt.imtl_g_weights(trained))
+    assert np.abs(weights(kdopt.imtl_g()) - restricted).max() > 0.01
+
+
+@row("`ema(decay)`", WORKS)
+def check_ema():
+    """Behind the balancer; each gradient: `kdopt.each`; the weights: `kdopt.ema`."""
+    average = optax.ema(0.9)
+    _same(optax.chain(B, average, optax.sgd(0.1)), optax.chain(average, optax.sgd(0.1)))
+    _refused(optax.chain(average, B))
+    each = optax.chain(kdopt.each(average, average), B, optax.sgd(0.1))
+    grads = _both(PARAMS)
+    update, _ = each.update(grads, each.init(PARAMS), PARAMS)
+    # The first average is the gradient itself, as Optax corrects its bias.
+    _close(update, jax.tree.map(lambda x: -0.1 * x, _balanced(PARAMS)))
 
 
 @row("`contrib.reduce_on_plateau`", WORKS)
 def check_plateau():
-    """Behind the balancer; it takes `value=`, the one number to watch."""
+    """Behind the balancer; pass `value=`, the one number to watch."""
     plateau = optax.contrib.reduce_on_plateau(patience=1, rtol=1.0)
     tx = optax.chain(B, optax.sgd(0.1), plateau)
     plain = optax.chain(optax.sgd(0.1), plateau)
@@ -246,7 +278,7 @@ def check_plateau():
 
 @row("`scale_by_backtracking_linesearch`, `scale_by_zoom_linesearch`", WORKS)
 def check_line_search():
-    """Behind the balancer; `value`, `grad`, `value_fn` are of one chosen sum."""
+    """Behind the balancer; `value`, `grad`, `value_fn` belong to one chosen sum."""
 
     def extra(params):
         value, grad = jax.value_and_grad(_value)(params)
@@ -262,7 +294,7 @@ def check_line_search():
 
 @row("`optax.tree.map_params`", WORKS)
 def check_map_params():
-    """Every buffer of a stream counts as shaped like params: sharding rules apply."""
+    """Each buffer of a stream is shaped like params: sharding rules apply to it."""
     tx = optax.chain(kdopt.dot(), optax.adam(0.1))
     state = optax.tree.map_params(tx, lambda x: x + 7, tx.init(PARAMS))
     for buffer in (*state[0].traces, state[1][0].mu, state[1][0].nu):
@@ -344,7 +376,7 @@ def check_tuple_params():
 
 @row("`flax.nnx.Optimizer`", WORKS)
 def check_nnx():
-    """`optimizer.update(model, grads, values=values)`, `grads` the tuple."""
+    """With `kdopt.nnx`: `optimizer.update(model, grads, values=values)`."""
     from flax import nnx
 
     class Model(nnx.Module):
@@ -358,13 +390,10 @@ def check_nnx():
 
     @nnx.jit
     def step(model, optimizer):
-        graphdef, params = nnx.split(model, nnx.Param)
-
-        def losses(p):
-            merged = nnx.merge(graphdef, p)
-            return _losses({"b": merged.b[...], "w": merged.w[...]})
-
-        values, grads = kdopt.value_and_grads(losses)(params)
+        grad_fn = kdopt.nnx.value_and_grads(
+            lambda model: _losses({"b": model.b[...], "w": model.w[...]})
+        )
+        values, grads = grad_fn(model)
         optimizer.update(model, grads, values=values)
 
     for _ in range(3):
@@ -376,6 +405,34 @@ def check_nnx():
         extra=lambda params: {"values": jnp.stack(_losses(params))},
     )
     _close({"b": model.b[...], "w": model.w[...]}, expected)
+
+
+@row("A Flax NNX module, integers or random keys as parameters", ERROR)
+def check_differentiable():
+    """`kdopt.nnx` takes modules; else differentiate the real numbers alone."""
+    from flax import nnx
+
+    def losses(params):
+        return 1.0, 2.0
+
+    module = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    for params, match in (
+        (module, r"kdopt\.nnx"),
+        (PARAMS | {"step": jnp.array(3)}, "eqx.is_inexact_array"),
+        (PARAMS | {"key": jax.random.key(0)}, "in another argument"),
+    ):
+        with pytest.raises(TypeError, match=match):
+            kdopt.value_and_grads(losses)(params)
+
+
+@row("Complex parameters", ERROR)
+def check_complex():
+    """Keep real and imaginary part apart and join them in the forward pass."""
+    params = {"w": jnp.array([1.0 + 2.0j])}
+    with pytest.raises(TypeError, match=r"jax\.lax\.complex"):
+        B.update((params, params), B.init({"w": jnp.ones(1)}))
+    with pytest.raises(TypeError, match=r"jax\.lax\.complex"):
+        B.init(params)
 
 
 @row("Linen `TrainState.apply_gradients(grads=grads)`", WORKS)
@@ -419,7 +476,7 @@ def table() -> str:
         "",
         "A balancer takes a tuple of K gradient trees where Optax expects one. Each",
         "row is a test in `tests/test_compatibility.py`, which writes this page. Where",
-        "Optax cannot take the tuple it raises; no row goes on with a wrong result.",
+        "Optax cannot take the tuple it raises an error; nothing is silently wrong.",
         "Scalarizers take one tree and work wherever an Optax transform does.",
         "",
         "| What | | How |",

@@ -1,13 +1,20 @@
-"""Every public name is documented, and every picture of the losses can be drawn."""
+"""Names are documented, programs are complete, pictures of the losses can be drawn."""
 
+import ast
+import builtins
+import doctest
 import importlib.util
 import pathlib
 import re
 
+import jax.numpy as jnp
 import matplotlib.image
+import optax
 import pytest
 
 import kdopt
+from docs import dropped_rate
+from examples.distill.config import Config
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()
@@ -17,6 +24,57 @@ API = (DOCS / "api.md").read_text()
 def test_public_name_is_in_the_reference(name):
     is_module = hasattr(getattr(kdopt, name), "__path__")
     assert is_module or f":: {name}\n" in API or f":: kdopt.{name}\n" in API
+
+
+def test_layers_of_the_design_are_the_modules():
+    listed = re.findall(r"(?m)^  (\w+)(?:\.py|/)", (DOCS / "design.md").read_text())
+    listed += re.findall(
+        r"(?m)^  _keys\.py, (\w+)\.py", (DOCS / "design.md").read_text()
+    )
+    there = {path.stem for path in pathlib.Path(kdopt.__file__).parent.iterdir()}
+    assert sorted(listed) == sorted(there - {"__pycache__", "py"})
+
+
+def programs():
+    """The sections of docs/use_with.md that hold a program, by title."""
+    sections = re.split(r"(?m)^#{2,3} ", (DOCS / "use_with.md").read_text())[1:]
+    examples = {
+        section.splitlines()[0]: doctest.DocTestParser().get_examples(section)
+        for section in sections
+    }
+    return {
+        title: "".join(e.source for e in found)
+        for title, found in examples.items()
+        if found
+    }
+
+
+@pytest.mark.parametrize("title", programs())
+def test_program_is_complete_and_short(title):
+    """Pytest runs the page as one: a name may not come from the program before."""
+    source = programs()[title]
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    known |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            known |= {(a.asname or a.name).split(".")[0] for a in node.names}
+    assert {node.id for node in names} <= known | set(dir(builtins))
+    assert len(source.splitlines()) < 40
+
+
+def test_rates_of_dropped_losses_are_in_the_state(standard):
+    """What docs/dropped_rate.py counts; it trains for minutes."""
+    plan = dropped_rate.dto_kd(Config(), optax.constant_schedule(0.1))
+    params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
+    grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
+    state = plan.tx.init(params)
+    _, state = plan.tx.update(grads, state, params, values=jnp.ones(2))
+    metrics = optax.tree.get(state, "metrics")
+    rates = [metrics[f"dropped_rate/{name}"] for name in dropped_rate.LOSSES]
+    assert rates == [1, 0]
 
 
 def test_pictures_of_the_losses(tmp_path, standard):
