@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot, quadratic_form
 from kdopt._nonnegative import nonnegative_qp, solve_face
 from kdopt._simplex import normalize, relative_inverse, unit_gram
 from kdopt._typing import Gram, Scalar, Weights
@@ -28,7 +29,7 @@ def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
     cosines, norms, active = unit_gram(gram)
     norms = jnp.where(active, norms / jnp.max(jnp.where(active, norms, 0)), 1)
     lengths = floor * norms * active.astype(gram.dtype)
-    added = nonnegative_qp(cosines, -cosines @ lengths)
+    added = nonnegative_qp(cosines, -dot(cosines, lengths))
     return floor + jnp.where(active, added / norms, 0)
 
 
@@ -85,13 +86,13 @@ def conflict_averse_step(gram: Gram, radius: Scalar) -> Weights:
     relative = jnp.where(active, norms / longest, 0)
     inverse = relative_inverse(norms, active)
     eps = jnp.finfo(gram.dtype).eps
-    mean = cosines @ relative / k
-    length = jnp.sqrt(jnp.maximum(jnp.dot(mean, relative) / k, 0))
+    mean = dot(cosines, relative) / k
+    length = jnp.sqrt(jnp.maximum(dot(mean, relative) / k, 0))
     # In units of the length of g_0; a mean of zero leaves nothing to do.
     rates = jnp.where(length > 0, mean / jnp.where(length > 0, length, 1), 0)
     point = _follow(cosines, rates, inverse, active, jnp.asarray(radius, gram.dtype))
     # How much of the lengths survives in the sum: none at a Pareto-stationary point.
-    survives = jnp.dot(point, cosines @ point) > 4 * k * eps * jnp.sum(point) ** 2
+    survives = quadratic_form(cosines, point) > 4 * k * eps * jnp.sum(point) ** 2
     stationary = (jnp.sum(point) > 0) & ~survives
     step = point * length * jnp.where(active, longest / norms, 0)
     return jnp.where(stationary, jnp.full(k, -1 / k, gram.dtype), step)
@@ -107,17 +108,17 @@ def _follow(
     def body(path: _Path) -> _Path:
         x, face = path.point, path.face
         direction = solve_face(cosines, slopes, face)
-        lift = cosines @ direction
+        lift = dot(cosines, direction)
         # Where does the length reach the radius, a quadratic in the step?
         # The floor is the rounding of a, which may vanish.
-        a = jnp.maximum(jnp.dot(direction, lift), eps * jnp.sum(direction**2))
-        b = jnp.maximum(jnp.dot(x, lift), 0)
-        c = jnp.maximum(radius**2 - jnp.dot(x, cosines @ x), 0)
+        a = jnp.maximum(dot(direction, lift), eps * jnp.sum(direction**2))
+        b = jnp.maximum(dot(x, lift), 0)
+        c = jnp.maximum(radius**2 - quadratic_form(cosines, x), 0)
         root = jnp.sqrt(b**2 + a * c)
         end = jnp.where(c > 0, c / jnp.where(c > 0, b + root, 1), 0)
 
         # Where does another constraint become tight, or a multiplier vanish?
-        slack = jnp.maximum(rates + cosines @ x - path.level * slopes, 0)
+        slack = jnp.maximum(rates + dot(cosines, x) - path.level * slopes, 0)
         closing = slopes - lift
         joins = active & ~face & (closing > 2 * eps * slopes)
         join = jnp.where(joins, slack / jnp.where(joins, closing, 1), jnp.inf)

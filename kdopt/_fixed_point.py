@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdopt._linalg import dot, solve
 from kdopt._simplex import unit_gram
 from kdopt._typing import Gram, Weights
 
@@ -57,21 +58,21 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
     tolerance = 4 * jnp.finfo(dtype).eps
 
     def residual(y: Weights) -> Weights:
-        return jnp.where(active, cosines @ (b * y) - b * y**-power, 0)
+        return jnp.where(active, dot(cosines, b * y) - b * y**-power, 0)
 
     def body(newton: _Newton) -> _Newton:
         y = newton.point
         error = residual(y)
         hessian = cosines + jnp.diag(power * y ** (-power - 1))
-        move = -jnp.linalg.solve(hessian, error)
+        move = -solve(hessian, error)
         move = jnp.where(active & (b > 0), move / jnp.where(b > 0, b, 1), 0)
         # At most nine tenths of the way to the boundary...
         shrink = jnp.max(jnp.where(active, -move / y, 0))
         move = move * jnp.minimum(1, 0.9 / jnp.maximum(shrink, 0.9))
         # ... and not past the minimum along the way, by more than rounding.
         tries = y[None, :] + lengths[:, None] * move[None, :]
-        slopes = jax.vmap(residual)(tries) @ (b * move)
-        start = jnp.abs(jnp.dot(error, b * move))
+        slopes = dot(jax.vmap(residual)(tries), b * move)
+        start = jnp.abs(dot(error, b * move))
         best = jnp.argmax(slopes <= 0.5 * start)
         new = jnp.where(active, tries[best], 1)
         return _Newton(new, jnp.max(jnp.abs(new - y) / y), newton.count + 1)

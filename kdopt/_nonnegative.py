@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot, solve
 from kdopt._typing import Gram, Weights
 
 
@@ -27,7 +28,7 @@ def solve_face(hessian: Gram, linear: Weights, face: jax.Array) -> Weights:
     on = face.astype(hessian.dtype)
     ridge = 4 * k * jnp.finfo(hessian.dtype).eps
     block = hessian * on[:, None] * on[None, :] + jnp.diag(1 - on + ridge * on)
-    return jnp.linalg.solve(block, linear * on) * on
+    return solve(block, linear * on) * on
 
 
 def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
@@ -65,7 +66,7 @@ def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
         part = jnp.where(feasible, 0, length)
         on_the_way = jnp.where(hit, 0, jnp.maximum(x + part * (goal - x), 0))
 
-        slope = jnp.where(passive, -jnp.inf, b - hessian @ goal)
+        slope = jnp.where(passive, -jnp.inf, b - dot(hessian, goal))
         best = jnp.argmax(slope)
         enter = slope[best] > tolerance
         freed = passive | (enter & (jnp.arange(k) == best))

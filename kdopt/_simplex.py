@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import solve
 from kdopt._nonnegative import nonnegative_qp
 from kdopt._typing import Gram, Scalar, Weights
 
@@ -113,7 +114,7 @@ def affine_min_norm_point(gram: Gram) -> Weights:
     zero, one = jnp.zeros((1, 1), gram.dtype), jnp.ones(1, gram.dtype)
     matrix = jnp.block([[cosines, inverse], [inverse.T, zero]])
     target = jnp.concatenate([jnp.zeros(k, gram.dtype), one])
-    weights = jnp.linalg.solve(matrix, target)[:k] * inverse[:, 0]
+    weights = solve(matrix, target)[:k] * inverse[:, 0]
     # A solution that does not solve it betrays a singular matrix.
     total = jnp.sum(weights)
     solved = jnp.isfinite(total) & (jnp.abs(total - 1) < 0.1)

@@ -16,8 +16,9 @@ MODULES = {
 }
 
 BASE = {"_typing", "_dtypes"}
+SMALL = {*BASE, "_linalg"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
-ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+ALGEBRA = {*SMALL, "_gram", "_parabola", *SOLVERS}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
@@ -26,19 +27,20 @@ MAY_IMPORT = {
     "_checks": BASE,
     "_keys": BASE,
     "_gram": BASE,
-    "_nonnegative": BASE,
-    "_spectrum": BASE,
-    "_simplex": {*BASE, "_nonnegative"},
-    "_cone": {*BASE, "_nonnegative", "_simplex"},
-    "_fixed_point": {*BASE, "_simplex"},
-    "_parabola": {*BASE, "_simplex"},
+    "_linalg": BASE,
+    "_nonnegative": SMALL,
+    "_spectrum": SMALL,
+    "_simplex": {*SMALL, "_nonnegative"},
+    "_cone": {*SMALL, "_nonnegative", "_simplex"},
+    "_fixed_point": {*SMALL, "_simplex"},
+    "_parabola": {*SMALL, "_simplex"},
     "_transform": {*BASE, "_gram"},
     "_traces": {*BASE, "_gram", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_keys", "_transform"},
     "losses": {*BASE, "losses"},
     "per_loss": {*BASE, "_gram", "_transform"},
-    "diagnostics": {*BASE, "_gram", "_simplex", "_parabola"},
+    "diagnostics": {*SMALL, "_gram", "_simplex", "_parabola"},
     "_reachable": BASE,
     "wrappers": {*BASE, "_gram", "_transform", "diagnostics"},
 }

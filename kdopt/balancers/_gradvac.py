@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from kdopt._checks import check_key, check_range
 from kdopt._keys import carry_key
+from kdopt._linalg import dot, quadratic_form
 from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -69,9 +70,9 @@ def gradvac_weights(
     def vaccinate(row: jax.Array, order: jax.Array, goals: Weights):
         def turn(carry: tuple[Weights, Weights], j: jax.Array):
             part, goals = carry
-            length = jnp.sqrt(jnp.maximum(jnp.dot(part, cosines @ part), 0))
+            length = jnp.sqrt(jnp.maximum(quadratic_form(cosines, part), 0))
             usable = (j != row) & active[row] & active[j] & (length > least)
-            product = jnp.dot(cosines[j], part)
+            product = dot(cosines[j], part)
             phi = jnp.clip(product / jnp.where(usable, length, 1), -1, 1)
             goal = goals[j]
             sine, goal_sine = jnp.sqrt(1 - phi**2), jnp.sqrt(1 - goal**2)
@@ -86,7 +87,7 @@ def gradvac_weights(
 
     targets = targets.astype(gram.dtype)
     parts, targets = jax.vmap(vaccinate)(jnp.arange(k), orders, targets)
-    return jnp.where(active, norms @ parts / norms, 1), targets
+    return jnp.where(active, dot(norms, parts) / norms, 1), targets
 
 
 def gradvac(

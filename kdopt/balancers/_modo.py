@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._checks import check_range
+from kdopt._linalg import dot
 from kdopt._simplex import project_simplex
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -46,7 +47,7 @@ def modo_weights(
         Generalization and Conflict-Avoidance <https://arxiv.org/abs/2305.20057>`_,
         NeurIPS 2023, Algorithm 1
     """
-    slope = gram @ previous + jnp.asarray(rho, gram.dtype) * previous
+    slope = dot(gram, previous) + jnp.asarray(rho, gram.dtype) * previous
     return project_simplex(previous - jnp.asarray(gamma, gram.dtype) * slope)
 
 

@@ -11,6 +11,7 @@ from kdopt._checks import (
     check_range,
     preference_array,
 )
+from kdopt._linalg import dot
 from kdopt._simplex import min_norm_point, normalize
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -61,9 +62,9 @@ def sdmgrad_weights(
     pull = jnp.asarray(rho, gram.dtype)
     # As the weights sum to one, this is the min-norm point of the g_i + rho g_0.
     scaled, _ = normalize(gram)
-    rates = scaled @ p
+    rates = dot(scaled, p)
     shifted = scaled + pull * (rates[:, None] + rates[None, :])
-    inner = min_norm_point(shifted + pull**2 * jnp.dot(p, rates))
+    inner = min_norm_point(shifted + pull**2 * dot(p, rates))
     return (inner + pull * p) / (1 + pull)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._linalg import dot
 from kdopt._transform import check_num_losses, hold_unless, values_array
 from kdopt._typing import Scalarizer, Values, Weights
 from kdopt.scalarizers._values import given_values
@@ -155,15 +156,15 @@ def log_softmax(
                 raise ValueError(
                     "signal 'gram' needs gram=, that of the raw gradients."
                 )
-            fall = jnp.asarray(gram, dtype) @ (pi / gaps) / gaps
+            fall = dot(jnp.asarray(gram, dtype), pi / gaps) / gaps
         else:
-            fall = jnp.dot(pi, log_gaps) * log_gaps
+            fall = dot(pi, log_gaps) * log_gaps
         seen = jnp.all(jnp.isfinite(values))
         usable = seen & jnp.all(jnp.isfinite(fall))
         fall = jnp.where(usable, fall, 0)
         # The literal reading steps pi and takes a softmax of it; the others step xi.
         base = pi if signal == "literal" else state.logits
-        slope = fall if signal == "literal" else pi * (fall - jnp.dot(pi, fall))
+        slope = fall if signal == "literal" else pi * (fall - dot(pi, fall))
         step, inner = optimizer.update(slope, state.inner, base)
         logits, inner = hold_unless(
             usable,
