@@ -18,7 +18,7 @@ MODULES = {
 BASE = {"_typing", "_dtypes"}
 SMALL = {*BASE, "_linalg"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
-ALGEBRA = {*SMALL, "_gram", "_parabola", *SOLVERS}
+ALGEBRA = {*SMALL, "_gram", "_lambda_weights", *SOLVERS}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "_simplex": {*SMALL, "_nonnegative"},
     "_cone": {*SMALL, "_nonnegative", "_simplex"},
     "_fixed_point": {*SMALL, "_simplex"},
-    "_parabola": {*SMALL, "_simplex"},
+    "_lambda_weights": BASE,
+    "_parabola": {*BASE, "_lambda_weights"},
     "_transform": {*BASE, "_gram"},
     "_traces": {*BASE, "_gram", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},

@@ -64,12 +64,8 @@ def dto_kd_weights(
         raise ValueError(f"rescale must be 'none' or 'convex', got {rescale!r}.")
     bounds = jnp.asarray(min_losses, values.dtype)
     gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
-    # pi does not change when all gaps are scaled together; with the least one at 1
-    # no entry of the log-Gram matrix can overflow.
-    relative = gaps / jnp.min(gaps)
-    log_gram = gram / (relative[:, None] * relative[None, :])
     solve = min_norm_point if simplex else affine_min_norm_point
-    weights = solve(log_gram) / gaps
+    weights = solve(gram, gaps)
     return weights / jnp.sum(weights) if rescale == "convex" else weights
 
 

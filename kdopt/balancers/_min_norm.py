@@ -61,16 +61,12 @@ def min_norm_weights(
         return min_norm_point(gram)
     scales = jnp.ones(len(gram), gram.dtype)
     if normalize in ("norm", "loss_and_norm"):
-        gram, scales, _ = unit_gram(gram)
+        scales = unit_gram(gram)[1]
     if normalize in ("loss", "loss_and_norm"):
         if values is None:
             raise ValueError(f"normalize={normalize!r} needs the loss values.")
-        gaps = jnp.maximum(values.astype(gram.dtype), LEAST_VALUE)
-        # With the least one at 1 no entry can overflow.
-        relative = gaps / jnp.min(gaps)
-        gram = gram / relative[:, None] / relative[None, :]
-        scales = scales * gaps
-    return min_norm_point(gram) / scales
+        scales = scales * jnp.maximum(values.astype(gram.dtype), LEAST_VALUE)
+    return min_norm_point(gram, scales)
 
 
 def min_norm(
