@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kdopt._linalg import dot, quadratic_form
 from kdopt._nonnegative import nonnegative_qp, solve_face
-from kdopt._simplex import normalize, relative_inverse, unit_gram
+from kdopt._simplex import equilibrate, relative_inverse, unit_gram
 from kdopt._typing import Gram, Scalar, Weights
 
 
@@ -26,27 +26,29 @@ def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
     Returns:
         ``[k]``; a zero gradient keeps its weight.
     """
-    cosines, norms, active = unit_gram(gram)
-    norms = jnp.where(active, norms / jnp.max(jnp.where(active, norms, 0)), 1)
-    lengths = floor * norms * active.astype(gram.dtype)
-    added = nonnegative_qp(cosines, -dot(cosines, lengths))
-    return floor + jnp.where(active, added / norms, 0)
+    scaled, inverse = equilibrate(gram)
+    active = inverse > 0
+    # Lengths in units of the longest gradient, which cannot overflow.
+    least = jnp.min(jnp.where(active, inverse, jnp.inf))
+    relative = jnp.where(active, least / jnp.where(active, inverse, 1), 0)
+    added = nonnegative_qp(scaled, -dot(scaled, floor * relative))
+    return floor + jnp.where(active, added / jnp.where(active, relative, 1), 0)
 
 
 def regularize(
     gram: Gram, norm_eps: float | jax.Array, reg_eps: float | jax.Array
 ) -> Gram:
-    """Scales a Gram matrix to trace one and adds a ridge.
+    """Adds a ridge to a Gram matrix, in units of its trace.
 
     A matrix whose trace is below ``norm_eps``, or zero, becomes the identity, with
-    which no direction conflicts.
+    which no direction conflicts. Without a ridge the matrix is returned as it is, so
+    that short gradients keep their digits beside long ones.
     """
-    scaled, scale = normalize(gram)
-    trace = jnp.trace(scaled)
-    small = (trace == 0) | (trace * scale < jnp.asarray(norm_eps, gram.dtype))
+    trace = jnp.trace(gram)
+    small = (trace == 0) | (trace < jnp.asarray(norm_eps, gram.dtype))
     identity = jnp.eye(len(gram), dtype=gram.dtype)
-    ridge = jnp.asarray(reg_eps, gram.dtype) * identity
-    return jnp.where(small, identity, scaled / jnp.where(small, 1, trace) + ridge)
+    ridge = jnp.asarray(reg_eps, gram.dtype) * trace * identity
+    return jnp.where(small, identity, gram + ridge)
 
 
 class _Path(NamedTuple):

@@ -345,13 +345,11 @@ METHODS = (
         static_args=("num_losses", "scale"),
         claims=SYMMETRIC,
     ),
-    Method("upgrad", kdopt.upgrad, num_losses(), ks=(1, 2, 3), claims=SYMMETRIC),
     Method(
-        "upgrad_exact",
+        "upgrad",
         kdopt.upgrad,
-        num_losses(reg_eps=0.0),
-        ks=(2, 4),
-        plumbing=False,
+        num_losses(),
+        ks=(1, 2, 3, 4),
         claims=(
             *SYMMETRIC,
             "linear_under_scaling",
@@ -362,9 +360,17 @@ METHODS = (
         golden=((1 + 22 / 18) / 2, (1 + 22 / 38) / 2),
     ),
     Method(
+        "upgrad_ridge",
+        kdopt.upgrad,
+        num_losses(reg_eps=1e-4),
+        ks=(2, 3),
+        plumbing=False,
+        claims=SYMMETRIC,
+    ),
+    Method(
         "dual_proj",
         kdopt.dual_proj,
-        num_losses(reg_eps=0.0),
+        num_losses(),
         ks=(1, 2, 4),
         claims=(
             *SYMMETRIC,
