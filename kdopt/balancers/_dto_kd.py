@@ -40,14 +40,16 @@ def dto_kd_weights(
         simplex: If False the constraint :math:`\pi \ge 0` is dropped: the closed form
             of the theorem taken literally. Parallel gradients then give a zero update.
         rescale: ``"convex"`` divides the weights by their sum, which keeps the scale
-            of the raw gradients; ``"none"`` is the paper's update, which grows as
+            of the raw gradients and needs ``simplex``: else the sum may be negative,
+            and all losses would rise; ``"none"`` is the paper's update, which grows as
             :math:`1/L`. Adam does not see the difference, SGD does.
 
     Returns:
         Weights of the raw gradients, ``[k]``.
 
     Raises:
-        ValueError: If ``rescale`` is neither of the two.
+        ValueError: If ``rescale`` is neither of the two, or ``"convex"`` without
+            ``simplex``.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -60,13 +62,22 @@ def dto_kd_weights(
         Hayder et al., DTO-KD: Dynamic Trade-off Optimization for Effective Knowledge
         Distillation, ICLR 2026, Eq. 9 (with the simplex) and Theorem 3.1 (without)
     """
-    if rescale not in ("none", "convex"):
-        raise ValueError(f"rescale must be 'none' or 'convex', got {rescale!r}.")
+    _check(simplex, rescale)
     bounds = jnp.asarray(min_losses, values.dtype)
     gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
     solve = min_norm_point if simplex else affine_min_norm_point
     weights = solve(gram, gaps)
     return weights / jnp.sum(weights) if rescale == "convex" else weights
+
+
+def _check(simplex: bool, rescale: str) -> None:
+    if rescale not in ("none", "convex"):
+        raise ValueError(f"rescale must be 'none' or 'convex', got {rescale!r}.")
+    if rescale == "convex" and not simplex:
+        raise ValueError(
+            "rescale='convex' divides the weights by their sum, which may be negative "
+            "with simplex=False: leave simplex at True, or take rescale='none'."
+        )
 
 
 def dto_kd(
@@ -99,7 +110,8 @@ def dto_kd(
         A balancer; see :func:`dto_kd_weights` for the equation.
 
     Raises:
-        ValueError: If ``num_losses`` is below 2 or ``rescale`` is unknown.
+        ValueError: If ``num_losses`` is below 2, ``rescale`` is unknown, or
+            ``"convex"`` without ``simplex``.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -124,6 +136,8 @@ def dto_kd(
     """
     if num_losses == 1:
         raise ValueError("dto_kd trades losses off: num_losses must be at least 2.")
+
+    _check(simplex, rescale)
 
     def weights_fn(gram: Gram, values: Values) -> Weights:
         return dto_kd_weights(

@@ -87,3 +87,13 @@ def test_losses_of_very_different_size(values, norm):
         with jax.enable_x64(True):
             right = weights(rows, np.float64(values), simplex=simplex)
         np.testing.assert_allclose(got, right, rtol=1e-5)
+
+
+def test_weights_of_negative_sum_are_not_made_convex():
+    """Divided by their sum, these weights would raise both losses."""
+    rows, values = np.array([[2.0, 0.0], [1.0, 0.1]]), np.array([10.0, 1.0])
+    literal = weights(rows, values, simplex=False)
+    assert np.sum(literal) < 0 and np.all(rows @ (literal @ rows) > 0)
+    for make in (lambda **kw: weights(rows, values, **kw), kdopt.dto_kd):
+        with pytest.raises(ValueError, match="leave simplex at True"):
+            make(simplex=False, rescale="convex")
