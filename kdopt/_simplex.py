@@ -178,7 +178,7 @@ def _pair(gram: Gram, shares: Weights, *, clip: bool) -> Weights:
     return jnp.where(flat, equal, jnp.stack([first / total, second / total]))
 
 
-def project_simplex(point: Weights) -> Weights:
+def project_simplex(point: Weights, active: jax.Array | None = None) -> Weights:
     r"""Projects on the simplex.
 
     .. math:: \Pi(y) = \arg\min_{w \ge 0, \, \sum w = 1} \lVert w - y \rVert^2
@@ -186,13 +186,23 @@ def project_simplex(point: Weights) -> Weights:
 
     Args:
         point: ``[k]``.
+        active: Which coordinates may be positive, ``[k]``; at least one of them, all
+            by default.
 
     Returns:
         Non-negative weights of sum one, ``[k]``.
     """
+    if active is not None:
+        point = jnp.where(active, point, -jnp.inf)
     point = point - jnp.max(point)  # else a large common part swallows the digits
     ordered = jnp.sort(point, descending=True)
     count = jnp.arange(1, len(point) + 1, dtype=point.dtype)
     levels = (jnp.cumsum(ordered) - 1) / count
     theta = levels[jnp.sum(ordered > levels) - 1]
     return sum_to_one(jnp.maximum(point - theta, 0))
+
+
+def nonzero(gram: Gram) -> jax.Array:
+    """Which gradients are not zero, ``[k]``; all of them if none is."""
+    some = jnp.diagonal(gram) > 0
+    return some | ~jnp.any(some)

@@ -56,7 +56,8 @@ def _target(step: _Step) -> Weights:
 
 
 def _target_relative(step: _Step) -> Weights:
-    return rate_weights(step.gram, step.target * step.values, step.previous)
+    weights = rate_weights(step.gram, step.target * step.values, step.previous)
+    return _skip_zero(weights, step)
 
 
 def _norm_balance(step: _Step) -> Weights:
