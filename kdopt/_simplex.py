@@ -206,3 +206,8 @@ def nonzero(gram: Gram) -> jax.Array:
     """Which gradients are not zero, ``[k]``; all of them if none is."""
     some = jnp.diagonal(gram) > 0
     return some | ~jnp.any(some)
+
+
+def leave_out(gram: Gram, kept: jax.Array) -> Gram:
+    """Makes the gradients zero that are not kept, ``[k]``."""
+    return jnp.where(kept[:, None] & kept[None, :], gram, 0)

@@ -9,6 +9,7 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
+from kdopt._simplex import leave_out
 from kdopt._transform import (
     check_num_losses,
     hold_unless,
@@ -16,7 +17,7 @@ from kdopt._transform import (
     start_state,
     values_array,
 )
-from kdopt._typing import Balancer, PerLossGrads, Weights
+from kdopt._typing import Balancer, PerLossGrads, Values, Weights
 
 
 class TracesState(NamedTuple):
@@ -43,7 +44,7 @@ def from_traces(
     rate_fn: Callable[[jax.Array], jax.Array],
     *,
     num_losses: int,
-    scales_fn: Callable[[Weights], Weights] | None = None,
+    scales_fn: Callable[[Values], tuple[Weights, jax.Array]] | None = None,
     initial_state: Any = (),
     axis_name: str | None = None,
 ) -> Balancer:
@@ -60,8 +61,9 @@ def from_traces(
         weights_fn: ``(gram of the means, count, inner) -> (weights, inner)``.
         rate_fn: :math:`r_t` of the number of the step, which starts at 1.
         num_losses: K.
-        scales_fn: From the values ``[k]`` to :math:`c_i`; then ``update`` needs
-            ``values``.
+        scales_fn: From the values ``[k]`` to :math:`c_i` and which losses are present,
+            ``[k]`` each; then ``update`` needs ``values``. The mean of a loss that is
+            absent stays as it is and has no weight.
         initial_state: What the method remembers; floats take the dtype of the weights.
         axis_name: Mesh axis over which the gradients are sharded.
     """
@@ -93,26 +95,30 @@ def from_traces(
         dtype = state.loss_weights.dtype
         count = jnp.asarray(optax.safe_increment(state.count))
         rate = rate_fn(count.astype(dtype))
-        scales = jnp.ones(k, dtype)
-        finite = jnp.ones((), bool)
+        rates, scales = jnp.full(k, rate), jnp.ones(k, dtype)
+        finite, present = jnp.ones((), bool), jnp.ones(k, bool)
         if scales_fn is not None:
             losses = values_array(values, k, dtype)
-            finite = jnp.all(jnp.isfinite(losses))
+            scales, present = scales_fn(losses)
+            finite = jnp.all(jnp.isfinite(losses)) & jnp.all(jnp.isfinite(scales))
             # Bad values with good gradients: the old means give a sound update.
-            rate = jnp.where(finite, rate, 0)
-            scales = jnp.where(finite, scales_fn(losses), 1)
+            rates = jnp.where(finite & present, rates, 0)
+            scales = jnp.where(finite, scales, 1)
 
         def move(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
             # The two factors apart: their product may overflow where grad is small.
             goal = grad.astype(trace.dtype) * scales[i].astype(trace.dtype)
-            return trace + rate.astype(trace.dtype) * (goal - trace)
+            return trace + rates[i].astype(trace.dtype) * (goal - trace)
 
         traces = tuple(
             jax.tree.map(lambda m, g, i=i: move(i, m, g), state.traces[i], grads[i])
             for i in range(k)
         )
         matrix = jax.lax.stop_gradient(gram(traces, axis_name=axis_name)).astype(dtype)
-        weights, inner = weights_fn(matrix, count.astype(dtype), state.inner)
+        weights, inner = weights_fn(
+            leave_out(matrix, present), count.astype(dtype), state.inner
+        )
+        weights = jnp.where(present, weights, 0)
         finite &= jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(weights))
         weights = jnp.where(finite, weights, state.loss_weights)
         mixed = combine(traces, weights)

@@ -18,7 +18,7 @@ MODULES = {
 BASE = {"_typing", "_dtypes"}
 SMALL = {*BASE, "_linalg"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
-ALGEBRA = {*SMALL, "_gram", "_lambda_weights", *SOLVERS}
+ALGEBRA = {*SMALL, "_gram", "_lambda_weights", "_log_losses", *SOLVERS}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys"}
 
 MAY_IMPORT = {
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "_keys": BASE,
     "_gram": BASE,
     "_linalg": BASE,
+    "_log_losses": BASE,
     "_nonnegative": SMALL,
     "_spectrum": SMALL,
     "_simplex": {*SMALL, "_nonnegative"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "_lambda_weights": BASE,
     "_parabola": {*BASE, "_lambda_weights"},
     "_transform": {*BASE, "_gram"},
-    "_traces": {*BASE, "_gram", "_transform"},
+    "_traces": {*BASE, "_gram", "_simplex", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_keys", "_transform"},
     "losses": {*BASE, "losses"},
@@ -65,6 +66,7 @@ SIBLINGS = {
     "scalarizers/_famo": {"scalarizers/_log_softmax"},
     "scalarizers/_geometric_mean": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
+    "scalarizers/_log_scales": {VALUES},
     "scalarizers/_log_softmax": {VALUES},
     "scalarizers/_pbi": {VALUES},
     "scalarizers/_softadapt": {WINDOWS},

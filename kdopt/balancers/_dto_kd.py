@@ -1,12 +1,12 @@
 """DTO-KD: distillation as two-objective optimisation on log-losses."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._simplex import affine_min_norm_point, min_norm_point
+from kdopt._log_losses import Bounds, gaps_above
+from kdopt._simplex import affine_min_norm_point, leave_out, min_norm_point
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 
@@ -15,7 +15,7 @@ def dto_kd_weights(
     gram: Gram,
     values: Values,
     *,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
     simplex: bool = True,
     rescale: Literal["none", "convex"] = "none",
@@ -36,7 +36,7 @@ def dto_kd_weights(
         values: Loss values :math:`L_i`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``: the entropy of the
             teacher, say, for a cross-entropy against soft targets.
-        eps: Floor of :math:`L_i - b_i`.
+        eps: Floor of :math:`L_i - b_i`, where that is positive.
         simplex: If False the constraint :math:`\pi \ge 0` is dropped: the closed form
             of the theorem taken literally. Parallel gradients then give a zero update.
         rescale: ``"convex"`` divides the weights by their sum, which keeps the scale
@@ -45,7 +45,9 @@ def dto_kd_weights(
             :math:`1/L`. Adam does not see the difference, SGD does.
 
     Returns:
-        Weights of the raw gradients, ``[k]``.
+        Weights of the raw gradients, ``[k]``. Losses must be above their bounds, where
+        they have a logarithm: one that is exactly 0 counts as absent and has no weight;
+        with any other the weights are NaN.
 
     Raises:
         ValueError: If ``rescale`` is neither of the two, or ``"convex"`` without
@@ -63,10 +65,9 @@ def dto_kd_weights(
         Distillation, ICLR 2026, Eq. 9 (with the simplex) and Theorem 3.1 (without)
     """
     _check(simplex, rescale)
-    bounds = jnp.asarray(min_losses, values.dtype)
-    gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
+    found = gaps_above(values, min_losses, eps)
     solve = min_norm_point if simplex else affine_min_norm_point
-    weights = solve(gram, gaps)
+    weights = found.settle(solve(leave_out(gram, found.usable), found.gaps))
     return weights / jnp.sum(weights) if rescale == "convex" else weights
 
 
@@ -83,7 +84,7 @@ def _check(simplex: bool, rescale: str) -> None:
 def dto_kd(
     *,
     num_losses: int = 2,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
     simplex: bool = True,
     rescale: Literal["none", "convex"] = "none",
@@ -94,7 +95,9 @@ def dto_kd(
     To first order every loss falls by the same *fraction*,
     :math:`\eta \lVert u \rVert^2`, or by more where :math:`\pi` is at a bound. Constant
     factors of the losses (temperature squared, hand-set weights) change nothing;
-    constant offsets do, see ``min_losses``. ``update`` needs ``values``.
+    constant offsets do, see ``min_losses``. ``update`` needs ``values``, which must be
+    above their bounds: a loss of exactly 0 counts as absent, and on a step with any
+    other the balancer reuses its last weights and counts.
 
     Args:
         num_losses: K, at least 2.

@@ -12,7 +12,7 @@ from kdopt._checks import (
     preference_array,
 )
 from kdopt._linalg import dot
-from kdopt._simplex import min_norm_point, nonzero
+from kdopt._simplex import leave_out, min_norm_point, nonzero
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Weights
 
@@ -74,8 +74,7 @@ def sdmgrad_weights(
     sums = sums + shared**2 * dot(p, rates)
     least = jnp.finfo(gram.dtype).eps * own**2 * gram
     sums = jnp.where(jnp.eye(len(gram), dtype=bool), jnp.maximum(sums, least), sums)
-    both = active[:, None] & active[None, :]
-    return own * min_norm_point(jnp.where(both, sums, 0)) + shared * p
+    return own * min_norm_point(leave_out(sums, active)) + shared * p
 
 
 def sdmgrad(
