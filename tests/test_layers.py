@@ -49,17 +49,18 @@ MAY_IMPORT = {
 """Layers: for each module, or package of modules, what of kdopt it may import."""
 
 REACH, VALUES = "balancers/_reach", "scalarizers/_values"
+ELEMENTS = "balancers/_elements"
 SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
     "balancers/_moco": {"balancers/_modo"},
-    "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
+    "balancers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
     "balancers/_dot": {"balancers/_streams", REACH},
-    "balancers/_dot_adam": {REACH},
+    "balancers/_dot_adam": {REACH, ELEMENTS},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
-    "balancers/_dot_lion": {REACH},
+    "balancers/_dot_lion": {REACH, ELEMENTS},
     "balancers/_gain_matched_sgd": {"balancers/_linear", "balancers/_streams", REACH},
-    "balancers/_streams": {REACH},
+    "balancers/_streams": {REACH, ELEMENTS},
     "scalarizers/_cosmos": {VALUES},
     "scalarizers/_dto_kd_amortized": {"scalarizers/_log_softmax"},
     "scalarizers/_dwa": {WINDOWS},
