@@ -10,6 +10,10 @@ from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
 
+LARGEST_TARGET = 0.99
+"""No multiple of one gradient, however large, turns another into its direction: what is
+added grows without bound as the target goes to 1, and is 7 times a gradient here."""
+
 
 def gradvac_weights(
     gram: Gram,
@@ -35,6 +39,7 @@ def gradvac_weights(
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         targets: :math:`\hat\phi`, ``[k, k]``; zeros at first, which makes this PCGrad.
+            Beyond 0.99 a target counts as 0.99: at 1 the step would be infinite.
         key: For the order of :math:`j`; not needed for two losses.
         beta: :math:`\beta` in [0, 1].
 
@@ -74,12 +79,11 @@ def gradvac_weights(
             usable = (j != row) & active[row] & active[j] & (length > least)
             product = dot(cosines[j], part)
             phi = jnp.clip(product / jnp.where(usable, length, 1), -1, 1)
-            goal = goals[j]
-            sine, goal_sine = jnp.sqrt(1 - phi**2), jnp.sqrt(1 - goal**2)
-            pull = length * (goal * sine / jnp.maximum(goal_sine, least) - phi)
-            pull = jnp.where(usable & (phi < goal), pull, 0)
-            moved = jnp.clip((1 - rate) * goal + rate * phi, -1, 1)
-            goals = goals.at[j].set(jnp.where(usable, moved, goal))
+            goal = jnp.clip(goals[j], -LARGEST_TARGET, LARGEST_TARGET)
+            ratio = jnp.sqrt((1 - phi**2) / (1 - goal**2))
+            pull = jnp.where(usable & (phi < goal), length * (goal * ratio - phi), 0)
+            moved = jnp.clip((1 - rate) * goals[j] + rate * phi, -1, 1)
+            goals = goals.at[j].set(jnp.where(usable, moved, goals[j]))
             return (part.at[j].add(pull), goals), None
 
         start = (jnp.arange(k) == row).astype(gram.dtype)
