@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kdopt._linalg import dot, quadratic_form
 from kdopt._nonnegative import nonnegative_qp, solve_face
-from kdopt._simplex import equilibrate
+from kdopt._simplex import enlarge, equilibrate
 from kdopt._typing import Gram, Scalar, Weights
 
 
@@ -41,11 +41,12 @@ def regularize(
     """Adds a ridge to a Gram matrix, in units of its trace.
 
     A matrix whose trace is below ``norm_eps``, or zero, becomes the identity, with
-    which no direction conflicts. Without a ridge the matrix is returned as it is, so
-    that short gradients keep their digits beside long ones.
+    which no direction conflicts. Without a ridge the matrix is returned as it is, up to
+    a power of two, so that short gradients keep their digits beside long ones.
     """
+    gram, scale = enlarge(gram)
     trace = jnp.trace(gram)
-    small = (trace == 0) | (trace < jnp.asarray(norm_eps, gram.dtype))
+    small = (trace == 0) | (trace < jnp.asarray(norm_eps, gram.dtype) * scale)
     identity = jnp.eye(len(gram), dtype=gram.dtype)
     ridge = jnp.asarray(reg_eps, gram.dtype) * trace * identity
     return jnp.where(small, identity, gram + ridge)
@@ -54,7 +55,6 @@ def regularize(
 class _Path(NamedTuple):
     """Where a walk along the path of solutions stands."""
 
-    level: Scalar
     point: Weights
     square: Scalar
     face: jax.Array
@@ -116,7 +116,11 @@ def _follow(
 
     def body(path: _Path) -> _Path:
         x, face = path.point, path.face
-        direction = solve_face(gram, slopes, face)
+        # In units of the steepest slope of the face, whose square may be too small for
+        # a number in those of all; its rate is the wanted one.
+        pivot = jnp.argmax(jnp.where(face, slopes, 0))
+        steep = slopes / jnp.where(face[pivot], slopes[pivot], 1)
+        direction = solve_face(gram, steep, face)
         lift = dot(gram, direction)
         # Where does the length reach the radius, a quadratic in the step?
         a = jnp.maximum(dot(direction, lift), eps * dot(direction, direction))
@@ -126,17 +130,20 @@ def _follow(
         end = jnp.where(c > 0, c / jnp.where(c > 0, b + root, 1), 0)
 
         # Where does another constraint become tight, or a multiplier vanish?
-        slack = jnp.maximum(rates + dot(gram, x) - path.level * slopes, 0)
-        closing = slopes - lift
-        joins = active & ~face & (closing > 2 * eps * slopes)
+        reached = rates + dot(gram, x)
+        slack = jnp.maximum(reached - reached[pivot] * steep, 0)
+        closing = steep - lift
+        joins = active & ~face & (closing > 2 * eps * steep)
         join = jnp.where(joins, slack / jnp.where(joins, closing, 1), jnp.inf)
         leaves = face & (direction < 0)
         leave = jnp.where(leaves, x / jnp.where(leaves, -direction, 1), jnp.inf)
         step = jnp.minimum(end, jnp.minimum(jnp.min(join), jnp.min(leave)))
         done = ~(end > step)
-        joined = (jnp.arange(k) == jnp.argmin(join)) & (join <= step)
+        # Of several that are tight to rounding, the one that falls most slowly.
+        tight = joins & (join <= step)
+        slow = jnp.where(tight, reached / jnp.where(tight, slopes, 1), jnp.inf)
+        joined = (jnp.arange(k) == jnp.argmin(slow)) & tight
         return _Path(
-            level=path.level + step,
             point=jnp.maximum(x + step * direction, 0),
             square=path.square + step * (2 * b + step * a),
             face=(face | joined) & ~(leave <= step),
@@ -150,9 +157,8 @@ def _follow(
     levels = jnp.where(active, rates / jnp.where(active, slopes, 1), jnp.inf)
     first = jnp.argmin(levels)
     start = _Path(
-        level=levels[first],
         point=jnp.zeros_like(rates),
-        square=jnp.zeros_like(levels[first]),
+        square=jnp.zeros((), rates.dtype),
         face=active & (jnp.arange(k) == first),
         done=~jnp.any(active),
         count=jnp.zeros((), jnp.int32),

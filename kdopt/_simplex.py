@@ -43,6 +43,19 @@ def unit_gram(gram: Gram) -> tuple[Gram, Weights, jax.Array]:
     return jnp.where(identity, 1, cosines), norms, active
 
 
+def enlarge(gram: Gram) -> tuple[Gram, Scalar]:
+    """Multiplies a Gram matrix of short gradients by a power of two.
+
+    Small parts of its entries then do not vanish, and large ones do not overflow.
+
+    Returns:
+        The matrix and the factor.
+    """
+    short = jnp.max(jnp.diagonal(gram)) < 1
+    factor = jnp.where(short, jnp.asarray(2.0**60, gram.dtype), 1)
+    return gram * factor, factor
+
+
 def equilibrate(gram: Gram) -> tuple[Gram, Weights]:
     r"""Brings all gradients to a length of about one, without any rounding.
 

@@ -12,7 +12,7 @@ from kdopt._checks import (
     preference_array,
 )
 from kdopt._linalg import dot
-from kdopt._simplex import leave_out, min_norm_point, nonzero
+from kdopt._simplex import enlarge, leave_out, min_norm_point, nonzero
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Weights
 
@@ -67,6 +67,7 @@ def sdmgrad_weights(
     # As the weights sum to one, this is the min-norm point of the g_i + rho g_0, here
     # divided by 1 + rho. The squares of these sums may cancel to nothing, which must
     # not make them gradients that are zero.
+    gram, _ = enlarge(gram)
     pull = jnp.asarray(rho, gram.dtype)
     own, shared = 1 / (1 + pull), pull / (1 + pull)
     rates = dot(gram, p)
