@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot, quadratic_form
 from kdopt._nonnegative import nonnegative_qp, solve_face
-from kdopt._simplex import normalize, relative_inverse, unit_gram
+from kdopt._simplex import enlarge, equilibrate
 from kdopt._typing import Gram, Scalar, Weights
 
 
@@ -25,34 +26,37 @@ def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
     Returns:
         ``[k]``; a zero gradient keeps its weight.
     """
-    cosines, norms, active = unit_gram(gram)
-    norms = jnp.where(active, norms / jnp.max(jnp.where(active, norms, 0)), 1)
-    lengths = floor * norms * active.astype(gram.dtype)
-    added = nonnegative_qp(cosines, -cosines @ lengths)
-    return floor + jnp.where(active, added / norms, 0)
+    scaled, inverse = equilibrate(gram)
+    active = inverse > 0
+    # Lengths in units of the longest gradient, which cannot overflow.
+    least = jnp.min(jnp.where(active, inverse, jnp.inf))
+    relative = jnp.where(active, least / jnp.where(active, inverse, 1), 0)
+    added = nonnegative_qp(scaled, -dot(scaled, floor * relative))
+    return floor + jnp.where(active, added / jnp.where(active, relative, 1), 0)
 
 
 def regularize(
     gram: Gram, norm_eps: float | jax.Array, reg_eps: float | jax.Array
 ) -> Gram:
-    """Scales a Gram matrix to trace one and adds a ridge.
+    """Adds a ridge to a Gram matrix, in units of its trace.
 
     A matrix whose trace is below ``norm_eps``, or zero, becomes the identity, with
-    which no direction conflicts.
+    which no direction conflicts. Without a ridge the matrix is returned as it is, up to
+    a power of two, so that short gradients keep their digits beside long ones.
     """
-    scaled, scale = normalize(gram)
-    trace = jnp.trace(scaled)
-    small = (trace == 0) | (trace * scale < jnp.asarray(norm_eps, gram.dtype))
+    gram, scale = enlarge(gram)
+    trace = jnp.trace(gram)
+    small = (trace == 0) | (trace < jnp.asarray(norm_eps, gram.dtype) * scale)
     identity = jnp.eye(len(gram), dtype=gram.dtype)
-    ridge = jnp.asarray(reg_eps, gram.dtype) * identity
-    return jnp.where(small, identity, scaled / jnp.where(small, 1, trace) + ridge)
+    ridge = jnp.asarray(reg_eps, gram.dtype) * trace * identity
+    return jnp.where(small, identity, gram + ridge)
 
 
 class _Path(NamedTuple):
     """Where a walk along the path of solutions stands."""
 
-    level: Scalar
     point: Weights
+    square: Scalar
     face: jax.Array
     done: jax.Array
     count: jax.Array
@@ -74,61 +78,74 @@ def conflict_averse_step(gram: Gram, radius: Scalar) -> Weights:
         radius: :math:`c \ge 0`.
 
     Returns:
-        Non-negative ``[k]``, exact to rounding of the cosines. Zero gradients are left
-        out. If ``J' x`` vanishes to rounding before it has the allowed length, no loss
-        can be helped: the result is then ``-1 / K``, so that the update is zero.
+        Non-negative ``[k]``. Zero gradients are left out. A ridge of a few rounding
+        errors keeps it bounded where gradients are opposite: :math:`r` then stays
+        within the ball, and helps a little less than it could. If the ball holds 0 and
+        ``g_0 + r`` is nothing but rounding, no loss can be helped: the result is then
+        ``-1 / K``, so that the update is zero.
     """
     k = len(gram)
-    cosines, norms, active = unit_gram(gram)
-    longest = jnp.max(jnp.where(active, norms, 0))
-    longest = jnp.where(longest > 0, longest, 1)
-    relative = jnp.where(active, norms / longest, 0)
-    inverse = relative_inverse(norms, active)
-    eps = jnp.finfo(gram.dtype).eps
-    mean = cosines @ relative / k
-    length = jnp.sqrt(jnp.maximum(jnp.dot(mean, relative) / k, 0))
+    scaled, inverse = equilibrate(gram)
+    active = inverse > 0
+    slopes = inverse / jnp.where(jnp.any(active), jnp.max(inverse), 1)
+    least = jnp.min(jnp.where(active, inverse, jnp.inf))
+    relative = jnp.where(active, least / jnp.where(active, inverse, 1), 0)
+    mean = dot(scaled, relative) / k
+    length = jnp.sqrt(jnp.maximum(dot(mean, relative) / k, 0))
     # In units of the length of g_0; a mean of zero leaves nothing to do.
-    rates = jnp.where(length > 0, mean / jnp.where(length > 0, length, 1), 0)
-    point = _follow(cosines, rates, inverse, active, jnp.asarray(radius, gram.dtype))
-    # How much of the lengths survives in the sum: none at a Pareto-stationary point.
-    survives = jnp.dot(point, cosines @ point) > 4 * k * eps * jnp.sum(point) ** 2
-    stationary = (jnp.sum(point) > 0) & ~survives
-    step = point * length * jnp.where(active, longest / norms, 0)
+    inverse_length = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+    rates, shares = mean * inverse_length, relative / k * inverse_length
+    point = _follow(scaled, rates, slopes, active, jnp.asarray(radius, gram.dtype))
+    total = point + shares
+    rounding = 4 * k * jnp.finfo(gram.dtype).eps * jnp.sum(total) ** 2
+    stationary = (radius >= 1) & (quadratic_form(scaled, total) <= rounding)
+    step = point * length * jnp.where(active, 1 / jnp.where(active, relative, 1), 0)
     return jnp.where(stationary, jnp.full(k, -1 / k, gram.dtype), step)
 
 
 def _follow(
-    cosines: Gram, rates: Weights, slopes: Weights, active: jax.Array, radius: Scalar
+    gram: Gram, rates: Weights, slopes: Weights, active: jax.Array, radius: Scalar
 ) -> Weights:
-    """Walks from ``x = 0`` to ``x C x = radius ** 2``."""
+    """Walks from ``x = 0`` to ``x G x = radius ** 2``.
+
+    Squares count for at least the rounding errors of what is added up in them, which
+    is where opposite gradients would lead out of the ball.
+    """
     k = len(rates)
     eps = 4 * k * jnp.finfo(rates.dtype).eps
 
     def body(path: _Path) -> _Path:
         x, face = path.point, path.face
-        direction = solve_face(cosines, slopes, face)
-        lift = cosines @ direction
+        # In units of the steepest slope of the face, whose square may be too small for
+        # a number in those of all; its rate is the wanted one.
+        pivot = jnp.argmax(jnp.where(face, slopes, 0))
+        steep = slopes / jnp.where(face[pivot], slopes[pivot], 1)
+        direction = solve_face(gram, steep, face)
+        lift = dot(gram, direction)
         # Where does the length reach the radius, a quadratic in the step?
-        # The floor is the rounding of a, which may vanish.
-        a = jnp.maximum(jnp.dot(direction, lift), eps * jnp.sum(direction**2))
-        b = jnp.maximum(jnp.dot(x, lift), 0)
-        c = jnp.maximum(radius**2 - jnp.dot(x, cosines @ x), 0)
+        a = jnp.maximum(dot(direction, lift), eps * dot(direction, direction))
+        b = jnp.maximum(dot(x, lift), eps * dot(x, jnp.abs(direction)))
+        c = jnp.maximum(radius**2 - path.square, 0)
         root = jnp.sqrt(b**2 + a * c)
         end = jnp.where(c > 0, c / jnp.where(c > 0, b + root, 1), 0)
 
         # Where does another constraint become tight, or a multiplier vanish?
-        slack = jnp.maximum(rates + cosines @ x - path.level * slopes, 0)
-        closing = slopes - lift
-        joins = active & ~face & (closing > 2 * eps * slopes)
+        reached = rates + dot(gram, x)
+        slack = jnp.maximum(reached - reached[pivot] * steep, 0)
+        closing = steep - lift
+        joins = active & ~face & (closing > 2 * eps * steep)
         join = jnp.where(joins, slack / jnp.where(joins, closing, 1), jnp.inf)
         leaves = face & (direction < 0)
         leave = jnp.where(leaves, x / jnp.where(leaves, -direction, 1), jnp.inf)
         step = jnp.minimum(end, jnp.minimum(jnp.min(join), jnp.min(leave)))
         done = ~(end > step)
-        joined = (jnp.arange(k) == jnp.argmin(join)) & (join <= step)
+        # Of several that are tight to rounding, the one that falls most slowly.
+        tight = joins & (join <= step)
+        slow = jnp.where(tight, reached / jnp.where(tight, slopes, 1), jnp.inf)
+        joined = (jnp.arange(k) == jnp.argmin(slow)) & tight
         return _Path(
-            level=path.level + step,
             point=jnp.maximum(x + step * direction, 0),
+            square=path.square + step * (2 * b + step * a),
             face=(face | joined) & ~(leave <= step),
             done=done,
             count=path.count + 1,
@@ -140,8 +157,8 @@ def _follow(
     levels = jnp.where(active, rates / jnp.where(active, slopes, 1), jnp.inf)
     first = jnp.argmin(levels)
     start = _Path(
-        level=levels[first],
         point=jnp.zeros_like(rates),
+        square=jnp.zeros((), rates.dtype),
         face=active & (jnp.arange(k) == first),
         done=~jnp.any(active),
         count=jnp.zeros((), jnp.int32),

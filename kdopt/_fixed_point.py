@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdopt._linalg import dot, solve
 from kdopt._simplex import unit_gram
 from kdopt._typing import Gram, Weights
 
@@ -35,8 +36,9 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
         alpha: Positive; 1 is the Nash bargaining solution.
 
     Returns:
-        Positive weights, ``[k]``, 0 for a gradient that is zero. For exactly opposite
-        gradients, where no solution exists, they are large but finite.
+        Weights, ``[k]``: positive, unless they are too small for a number, as for a
+        loss for which the others do everything, and 0 for a gradient that is zero. For
+        exactly opposite gradients, where no solution exists, they are large but finite.
     """
     dtype = gram.dtype
     k = len(gram)
@@ -49,31 +51,35 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
     exponent = (power - 1) / (power + 1)
     b = jnp.where(active, relative**exponent, 0)
     b = b / jnp.maximum(jnp.max(b), jnp.finfo(dtype).tiny)
-    scaled = jnp.where(active, 1 / norms ** (2 / (1 + power)), 0)
-
-    ridge = 2 * k * jnp.finfo(dtype).eps
-    cosines = cosines + ridge * jnp.eye(k, dtype=dtype)
+    eps = jnp.finfo(dtype).eps
+    cosines = cosines + k * eps / 2 * jnp.eye(k, dtype=dtype)
     lengths = jnp.asarray(0.5 ** np.arange(12), dtype)
-    tolerance = 4 * jnp.finfo(dtype).eps
+    least = 0.1 ** jnp.clip(1 / power, 1, 2)
+    # A rate to the power of -alpha multiplies its rounding errors by alpha.
+    tolerance = 8 * eps * jnp.maximum(1 / power, 1)
 
     def residual(y: Weights) -> Weights:
-        return jnp.where(active, cosines @ (b * y) - b * y**-power, 0)
+        return jnp.where(active, dot(cosines, b * y) - b * y**-power, 0)
+
+    def floor(y: Weights) -> Weights:
+        # A y below this is nothing for its own loss, nor its length for the others.
+        shorter = jnp.max(b * y) / jnp.where(b > 0, b, 1)
+        return eps / 16 * jnp.minimum(shorter, 1)
 
     def body(newton: _Newton) -> _Newton:
         y = newton.point
         error = residual(y)
         hessian = cosines + jnp.diag(power * y ** (-power - 1))
-        move = -jnp.linalg.solve(hessian, error)
+        move = -solve(hessian, error)
         move = jnp.where(active & (b > 0), move / jnp.where(b > 0, b, 1), 0)
-        # At most nine tenths of the way to the boundary...
-        shrink = jnp.max(jnp.where(active, -move / y, 0))
-        move = move * jnp.minimum(1, 0.9 / jnp.maximum(shrink, 0.9))
+        # No y shrinks so much at once that its power grows out of reach...
+        move = jnp.maximum(move, (least - 1) * y)
         # ... and not past the minimum along the way, by more than rounding.
         tries = y[None, :] + lengths[:, None] * move[None, :]
-        slopes = jax.vmap(residual)(tries) @ (b * move)
-        start = jnp.abs(jnp.dot(error, b * move))
-        best = jnp.argmax(slopes <= 0.5 * start)
-        new = jnp.where(active, tries[best], 1)
+        slopes = dot(jax.vmap(residual)(tries), b * move)
+        start = jnp.abs(dot(error, b * move))
+        best = tries[jnp.argmax(slopes <= 0.5 * start)]
+        new = jnp.where(active, jnp.maximum(best, floor(best)), 1)
         return _Newton(new, jnp.max(jnp.abs(new - y) / y), newton.count + 1)
 
     def unfinished(newton: _Newton) -> jax.Array:
@@ -82,4 +88,16 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
     begin = _Newton(
         jnp.ones(k, dtype), jnp.asarray(1.0, dtype), jnp.zeros((), jnp.int32)
     )
-    return jax.lax.while_loop(unfinished, body, begin).point * scaled
+    y = jax.lax.while_loop(unfinished, body, begin).point
+    # In logarithms, since weights may differ by more orders of magnitude than numbers:
+    # a loss for which the others do everything has what its rate asks for, and all are
+    # scaled down together where one would overflow.
+    rates = dot(cosines, b * y)
+    helped = active & (y <= 2 * floor(y)) & (rates > 0)
+    asked = jnp.log(jnp.where(helped, rates, 1)) - jnp.log(jnp.where(helped, b, 1))
+    logs = jnp.minimum(jnp.log(y), jnp.where(helped, -asked / power, jnp.inf))
+    exponent = 2 / (1 + power)
+    total = logs - exponent * jnp.log(norms)
+    largest = jnp.log(jnp.finfo(dtype).max / 128)
+    excess = jnp.maximum(jnp.max(jnp.where(active, total, -jnp.inf)) - largest, 0)
+    return jnp.where(active, jnp.exp(logs - excess) / norms**exponent, 0)

@@ -7,19 +7,14 @@ the distillation loss, :math:`u_\lambda = (1 - \lambda) g_{task} + \lambda g_{di
 import jax
 import jax.numpy as jnp
 
-from kdopt._simplex import normalize
+from kdopt._lambda_weights import (
+    decrease,
+    harmless_ends,
+    rescale,
+    roots,
+    vertex_parts,
+)
 from kdopt._typing import Gram, Scalar
-
-
-def _entries(gram: Gram) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """Distillation, task and mixed entries, and the squared length of the chord."""
-    if gram.shape != (2, 2):
-        raise ValueError(
-            f"lambda balances two losses: expected a gram of shape (2, 2), got "
-            f"{gram.shape}."
-        )
-    a, b, c = gram[1, 1], gram[0, 0], gram[0, 1]
-    return a, b, c, jnp.maximum(a + b - 2 * c, 0)
 
 
 def loss_decrease(gram: Gram, lambda_: float | jax.Array) -> jax.Array:
@@ -55,9 +50,8 @@ def loss_decrease(gram: Gram, lambda_: float | jax.Array) -> jax.Array:
         Simple Knowledge Distillation Setting <https://arxiv.org/abs/2505.06270>`_,
         2025, Eq. 10-11
     """
-    a, b, c, _ = _entries(gram)
     x = jnp.asarray(lambda_, gram.dtype)
-    return a * x**2 + b * (1 - x) ** 2 + 2 * c * x * (1 - x)
+    return decrease(gram, 1 - x, x)
 
 
 def lambda_vertex(
@@ -91,12 +85,9 @@ def lambda_vertex(
         >>> print(f"{kdopt.lambda_vertex(gram):.2f}")
         0.60
     """
-    a, b, c, s = _entries(normalize(gram)[0])
-    epsilon = jnp.asarray(ridge, a.dtype) * (a + b)
-    middle = jnp.asarray(center, a.dtype)
-    flat = s + epsilon <= 4 * jnp.finfo(a.dtype).eps * (a + b)
-    vertex = (b - c + epsilon * middle) / jnp.where(flat, 1, s + epsilon)
-    return jnp.where(flat, middle, vertex)
+    center = jnp.asarray(center, gram.dtype)
+    parts, flat = vertex_parts(gram, ridge, jnp.stack([1 - center, center]))
+    return jnp.where(flat, center, parts[1] / jnp.where(flat, 1, jnp.sum(parts)))
 
 
 def harm_free_interval(gram: Gram) -> tuple[Scalar, Scalar]:
@@ -125,11 +116,8 @@ def harm_free_interval(gram: Gram) -> tuple[Scalar, Scalar]:
         >>> print("{:.4f} {:.4f}".format(*kdopt.harm_free_interval(gram)))
         0.5500 0.6333
     """
-    a, b, c, _ = _entries(normalize(gram)[0])
-    conflict = c < 0
-    low = jnp.where(conflict, -c / jnp.where(conflict, a - c, 1), 0)
-    high = jnp.where(conflict, b / jnp.where(conflict, b - c, 1), 1)
-    return low, high
+    low, high = harmless_ends(gram)
+    return low[1], high[1]
 
 
 def lambda_roots(gram: Gram, target: float | jax.Array) -> tuple[Scalar, Scalar]:
@@ -156,9 +144,8 @@ def lambda_roots(gram: Gram, target: float | jax.Array) -> tuple[Scalar, Scalar]
         >>> print("{:.2f} {:.2f}".format(*kdopt.lambda_roots(gram, 6.0)))
         0.40 0.80
     """
-    scaled, scale = normalize(gram)
-    a, b, c, s = _entries(scaled)
-    least = (a * b - c**2) / s
-    half_width = jnp.sqrt((jnp.asarray(target, a.dtype) / scale - least) / s)
-    vertex = (b - c) / s
-    return vertex - half_width, vertex + half_width
+    scaled, scale = rescale(gram)
+    rate = jnp.asarray(target, gram.dtype) / scale
+    (_, low), (_, high) = roots(scaled, jnp.stack([rate, rate]))
+    equal = jnp.isinf(low) | jnp.isinf(high)
+    return jnp.where(equal, jnp.nan, low), jnp.where(equal, jnp.nan, high)

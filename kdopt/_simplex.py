@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot, solve
 from kdopt._nonnegative import nonnegative_qp
 from kdopt._typing import Gram, Scalar, Weights
 
@@ -42,6 +43,39 @@ def unit_gram(gram: Gram) -> tuple[Gram, Weights, jax.Array]:
     return jnp.where(identity, 1, cosines), norms, active
 
 
+def enlarge(gram: Gram) -> tuple[Gram, Scalar]:
+    """Multiplies a Gram matrix of short gradients by a power of two.
+
+    Small parts of its entries then do not vanish, and large ones do not overflow.
+
+    Returns:
+        The matrix and the factor.
+    """
+    short = jnp.max(jnp.diagonal(gram)) < 1
+    factor = jnp.where(short, jnp.asarray(2.0**60, gram.dtype), 1)
+    return gram * factor, factor
+
+
+def equilibrate(gram: Gram) -> tuple[Gram, Weights]:
+    r"""Brings all gradients to a length of about one, without any rounding.
+
+    .. math:: G = \mathrm{diag}(p) \, \hat G \, \mathrm{diag}(p)
+
+    with :math:`p` the powers of two next to the norms. Gradients may differ in length
+    by any factor then, and a product of entries neither overflows nor vanishes.
+
+    Returns:
+        :math:`\hat G`, ``[k, k]``, with a diagonal between 0.5 and 2.3, and 1 for a
+        gradient that is zero; and :math:`1 / p`, ``[k]``, 0 for such a gradient.
+    """
+    squares = jnp.diagonal(gram)
+    active = squares > 0
+    norms = jnp.sqrt(jnp.where(active, squares, 1))
+    inverse = 1 / jax.lax.reduce_precision(norms, jnp.finfo(gram.dtype).nexp, 0)
+    scaled = gram * inverse[:, None] * inverse[None, :]
+    return jnp.where(jnp.diag(~active), 1, scaled), jnp.where(active, inverse, 0)
+
+
 def relative_inverse(norms: Weights, active: jax.Array) -> Weights:
     """Shortest norm over each norm, in (0, 1]; 0 for gradients that are zero."""
     shortest = jnp.min(jnp.where(active, norms, jnp.inf))
@@ -55,85 +89,109 @@ def sum_to_one(weights: Weights) -> Weights:
     return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1), uniform)
 
 
-def min_norm_point(gram: Gram) -> Weights:
-    r"""Weights of the point of least norm in the convex hull of the gradients.
+def min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
+    r"""Weights of the point of least norm in the convex hull of the scaled gradients.
 
-    .. math:: w = \arg\min_{w \ge 0, \, \sum w = 1} w^\top G w
+    .. math:: w = \arg\min_{w \ge 0, \, \sum_i c_i w_i = 1} w^\top G w
+
+    so that :math:`\pi_i = c_i w_i` are the convex weights of the :math:`g_i / c_i`.
 
     Gradients that are exactly zero get no weight, unless all are zero (then the
-    weights are equal): the literal minimiser would put everything on them, and one
-    converged loss would stop the others.
+    convex weights are equal): the literal minimiser would put everything on them, and
+    one converged loss would stop the others.
 
     Args:
         gram: ``[k, k]``.
+        scales: :math:`c > 0`, ``[k]``; ones by default.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``: a closed form for two losses, else an
-        active-set method, exact to rounding of the cosines between the gradients.
+        Non-negative weights, ``[k]``: a closed form for two losses, else an active-set
+        method. Each is exact to rounding of the Gram matrix, however much the gradients
+        differ in length: none is one minus the others.
     """
-    k = len(gram)
-    if k == 1:
-        return jnp.ones(1, gram.dtype)
-    if k == 2:
-        active = jnp.diagonal(gram) > 0
-        weights = jnp.where(active, _pair(normalize(gram)[0], clip=True), 0)
-        # With one gradient zero, the closed form gave everything to that one.
-        lost = jnp.sum(weights) == 0
-        return sum_to_one(jnp.where(lost, active.astype(gram.dtype), weights))
-    # With z = w n in units of the shortest norm the constraint is a z = 1, and the
-    # minimiser of z C z + (a z - 1)^2 over z >= 0 is a multiple of the solution.
-    cosines, norms, active = unit_gram(gram)
-    inverse = relative_inverse(norms, active)
-    hessian = cosines + inverse[:, None] * inverse[None, :]
-    return sum_to_one(nonnegative_qp(hessian, inverse) * inverse)
+    scaled, unit, shares = _in_units(gram, scales)
+    if len(gram) <= 2:
+        lengths = _pair(scaled, shares, clip=True)
+    else:
+        # The minimiser of z G z + (a z - 1)^2 over z >= 0 is a multiple of that of
+        # z G z where a z = 1.
+        hessian = scaled + shares[:, None] * shares[None, :]
+        lengths = nonnegative_qp(hessian, shares)
+    return _weights(lengths, unit, shares, scales)
 
 
-def affine_min_norm_point(gram: Gram) -> Weights:
+def affine_min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
     r"""The same with the sum constraint only: weights may be negative.
 
-    .. math:: w = \arg\min_{\sum w = 1} w^\top G w
+    .. math:: w = \arg\min_{\sum_i c_i w_i = 1} w^\top G w
 
     Args:
         gram: ``[k, k]``.
+        scales: :math:`c > 0`, ``[k]``; ones by default.
 
     Returns:
-        Weights of sum one, ``[k]``; equal ones where the minimiser is not unique to
-        rounding (gradients affinely dependent).
+        ``[k]``, with 0 for a gradient that is zero; equal convex weights where the
+        minimiser is not unique to rounding (gradients affinely dependent).
     """
     k = len(gram)
-    if k == 1:
-        return jnp.ones(1, gram.dtype)
-    if k == 2:
-        return _pair(normalize(gram)[0], clip=False)
-    # The bordered system [G 1; 1' 0] [w; -m] = [0; 1] in units of the norms. A zero
-    # gradient keeps its row, of zeros: it takes all the weight, as it should.
-    cosines, norms, active = unit_gram(gram)
-    cosines = jnp.where(active[:, None], cosines, 0)
-    inverse = jnp.where(active, relative_inverse(norms, active), 1)[:, None]
+    scaled, unit, shares = _in_units(gram, scales)
+    if k <= 2:
+        lengths = _pair(scaled, shares, clip=False)
+        return _weights(lengths, unit, shares, scales)
+    # The bordered system [G a; a' 0] [z; -m] = [0; 1].
+    border = shares[:, None]
     zero, one = jnp.zeros((1, 1), gram.dtype), jnp.ones(1, gram.dtype)
-    matrix = jnp.block([[cosines, inverse], [inverse.T, zero]])
+    matrix = jnp.block([[scaled, border], [border.T, zero]])
     target = jnp.concatenate([jnp.zeros(k, gram.dtype), one])
-    weights = jnp.linalg.solve(matrix, target)[:k] * inverse[:, 0]
+    lengths = solve(matrix, target)[:k]
     # A solution that does not solve it betrays a singular matrix.
-    total = jnp.sum(weights)
+    total = dot(lengths, shares)
     solved = jnp.isfinite(total) & (jnp.abs(total - 1) < 0.1)
-    uniform = jnp.full(k, 1 / k, gram.dtype)
-    return jnp.where(solved, weights / jnp.where(solved, total, 1), uniform)
+    return _weights(jnp.where(solved, lengths, 0), unit, shares, scales)
 
 
-def _pair(gram: Gram, *, clip: bool) -> Weights:
-    """The closed form for two losses."""
-    a, b, c = gram[0, 0], gram[1, 1], gram[0, 1]
-    spread = a + b - 2 * c  # the squared distance between the two gradients
-    # Below the rounding error of the subtraction the gradients count as equal.
-    flat = spread <= 4 * jnp.finfo(gram.dtype).eps * (a + b)
-    second = jnp.where(flat, 0.5, (a - c) / jnp.where(flat, 1, spread))
+def _in_units(gram: Gram, scales: Weights | None) -> tuple[Gram, Weights, Weights]:
+    r"""The Gram matrix of equilibrated gradients; weights, and shares, per length.
+
+    With lengths :math:`z_i = p_i w_i` in units of the shortest scaled gradient the
+    constraint :math:`c^\top w = 1` is :math:`a^\top z = 1`, with :math:`a_i \le 1`.
+    """
+    scaled, inverse = equilibrate(gram)
+    shares = inverse if scales is None else inverse * scales
+    most = jnp.max(shares)
+    most = jnp.where(most > 0, most, 1)
+    return scaled, inverse / most, shares / most
+
+
+def _weights(
+    lengths: Weights, unit: Weights, shares: Weights, scales: Weights | None
+) -> Weights:
+    """Weights of the constraint's sum; equal ones where all lengths are zero."""
+    total = dot(lengths, shares)
+    equal = jnp.full_like(unit, 1 / len(unit))
+    equal = equal if scales is None else equal / scales
+    some = total > 0
+    return jnp.where(some, lengths * unit / jnp.where(some, total, 1), equal)
+
+
+def _pair(gram: Gram, shares: Weights, *, clip: bool) -> Weights:
+    """The closed form for two losses: lengths, each from its own numerator."""
+    if len(shares) == 1:
+        return shares
+    (a, c), (_, b) = gram
+    s, t = shares
+    first, second = b * s - c * t, a * t - c * s
     if clip:
-        second = jnp.clip(second, 0, 1)
-    return jnp.stack([1 - second, second])
+        first, second = jnp.maximum(first, 0), jnp.maximum(second, 0)
+    # Below the rounding error of the entries the gradients count as equal.
+    largest = b * s**2 + a * t**2
+    flat = largest - 2 * c * s * t <= 4 * jnp.finfo(gram.dtype).eps * largest
+    total = jnp.where(flat, 1, first * s + second * t)
+    equal = jnp.where(shares > 0, 1 / jnp.where(shares > 0, shares, 1), 0)
+    return jnp.where(flat, equal, jnp.stack([first / total, second / total]))
 
 
-def project_simplex(point: Weights) -> Weights:
+def project_simplex(point: Weights, active: jax.Array | None = None) -> Weights:
     r"""Projects on the simplex.
 
     .. math:: \Pi(y) = \arg\min_{w \ge 0, \, \sum w = 1} \lVert w - y \rVert^2
@@ -141,13 +199,28 @@ def project_simplex(point: Weights) -> Weights:
 
     Args:
         point: ``[k]``.
+        active: Which coordinates may be positive, ``[k]``; at least one of them, all
+            by default.
 
     Returns:
         Non-negative weights of sum one, ``[k]``.
     """
+    if active is not None:
+        point = jnp.where(active, point, -jnp.inf)
     point = point - jnp.max(point)  # else a large common part swallows the digits
     ordered = jnp.sort(point, descending=True)
     count = jnp.arange(1, len(point) + 1, dtype=point.dtype)
     levels = (jnp.cumsum(ordered) - 1) / count
     theta = levels[jnp.sum(ordered > levels) - 1]
     return sum_to_one(jnp.maximum(point - theta, 0))
+
+
+def nonzero(gram: Gram) -> jax.Array:
+    """Which gradients are not zero, ``[k]``; all of them if none is."""
+    some = jnp.diagonal(gram) > 0
+    return some | ~jnp.any(some)
+
+
+def leave_out(gram: Gram, kept: jax.Array) -> Gram:
+    """Makes the gradients zero that are not kept, ``[k]``."""
+    return jnp.where(kept[:, None] & kept[None, :], gram, 0)

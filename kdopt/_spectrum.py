@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot, eigh
 from kdopt._typing import Gram, Weights
 
 
@@ -13,7 +14,7 @@ def positive_spectrum(matrix: Gram) -> tuple[Weights, Gram, jax.Array]:
         ``[k]``, ``[k, k]`` with vectors in columns, and ``[k]`` of bools: False for
         what is zero to rounding.
     """
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     floor = values[-1] * len(matrix) * jnp.finfo(matrix.dtype).eps
     return values, vectors, values > jnp.maximum(floor, 0)
 
@@ -22,4 +23,4 @@ def pseudo_inverse(matrix: Gram) -> Gram:
     """Moore-Penrose inverse of a positive semi-definite matrix."""
     values, vectors, counts = positive_spectrum(matrix)
     inverse = jnp.where(counts, 1 / jnp.where(counts, values, 1), 0)
-    return (vectors * inverse[None, :]) @ vectors.T
+    return dot(vectors * inverse[None, :], vectors.T)

@@ -10,6 +10,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
 from kdopt._present import clear_values, present_mask
+from kdopt._simplex import leave_out
 from kdopt._transform import (
     check_num_losses,
     check_state,
@@ -18,7 +19,7 @@ from kdopt._transform import (
     start_state,
     values_array,
 )
-from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Values, Weights
 
 
 class TracesState(NamedTuple):
@@ -45,7 +46,7 @@ def from_traces(
     rate_fn: Callable[[jax.Array], jax.Array],
     *,
     num_losses: int,
-    scales_fn: Callable[[Weights], Weights] | None = None,
+    scales_fn: Callable[[Values], tuple[Weights, jax.Array]] | None = None,
     initial_state: Any = (),
     axis_name: str | None = None,
 ) -> Balancer:
@@ -62,8 +63,9 @@ def from_traces(
         weights_fn: ``(gram of the means, count, inner) -> (weights, inner)``.
         rate_fn: :math:`r_t` of the number of the step, which starts at 1.
         num_losses: K.
-        scales_fn: From the values ``[k]`` to :math:`c_i`; then ``update`` needs
-            ``values``.
+        scales_fn: From the values ``[k]`` to :math:`c_i` and which losses are present,
+            ``[k]`` each; then ``update`` needs ``values``. The mean of a loss that is
+            absent stays as it is and has no weight.
         initial_state: What the method remembers; floats take the dtype of the weights.
         axis_name: Mesh axis over which the gradients are sharded.
     """
@@ -99,14 +101,16 @@ def from_traces(
         count = jnp.asarray(optax.safe_increment(state.count))
         # The mean of an absent loss stays as it is.
         rates = clear_values(jnp.full(k, rate_fn(count.astype(dtype)), dtype), mask)
-        scales = jnp.ones(k, dtype)
-        finite = jnp.ones((), bool)
+        scales, finite = jnp.ones(k, dtype), jnp.ones((), bool)
+        counts = jnp.ones(k, bool) if mask is None else mask
         if scales_fn is not None:
             losses = values_array(values, k, dtype, present)
-            finite = jnp.all(jnp.isfinite(losses))
+            scales, here = scales_fn(losses)
+            counts &= here
+            finite = jnp.all(jnp.isfinite(losses)) & jnp.all(jnp.isfinite(scales))
             # Bad values with good gradients: the old means give a sound update.
-            rates = jnp.where(finite, rates, 0)
-            scales = jnp.where(finite, scales_fn(losses), 1)
+            rates = jnp.where(finite & here, rates, 0)
+            scales = jnp.where(finite, scales, 1)
 
         def move(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
             # The two factors apart: their product may overflow where grad is small.
@@ -118,7 +122,10 @@ def from_traces(
             for i in range(k)
         )
         matrix = jax.lax.stop_gradient(gram(traces, axis_name=axis_name)).astype(dtype)
-        weights, inner = weights_fn(matrix, count.astype(dtype), state.inner)
+        weights, inner = weights_fn(
+            leave_out(matrix, counts), count.astype(dtype), state.inner
+        )
+        weights = jnp.where(counts, weights, 0)
         finite &= jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(weights))
         weights = jnp.where(finite, weights, state.loss_weights)
         mixed = combine(traces, weights)

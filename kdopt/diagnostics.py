@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from kdopt._checks import loss_names
 from kdopt._gram import gram as gram_of
+from kdopt._linalg import dot, quadratic_form
 from kdopt._loss_weights import unwrap
 from kdopt._parabola import harm_free_interval, lambda_vertex
 from kdopt._present import present_mask
@@ -107,7 +108,7 @@ def decreases(gram: Gram, weights: Weights) -> Weights:
         >>> print(diagnostics.decreases(gram, jnp.array([0.5, 0.5])))
         [-2.  8.]
     """
-    return gram @ weights
+    return dot(gram, weights)
 
 
 def alignments(gram: Gram, weights: Weights) -> Weights:
@@ -139,7 +140,7 @@ def alignments(gram: Gram, weights: Weights) -> Weights:
     falls = decreases(gram, weights)
     squares = jnp.maximum(jnp.diagonal(gram), 0)
     # One root after the other: the product of two squares may overflow.
-    lengths = jnp.sqrt(squares) * jnp.sqrt(jnp.maximum(weights @ falls, 0))
+    lengths = jnp.sqrt(squares) * jnp.sqrt(jnp.maximum(dot(weights, falls), 0))
     some = lengths > 0
     return jnp.clip(jnp.where(some, falls / jnp.where(some, lengths, 1), 0), -1, 1)
 
@@ -171,7 +172,7 @@ def stationarity(gram: Gram) -> Scalar:
     squares = jnp.diagonal(gram)
     scale = jnp.where(jnp.max(squares) > 0, jnp.max(squares), 1)
     weights = min_norm_point(gram)
-    least = jnp.where(jnp.min(squares) > 0, weights @ (gram / scale) @ weights, 0)
+    least = jnp.where(jnp.min(squares) > 0, quadratic_form(gram / scale, weights), 0)
     return jnp.sqrt(jnp.clip(least, 0, 1))
 
 
@@ -331,7 +332,7 @@ def _of_update(
         out[f"alignment/{name}"] = led[i]
         if values is not None:
             out[f"relative_decrease/{name}"] = falls[i] / values[i]
-    total = jnp.maximum(weights @ falls, 0)
+    total = jnp.maximum(dot(weights, falls), 0)
     out |= {"norm/update": jnp.sqrt(total), "decrease/total": total}
     if len(names) == 2:
         out["lambda/used"] = sum_to_one(weights)[1]

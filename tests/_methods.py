@@ -57,6 +57,8 @@ class Method(NamedTuple):
         static_args: Arguments that ``optax.inject_hyperparams`` must leave alone.
         strict: Whether it runs under strict promotion; what uses Optax inside does not.
         extras: Other keyword arguments of ``update``, given K.
+        zero: Why the update is not that of the other losses alone where a gradient is
+            zero; by default it is, up to a positive factor.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Method(NamedTuple):
     static_args: tuple[str, ...] = ("num_losses",)
     strict: bool = True
     extras: Arguments = no_arguments
+    zero: str = ""
 
     @property
     def few(self) -> int:
@@ -149,6 +152,7 @@ METHODS = (
         static_args=(),
         claims=("combination", "linear_under_scaling", "scale_invariant_weights"),
         golden=(0.1, 0.5),
+        zero="each loss has its own number, whatever the others do",
     ),
     Method(
         "dot",
@@ -163,6 +167,7 @@ METHODS = (
         lambda k: {"momenta": [0.2 * i for i in range(k)], "dampening": 0.1},
         ks=(1, 2, 3, 4),
         weighted=False,
+        zero="each loss has its own momentum, whatever the others do",
         claims=("finite", "linear_under_scaling"),
         static_args=(),
     ),
@@ -345,13 +350,11 @@ METHODS = (
         static_args=("num_losses", "scale"),
         claims=SYMMETRIC,
     ),
-    Method("upgrad", kdopt.upgrad, num_losses(), ks=(1, 2, 3), claims=SYMMETRIC),
     Method(
-        "upgrad_exact",
+        "upgrad",
         kdopt.upgrad,
-        num_losses(reg_eps=0.0),
-        ks=(2, 4),
-        plumbing=False,
+        num_losses(),
+        ks=(1, 2, 3, 4),
         claims=(
             *SYMMETRIC,
             "linear_under_scaling",
@@ -362,9 +365,17 @@ METHODS = (
         golden=((1 + 22 / 18) / 2, (1 + 22 / 38) / 2),
     ),
     Method(
+        "upgrad_ridge",
+        kdopt.upgrad,
+        num_losses(reg_eps=1e-4),
+        ks=(2, 3),
+        plumbing=False,
+        claims=SYMMETRIC,
+    ),
+    Method(
         "dual_proj",
         kdopt.dual_proj,
-        num_losses(reg_eps=0.0),
+        num_losses(),
         ks=(1, 2, 4),
         claims=(
             *SYMMETRIC,
@@ -446,6 +457,7 @@ METHODS = (
         num_losses(),
         ks=(3, 4),
         weighted=False,
+        zero="a zero is a vote for zero in each element",
         hides=("nan", "inf"),  # it drops the extremes
         static_args=("num_losses", "num_trimmed"),
         claims=("finite",),
@@ -465,6 +477,7 @@ METHODS = (
         ks=(1, 2, 3),
         static_args=("num_losses", "key"),
         claims=CONVEX,
+        zero="weights are drawn for as many losses as there are",
     ),
     Method(
         "dot_lars",

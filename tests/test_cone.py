@@ -50,10 +50,11 @@ def test_dual_cone_point_keeps_the_weight_of_a_zero_gradient():
     assert dual_cone_point(rows @ rows.T, np.array([0.7, 1.0, 1.0]))[0] == 0.7
 
 
-def test_regularize_gives_trace_one_and_a_ridge():
+def test_regularize_adds_a_ridge_in_units_of_the_trace():
     gram = jnp.array([[3.0, 1.0], [1.0, 5.0]])
-    got = _cone.regularize(gram, 0.0, 0.5)
+    got = _cone.regularize(gram, 0.0, 0.5) / 8
     np.testing.assert_allclose(got, [[0.875, 0.125], [0.125, 1.125]])
+    np.testing.assert_array_equal(_cone.regularize(gram, 0.0, 0.0), gram)
 
 
 @pytest.mark.parametrize(("gram", "norm_eps"), [(0.0, 0.0), (1e-9, 1e-4)])

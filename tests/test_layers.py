@@ -16,8 +16,9 @@ MODULES = {
 }
 
 BASE = {"_typing", "_dtypes"}
+SMALL = {*BASE, "_linalg"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
-ALGEBRA = {*BASE, "_gram", "_parabola", *SOLVERS}
+ALGEBRA = {*SMALL, "_gram", "_lambda_weights", "_log_losses", *SOLVERS}
 SUMS = {"_gram_rows", "_mesh"}
 PLUMBING = {"_transform", "_traces", "_checks", "_keys", "_present"}
 
@@ -31,14 +32,17 @@ MAY_IMPORT = {
     "_mesh": BASE,
     "_gram_rows": BASE,
     "_gram": {*BASE, *SUMS},
-    "_nonnegative": BASE,
-    "_spectrum": BASE,
-    "_simplex": {*BASE, "_nonnegative"},
-    "_cone": {*BASE, "_nonnegative", "_simplex"},
-    "_fixed_point": {*BASE, "_simplex"},
-    "_parabola": {*BASE, "_simplex"},
+    "_linalg": BASE,
+    "_log_losses": BASE,
+    "_nonnegative": SMALL,
+    "_spectrum": SMALL,
+    "_simplex": {*SMALL, "_nonnegative"},
+    "_cone": {*SMALL, "_nonnegative", "_simplex"},
+    "_fixed_point": {*SMALL, "_simplex"},
+    "_lambda_weights": BASE,
+    "_parabola": {*BASE, "_lambda_weights"},
     "_transform": {*BASE, "_gram", "_present"},
-    "_traces": {*BASE, "_gram", "_present", "_transform"},
+    "_traces": {*BASE, "_gram", "_present", "_simplex", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
     "scalarizers": {*ALGEBRA, "_keys", "_present", "_transform"},
     "losses": {*BASE, "losses"},
@@ -46,13 +50,8 @@ MAY_IMPORT = {
     "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},
     "nnx": {*BASE, "_differentiate", "per_loss"},
     "diagnostics": {
-        *BASE,
-        "_checks",
-        "_gram",
-        "_loss_weights",
-        "_parabola",
-        "_present",
-        "_simplex",
+        *SMALL,
+        *("_checks", "_gram", "_loss_weights", "_parabola", "_present", "_simplex"),
     },
     "_reachable": {*BASE, "_differentiate"},
     "wrappers": {
@@ -64,23 +63,25 @@ MAY_IMPORT = {
 """Layers: for each module, or package of modules, what of kdopt it may import."""
 
 REACH, VALUES = "balancers/_reach", "scalarizers/_values"
+ELEMENTS = "balancers/_elements"
 SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
     "balancers/_moco": {"balancers/_modo"},
-    "balancers/_momentum_conflict_free": {"balancers/_conflict_free"},
+    "balancers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
     "balancers/_dot": {"balancers/_streams", REACH},
-    "balancers/_dot_adam": {REACH},
+    "balancers/_dot_adam": {REACH, ELEMENTS},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
-    "balancers/_dot_lion": {REACH},
+    "balancers/_dot_lion": {REACH, ELEMENTS},
     "balancers/_gain_matched_sgd": {"balancers/_linear", "balancers/_streams", REACH},
-    "balancers/_streams": {REACH},
+    "balancers/_streams": {REACH, ELEMENTS},
     "scalarizers/_cosmos": {VALUES},
     "scalarizers/_dto_kd_amortized": {"scalarizers/_log_softmax"},
     "scalarizers/_dwa": {WINDOWS},
     "scalarizers/_famo": {"scalarizers/_log_softmax"},
     "scalarizers/_geometric_mean": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
+    "scalarizers/_log_scales": {VALUES},
     "scalarizers/_log_softmax": {VALUES},
     "scalarizers/_pbi": {VALUES},
     "scalarizers/_softadapt": {WINDOWS},

@@ -12,6 +12,7 @@ from kdopt._checks import (
     check_preference,
     preference_array,
 )
+from kdopt._linalg import dot
 from kdopt._simplex import normalize
 from kdopt._spectrum import positive_spectrum
 from kdopt._transform import from_weights
@@ -61,7 +62,7 @@ def aligned_mtl_weights(
     values, vectors, counts = positive_spectrum(normalize(gram)[0])
     sigma = _scale(values, counts, scale)
     ratio = jnp.where(counts, sigma / jnp.where(counts, values, 1), 0)
-    weights = (vectors * jnp.sqrt(ratio)[None, :]) @ (vectors.T @ p)
+    weights = dot(vectors * jnp.sqrt(ratio)[None, :], dot(vectors.T, p))
     return jnp.where(jnp.any(counts), weights, p)
 
 

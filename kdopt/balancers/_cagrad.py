@@ -25,9 +25,11 @@ def cagrad_weights(gram: Gram, *, c: float | jax.Array = 0.5) -> Weights:
         c: Radius of the ball in lengths of the mean gradient.
 
     Returns:
-        Weights of at least 1/K, ``[k]``; zeros where no loss can be helped any more
-        within the ball, which with ``c > 1`` is at Pareto-stationary points. Found by
-        following the piecewise linear path of solutions, exact to rounding.
+        Weights of at least 1/K, ``[k]``; zeros if ``c`` is at least 1 and the update is
+        nothing but rounding, as where all gradients cancel. Found by following the
+        piecewise linear path of solutions, exact to rounding; between gradients whose
+        sum is 1e-3 of their length or less the update stays short of the edge of the
+        ball.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -5,6 +5,7 @@ import functools
 import jax.numpy as jnp
 
 from kdopt._checks import Preference, check_preference, preference_array
+from kdopt._linalg import dot
 from kdopt._simplex import unit_gram
 from kdopt._spectrum import pseudo_inverse
 from kdopt._transform import from_weights
@@ -50,17 +51,17 @@ def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weigh
     k = len(gram)
     cosines, norms, active = unit_gram(gram)
     p = jnp.where(active, preference_array(preference, k, gram.dtype), 0)
-    parts = jnp.where(active, pseudo_inverse(cosines) @ p, 0)
-    reached = cosines @ parts
+    parts = jnp.where(active, dot(pseudo_inverse(cosines), p), 0)
+    reached = dot(cosines, parts)
     # The squared length of d; what is lost of p lies in the null space of U.
-    square = jnp.dot(parts, reached)
+    square = dot(parts, reached)
     exists = jnp.max(jnp.abs(parts)) > k * jnp.sqrt(jnp.finfo(gram.dtype).eps) * (
         jnp.max(p)
     )
     exists &= square > 0
     longest = jnp.max(jnp.where(active, norms, 0))
     relative = jnp.where(active, norms / jnp.where(longest > 0, longest, 1), 0)
-    length = jnp.dot(relative, reached) / jnp.where(exists, square, 1)
+    length = dot(relative, reached) / jnp.where(exists, square, 1)
     weights = length * parts * jnp.where(active, longest / norms, 0)
     return jnp.where(exists, weights, 0)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._checks import check_range
+from kdopt._log_losses import gaps_above
 from kdopt._traces import from_traces
 from kdopt._typing import Balancer, Gram, Values, Weights
 
@@ -52,13 +53,15 @@ def db_mtl(
         u = \max_j \lVert m_j \rVert \sum_i \frac{m_i}{\lVert m_i \rVert}
 
     Two passes over gradients and means, which are K copies of the parameters.
-    ``update`` needs ``values``.
+    ``update`` needs ``values``, which must be positive: a loss of exactly 0 counts as
+    absent, has no weight and keeps its mean; a step with one below 0 is left out and
+    counted.
 
     Args:
         num_losses: K.
         beta: :math:`\beta` in [0, 1).
         beta_decay: :math:`\sigma \ge 0`.
-        eps: Floor of the loss values.
+        eps: Floor of the loss values, where they are positive.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -97,8 +100,9 @@ def db_mtl(
         decay = count ** -jnp.asarray(beta_decay, count.dtype)
         return 1 - jnp.asarray(beta, count.dtype) * decay
 
-    def scales_fn(values: Values) -> Weights:
-        return 1 / jnp.maximum(values, jnp.asarray(eps, values.dtype))
+    def scales_fn(values: Values) -> tuple[Weights, jax.Array]:
+        found = gaps_above(values, 0.0, eps)
+        return jnp.where(found.defined, 1 / found.gaps, jnp.nan), ~found.absent
 
     return from_traces(
         lambda gram, _, inner: (db_mtl_weights(gram), inner),

@@ -78,6 +78,9 @@ def dot(
                 optax.scale_by_learning_rate(0.05),
             )
 
+        Parameters that the distillation loss alone reaches decay in its buffer there,
+        and only from the second step on.
+
         A constant gradient is amplified by :math:`1 / (1 - \mu \pm \Delta)`: with the
         defaults 5.7 times for the task and 40 times for distillation, where plain SGD
         amplifies both 10 times. Part of the effect of DOT is this change of weights:

@@ -9,8 +9,9 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
-from kdopt._transform import hold_elements, per_loss_tuple
+from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
+from kdopt.balancers._elements import hold_together
 from kdopt.balancers._reach import (
     Reach,
     check_momenta,
@@ -92,8 +93,8 @@ def scale_by_dot_adam(
         The paper says that DOT fits every optimiser with momentum and tests SGD alone;
         what is split and what is shared here is our reading.
 
-        As in :func:`kdopt.streams`, an element whose new moment would not be finite
-        keeps its old one, and the update itself is not masked.
+        An element of which one new moment would not be finite keeps all of them, and
+        the update is NaN there.
     """
     momenta = (plus(b1, delta, -1), plus(b1, delta, 1))
     check_momenta(b1, *momenta)
@@ -127,10 +128,13 @@ def scale_by_dot_adam(
                 for x, m, beta in zip(gs, mu, betas, strict=True)
             ]
             numerator = functools.reduce(jnp.add, (hat for hat, _ in steps))
-            new, denominator = _second_moment(g, nu, b2, eps, eps_root, count)
-            combined.append((numerator / denominator).astype(g.dtype))
-            mus.append([m for _, m in steps])
-            nus.append(new)
+            second, denominator = _second_moment(g, nu, b2, eps, eps_root, count)
+            update = (numerator / denominator).astype(g.dtype)
+            moments = [*(m for _, m in steps), second]
+            new, update = hold_together(moments, [*mu, nu], update)
+            combined.append(update)
+            mus.append(new[:-1])
+            nus.append(new[-1])
         structure = jax.tree.structure(grads[0])
         columns = zip(*mus, strict=True) if mus else [()] * len(momenta)
         return jax.tree.unflatten(structure, combined), DotAdamState(
@@ -151,9 +155,9 @@ def _first_moment(
     g = g.astype(dtype)
     new = b * mu.astype(dtype) + (1 - b) * g
     if not nesterov:
-        return new / (1 - b**t), hold_elements(new, mu)
+        return new / (1 - b**t), new
     ahead = b * new / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
-    return ahead, hold_elements(new, mu)
+    return ahead, new
 
 
 def _second_moment(
@@ -164,7 +168,7 @@ def _second_moment(
     b, t = jnp.asarray(b2, dtype), count.astype(dtype)
     new = b * nu.astype(dtype) + (1 - b) * g.astype(dtype) ** 2
     root = jnp.sqrt(new / (1 - b**t) + jnp.asarray(eps_root, dtype))
-    return hold_elements(new, nu), root + jnp.asarray(eps, dtype)
+    return new, root + jnp.asarray(eps, dtype)
 
 
 def dot_adam(

@@ -104,6 +104,8 @@ def dot_lars(
             usable = (length > 0) & (size > 0) & on
             divisor = jnp.where(usable, length + jnp.asarray(eps, dtype), 1)
             trust = jnp.asarray(trust_coefficient, dtype) * size / divisor
+            # Divided by infinity, a leaf of finite elements would stay without a trace.
+            trust = jnp.where(jnp.isfinite(length), trust, jnp.nan)
             return -jnp.asarray(rate, dtype) * jnp.where(usable, trust, 1)
 
         ratios = jax.tree.map(ratio, total, params, flags)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import hold_elements, per_loss_tuple
+from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
+from kdopt.balancers._elements import hold_together
 from kdopt.balancers._reach import (
     Reach,
     at,
@@ -83,9 +84,8 @@ def scale_by_dot_lion(
     Notes:
         The paper of DOT tests SGD alone; what is split here is our reading.
 
-        As in :func:`kdopt.streams`, an element whose new momentum would not be finite
-        keeps its old one. The update is a sign: it is NaN where the gradient is, but
-        not where that is infinite.
+        An element of which one new momentum would not be finite keeps both, and the
+        update, else a sign, is NaN there.
     """
     momenta = (plus(b2, delta, -1), plus(b2, delta, 1))
     check_momenta(b1, b2, *momenta)
@@ -115,13 +115,10 @@ def scale_by_dot_lion(
             total = functools.reduce(jnp.add, mixed)
             # The sign of an infinite sum would hide the fault.
             sign = jnp.where(jnp.isfinite(total), jnp.sign(total), jnp.nan)
-            signs.append(sign.astype(gs[0].dtype))
-            mus.append(
-                [
-                    hold_elements(_mix(g, m, beta), m)
-                    for g, m, beta in zip(gs, ms, betas, strict=True)
-                ]
-            )
+            moved = [_mix(g, m, b) for g, m, b in zip(gs, ms, betas, strict=True)]
+            new, sign = hold_together(moved, ms, sign.astype(gs[0].dtype))
+            signs.append(sign)
+            mus.append(new)
         structure = jax.tree.structure(grads[0])
         columns = zip(*mus, strict=True) if mus else [()] * len(momenta)
         return jax.tree.unflatten(structure, signs), DotLionState(

@@ -1,12 +1,12 @@
 """DTO-KD: distillation as two-objective optimisation on log-losses."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._simplex import affine_min_norm_point, min_norm_point
+from kdopt._log_losses import Bounds, gaps_above
+from kdopt._simplex import affine_min_norm_point, leave_out, min_norm_point
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 
@@ -15,7 +15,7 @@ def dto_kd_weights(
     gram: Gram,
     values: Values,
     *,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
     simplex: bool = True,
     rescale: Literal["none", "convex"] = "none",
@@ -36,18 +36,22 @@ def dto_kd_weights(
         values: Loss values :math:`L_i`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``: the entropy of the
             teacher, say, for a cross-entropy against soft targets.
-        eps: Floor of :math:`L_i - b_i`.
+        eps: Floor of :math:`L_i - b_i`, where that is positive.
         simplex: If False the constraint :math:`\pi \ge 0` is dropped: the closed form
             of the theorem taken literally. Parallel gradients then give a zero update.
         rescale: ``"convex"`` divides the weights by their sum, which keeps the scale
-            of the raw gradients; ``"none"`` is the paper's update, which grows as
+            of the raw gradients and needs ``simplex``: else the sum may be negative,
+            and all losses would rise; ``"none"`` is the paper's update, which grows as
             :math:`1/L`. Adam does not see the difference, SGD does.
 
     Returns:
-        Weights of the raw gradients, ``[k]``.
+        Weights of the raw gradients, ``[k]``. Losses must be above their bounds, where
+        they have a logarithm: one that is exactly 0 counts as absent and has no weight;
+        with any other the weights are NaN.
 
     Raises:
-        ValueError: If ``rescale`` is neither of the two.
+        ValueError: If ``rescale`` is neither of the two, or ``"convex"`` without
+            ``simplex``.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -60,23 +64,27 @@ def dto_kd_weights(
         Hayder et al., DTO-KD: Dynamic Trade-off Optimization for Effective Knowledge
         Distillation, ICLR 2026, Eq. 9 (with the simplex) and Theorem 3.1 (without)
     """
+    _check(simplex, rescale)
+    found = gaps_above(values, min_losses, eps)
+    solve = min_norm_point if simplex else affine_min_norm_point
+    weights = found.settle(solve(leave_out(gram, found.usable), found.gaps))
+    return weights / jnp.sum(weights) if rescale == "convex" else weights
+
+
+def _check(simplex: bool, rescale: str) -> None:
     if rescale not in ("none", "convex"):
         raise ValueError(f"rescale must be 'none' or 'convex', got {rescale!r}.")
-    bounds = jnp.asarray(min_losses, values.dtype)
-    gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
-    # pi does not change when all gaps are scaled together; with the least one at 1
-    # no entry of the log-Gram matrix can overflow.
-    relative = gaps / jnp.min(gaps)
-    log_gram = gram / (relative[:, None] * relative[None, :])
-    solve = min_norm_point if simplex else affine_min_norm_point
-    weights = solve(log_gram) / gaps
-    return weights / jnp.sum(weights) if rescale == "convex" else weights
+    if rescale == "convex" and not simplex:
+        raise ValueError(
+            "rescale='convex' divides the weights by their sum, which may be negative "
+            "with simplex=False: leave simplex at True, or take rescale='none'."
+        )
 
 
 def dto_kd(
     *,
     num_losses: int = 2,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
     simplex: bool = True,
     rescale: Literal["none", "convex"] = "none",
@@ -87,7 +95,9 @@ def dto_kd(
     To first order every loss falls by the same *fraction*,
     :math:`\eta \lVert u \rVert^2`, or by more where :math:`\pi` is at a bound. Constant
     factors of the losses (temperature squared, hand-set weights) change nothing;
-    constant offsets do, see ``min_losses``. ``update`` needs ``values``.
+    constant offsets do, see ``min_losses``. ``update`` needs ``values``, which must be
+    above their bounds: a loss of exactly 0 counts as absent, and on a step with any
+    other the balancer reuses its last weights and counts.
 
     Args:
         num_losses: K, at least 2.
@@ -103,7 +113,8 @@ def dto_kd(
         A balancer; see :func:`dto_kd_weights` for the equation.
 
     Raises:
-        ValueError: If ``num_losses`` is below 2 or ``rescale`` is unknown.
+        ValueError: If ``num_losses`` is below 2, ``rescale`` is unknown, or
+            ``"convex"`` without ``simplex``.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -128,6 +139,8 @@ def dto_kd(
     """
     if num_losses == 1:
         raise ValueError("dto_kd trades losses off: num_losses must be at least 2.")
+
+    _check(simplex, rescale)
 
     def weights_fn(gram: Gram, values: Values) -> Weights:
         return dto_kd_weights(

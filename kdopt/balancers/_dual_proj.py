@@ -20,7 +20,7 @@ def dual_proj_weights(
     *,
     preference: Preference = None,
     norm_eps: float | jax.Array = 0.0,
-    reg_eps: float | jax.Array = 1e-4,
+    reg_eps: float | jax.Array = 0.0,
 ) -> Weights:
     r"""Weights of the mean gradient projected on the dual cone.
 
@@ -35,7 +35,7 @@ def dual_proj_weights(
         preference: :math:`p \ge 0`, ``[k]``; ``1 / K`` each by default.
         norm_eps: If the trace of ``gram`` is smaller, the weights are :math:`p`.
         reg_eps: :math:`\varepsilon`; keeps the weights small where gradients are nearly
-            opposite.
+            opposite, and lets losses rise that have far shorter gradients than others.
 
     Returns:
         Weights of at least :math:`p`, ``[k]``, by an active-set method, exact to
@@ -49,7 +49,7 @@ def dual_proj_weights(
         >>> import kdopt
         >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
         >>> print("{:.4f} {:.4f}".format(*kdopt.dual_proj_weights(gram)))
-        0.6109 0.5000
+        0.6111 0.5000
 
     References:
         Lopez-Paz and Ranzato, `Gradient Episodic Memory for Continual Learning
@@ -66,7 +66,7 @@ def dual_proj(
     num_losses: int = 2,
     preference: Preference = None,
     norm_eps: float | jax.Array = 0.0,
-    reg_eps: float | jax.Array = 1e-4,
+    reg_eps: float | jax.Array = 0.0,
     axis_name: str | None = None,
 ) -> Balancer:
     r"""Balances by projecting the mean gradient on the dual cone (DualProj, GEM).
@@ -79,7 +79,7 @@ def dual_proj(
         preference: Relative importance of the losses, ``[k]``, not negative.
         norm_eps: If the trace of the Gram matrix is smaller, the weights are the
             preference; 0 for a method that does not depend on the scale of the losses.
-        reg_eps: Ridge on the Gram matrix of trace one.
+        reg_eps: Ridge on the Gram matrix, in units of its trace.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -98,12 +98,13 @@ def dual_proj(
         >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
         >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)))
         >>> print("{:.4f} {:.4f} {:.4f}".format(*update))
-        0.5563 1.1109 1.1109
+        0.5556 1.1111 1.1111
 
     Notes:
-        The ridge is that of TorchJD. Its ``norm_eps`` of 1e-4, which turns the method
-        off for small gradients, is off by default here. The ridge allows a loss to rise
-        by at most ``reg_eps`` times its weight times the trace.
+        TorchJD has ``norm_eps=1e-4`` and ``reg_eps=1e-4``, both off by default here.
+        The first turns the method off for small gradients. With the second a loss may
+        rise by up to ``reg_eps`` times its weight times the trace, which is much for a
+        gradient that is far shorter than the others.
     """
     check_preference(preference, num_losses)
     check_range("norm_eps", norm_eps, 0.0)

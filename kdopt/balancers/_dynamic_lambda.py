@@ -1,13 +1,13 @@
 """Dynamic lambda: the balancing parameter of a two-loss sum, set at every step."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._parabola import harm_free_interval, lambda_vertex
-from kdopt._simplex import normalize
+from kdopt._lambda_weights import harmless_weights, rate_weights, vertex_weights
+from kdopt._simplex import unit_gram
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Scalar, Values, Weights
 
@@ -24,93 +24,60 @@ LambdaPolicy: TypeAlias = Literal[
 
 
 class _Step(NamedTuple):
-    """What a policy may look at."""
+    """What a policy may look at; weights are those of the task and of distillation."""
 
     gram: Gram
     values: Values
-    lambda_: Scalar
-    previous: Scalar
+    wanted: Weights
+    previous: Weights
     target: Scalar
     ridge: Scalar
 
 
-def _skip_zero(lambda_: Scalar, step: _Step) -> Scalar:
+def _skip_zero(weights: Weights, step: _Step) -> Weights:
     """A gradient that is zero gets no weight: it would stop the other loss."""
-    no_task, no_distill = step.gram[0, 0] <= 0, step.gram[1, 1] <= 0
-    lambda_ = jnp.where(no_distill, 0, jnp.where(no_task, 1, lambda_))
-    return jnp.where(no_task & no_distill, step.lambda_, lambda_)
+    some = jnp.diagonal(step.gram) > 0
+    alone = jnp.where(jnp.any(some), some.astype(weights.dtype), step.wanted)
+    return jnp.where(jnp.all(some), weights, alone)
 
 
-def _gradual(step: _Step) -> Scalar:
-    vertex = lambda_vertex(step.gram, ridge=step.ridge, center=step.lambda_)
-    return _skip_zero(vertex, step)
+def _gradual(step: _Step) -> Weights:
+    return _skip_zero(vertex_weights(step.gram, step.ridge, step.wanted), step)
 
 
-def _fast(step: _Step) -> Scalar:
-    task, distill = step.gram[0, 0], step.gram[1, 1]
-    return jnp.where(distill > task, 1, jnp.where(task > distill, 0, step.previous))
+def _fast(step: _Step) -> Weights:
+    squares = jnp.diagonal(step.gram)
+    longer = (squares > squares[::-1]).astype(squares.dtype)
+    return jnp.where(jnp.any(longer > 0), longer, step.previous)
 
 
-def _target(step: _Step) -> Scalar:
-    gram, scale = normalize(step.gram)
-    return _root(
-        gram, constant=-step.target / scale, slope=jnp.zeros_like(scale), step=step
-    )
+def _target(step: _Step) -> Weights:
+    return rate_weights(step.gram, jnp.stack([step.target] * 2), step.previous)
 
 
-def _target_relative(step: _Step) -> Scalar:
-    gram, scale = normalize(step.gram)
-    task, distill = step.target * step.values / scale
-    return _root(gram, constant=-task, slope=task - distill, step=step)
+def _target_relative(step: _Step) -> Weights:
+    weights = rate_weights(step.gram, step.target * step.values, step.previous)
+    return _skip_zero(weights, step)
 
 
-def _root(gram: Gram, *, constant: Scalar, slope: Scalar, step: _Step) -> Scalar:
-    r"""Solves :math:`f(\lambda) = D(\lambda) + slope \lambda + constant = 0` on [0, 1].
-
-    If f is positive everywhere the request is always exceeded: take the slowest
-    lambda. If it is negative everywhere: the end that comes nearest to it.
-    """
-    a, b, c = gram[1, 1], gram[0, 0], gram[0, 1]
-    p, q, r = a + b - 2 * c, 2 * (c - b) + slope, b + constant
-    flat = p <= 4 * jnp.finfo(p.dtype).eps * (a + b)
-    lowest = jnp.clip(
-        jnp.where(flat, step.previous, -q / jnp.where(flat, 1, 2 * p)), 0, 1
-    )
-    at_zero, at_one, least = r, p + q + r, (p * lowest + q) * lowest + r
-    # The textbook formula cancels when the parabola is nearly flat; this one does not.
-    t = -0.5 * (
-        q + jnp.where(q < 0, -1, 1) * jnp.sqrt(jnp.maximum(q * q - 4 * p * r, 0))
-    )
-    roots = jnp.stack([t / jnp.where(flat, 1, p), r / jnp.where(t == 0, 1, t)])
-    valid = (roots >= 0) & (roots <= 1) & jnp.stack([~flat, t != 0])
-    distance = jnp.where(valid, jnp.abs(roots - step.previous), jnp.inf)
-    nearest = jnp.where(jnp.any(valid), roots[jnp.argmin(distance)], lowest)
-    fastest = jnp.where(
-        at_one > at_zero, 1, jnp.where(at_zero > at_one, 0, step.previous)
-    )
-    short = jnp.maximum(at_zero, at_one) <= 0
-    return jnp.where(least >= 0, lowest, jnp.where(short, fastest, nearest))
+def _norm_balance(step: _Step) -> Weights:
+    lengths = jnp.sqrt(jnp.diagonal(step.gram))[::-1]
+    total = jnp.sum(lengths)
+    return _skip_zero(lengths / jnp.where(total > 0, total, 1), step)
 
 
-def _norm_balance(step: _Step) -> Scalar:
-    task, distill = jnp.sqrt(jnp.diagonal(step.gram))
-    total = task + distill
-    return _skip_zero(task / jnp.where(total > 0, total, 1), step)
+def _safe(step: _Step) -> Weights:
+    return harmless_weights(step.gram, step.wanted)
 
 
-def _safe(step: _Step) -> Scalar:
-    return jnp.clip(step.lambda_, *harm_free_interval(step.gram))
+def _cosine(step: _Step) -> Weights:
+    pull = jnp.clip(-unit_gram(step.gram)[0][0, 1], 0, 1)
+    pulled = (1 - pull) * step.wanted + pull * _norm_balance(step)
+    return _safe(step._replace(wanted=pulled))
 
 
-def _cosine(step: _Step) -> Scalar:
-    norms = jnp.prod(jnp.sqrt(jnp.diagonal(step.gram)))
-    cosine = step.gram[0, 1] / jnp.where(norms > 0, norms, 1)
-    pull = jnp.clip(-cosine, 0, 1) * (_norm_balance(step) - step.lambda_)
-    return _safe(step._replace(lambda_=step.lambda_ + pull))
-
-
-_POLICIES: dict[str, Callable[[_Step], Scalar]] = {
-    "fixed": lambda step: step.lambda_,
+_POLICIES: dict[str, Callable[[_Step], Weights]] = {
+    "fixed": lambda step: step.wanted,
     "gradual": _gradual,
     "fast": _fast,
     "target": _target,
@@ -164,8 +131,8 @@ def dynamic_lambda_weights(
         values: Loss values, ``[2]``; needed by ``target_relative`` alone.
         policy: One of the names above.
         lambda_: :math:`\lambda_0` in [0, 1].
-        previous: Last :math:`\lambda`, for ties and the choice of roots; ``lambda_`` if
-            None.
+        previous: Last :math:`\lambda`, or the last weights ``[2]``, for ties and the
+            choice of roots; ``lambda_`` if None.
         target: :math:`R`: the wanted decrease (``target``, in units of the loss) or
             fraction of the loss (``target_relative``) per step, divided by the
             learning rate. Out of reach, the nearest attainable rate is taken.
@@ -200,18 +167,23 @@ def dynamic_lambda_weights(
     _check_policy(policy)
     if policy == "target_relative" and values is None:
         raise ValueError("policy 'target_relative' needs the loss values.")
-    dtype = gram.dtype
-    start = jnp.asarray(lambda_, dtype)
-    step = _Step(
-        gram=gram,
-        values=jnp.zeros(2, dtype) if values is None else values,
-        lambda_=start,
-        previous=start if previous is None else jnp.asarray(previous, dtype),
-        target=jnp.asarray(target, dtype),
-        ridge=jnp.asarray(ridge, dtype),
+    wanted = _both(lambda_, gram.dtype)
+    return _POLICIES[policy](
+        _Step(
+            gram=gram,
+            values=jnp.zeros(2, gram.dtype) if values is None else values,
+            wanted=wanted,
+            previous=wanted if previous is None else _both(previous, gram.dtype),
+            target=jnp.asarray(target, gram.dtype),
+            ridge=jnp.asarray(ridge, gram.dtype),
+        )
     )
-    result = jnp.clip(_POLICIES[policy](step), 0, 1).astype(dtype)
-    return jnp.stack([1 - result, result])
+
+
+def _both(lambda_: float | jax.Array, dtype: jnp.dtype) -> Weights:
+    """Weights of both losses, given that of distillation; two are left as they are."""
+    lambda_ = jnp.asarray(lambda_, dtype)
+    return lambda_ if lambda_.ndim else jnp.stack([1 - lambda_, lambda_])
 
 
 def dynamic_lambda(
@@ -254,8 +226,8 @@ def dynamic_lambda(
         >>> tx = kdopt.dynamic_lambda(policy="norm_balance")
         >>> grads = (jnp.array([6.0, 1.0, 1.0]), jnp.array([-4.0, 1.0, 1.0]))
         >>> update, state = tx.update(grads, tx.init(jnp.zeros(3)))
-        >>> print(state.loss_weights)
-        [0.40766972 0.5923303 ]
+        >>> print("{:.4f} {:.4f}".format(*state.loss_weights))
+        0.4077 0.5923
 
     References:
         Kim et al., `Importance Analysis for Dynamic Control of Balancing Parameter in a
@@ -267,8 +239,8 @@ def dynamic_lambda(
         raise ValueError(f"policy {policy!r} needs a positive target, got {target}.")
     needs_values = policy == "target_relative"
 
-    def weights_fn(gram: Gram, *rest: jax.Array) -> tuple[Weights, Scalar]:
-        previous = rest[-1]
+    def weights_fn(gram: Gram, *rest: Any) -> tuple[Weights, tuple[Scalar, Scalar]]:
+        previous = jnp.stack(rest[-1])
         weights = dynamic_lambda_weights(
             gram,
             rest[0] if needs_values else None,
@@ -279,13 +251,13 @@ def dynamic_lambda(
             ridge=ridge,
         )
         decay = jnp.asarray(ema, gram.dtype)
-        smooth = decay * previous + (1 - decay) * weights[1]
-        return jnp.stack([1 - smooth, smooth]), smooth
+        smooth = decay * previous + (1 - decay) * weights
+        return smooth, (smooth[0], smooth[1])
 
     return from_weights(
         weights_fn,
         num_losses=2,
         needs_values=needs_values,
-        initial_state=lambda_,
+        initial_state=(1.0 - lambda_, 1.0 * lambda_),
         axis_name=axis_name,
     )

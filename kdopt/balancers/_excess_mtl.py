@@ -1,6 +1,7 @@
 """ExcessMTL: more weight for the losses that are furthest from their optimum."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,10 @@ class ExcessMtlState(NamedTuple):
 
     Attributes:
         squares: Sums of the squared gradients of each loss, K trees like params.
-        first_risks: Excess risks at the first step, ``[k]``; NaN before it.
+        first_risks: The first excess risk of each loss that was not zero, ``[k]``;
+            zero, or NaN before the first step, where there was none yet.
+        log_weights: Logarithms of the weights, ``[k]``: a weight that has become too
+            small for a number can come back.
         loss_weights: Weights of the last step, ``[k]``.
         notfinite_count: Number of steps, int32, that were left out because the
             gradients were not finite.
@@ -27,6 +31,7 @@ class ExcessMtlState(NamedTuple):
 
     squares: PerLossGrads
     first_risks: Weights
+    log_weights: Weights
     loss_weights: Weights
     notfinite_count: jax.Array
 
@@ -61,6 +66,7 @@ def excess_mtl(
 
     Returns:
         A balancer. Weights are positive and sum to one; equal ones at the first step.
+        A loss whose gradient is zero keeps its share.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -81,8 +87,9 @@ def excess_mtl(
         <https://arxiv.org/abs/2402.02009>`_, ICML 2024, Eq. 6-9
 
     Notes:
-        The baseline :math:`R^{(0)}` is that of the first step, which does not move the
-        weights here; in the public code it moves them by the raw risk.
+        The baseline :math:`R^{(0)}` is the first risk that is not zero. As on the first
+        call of LibMTL, the step that sets it does not move the weights, whose sum is K
+        there.
     """
     k = check_num_losses(num_losses)
     check_range("learning_rate", learning_rate, 0.0)
@@ -96,6 +103,7 @@ def excess_mtl(
         return ExcessMtlState(
             squares=tuple(jax.tree.map(zeros, params) for _ in range(k)),
             first_risks=jnp.full(k, jnp.nan, dtype),
+            log_weights=jnp.full(k, -math.log(k), dtype),
             loss_weights=jnp.full(k, 1 / k, dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
@@ -129,20 +137,36 @@ def excess_mtl(
         )
         if axis_name is not None:
             risks = jax.lax.psum(risks, axis_name)
-        begins = jnp.isnan(state.first_risks)
-        first = jnp.where(begins, risks, state.first_risks)
+        known = state.first_risks > 0
+        first = jnp.where(known, state.first_risks, risks)
         relative = risks / jnp.maximum(first, jnp.asarray(eps, dtype))
-        gain = jnp.asarray(learning_rate, dtype) * jnp.where(begins, 0, relative)
-        # In logarithms, so that a large risk saturates instead of overflowing.
-        weights = jax.nn.softmax(jnp.log(state.loss_weights) + gain)
-        finite = jnp.all(jnp.isfinite(risks)) & jnp.all(jnp.isfinite(weights))
-        squares, first, weights = hold_unless(
+        gain = jnp.asarray(learning_rate, dtype) * relative
+        logs = _multiply(state.log_weights, gain, known & (risks > 0))
+        weights = jnp.exp(logs)
+        finite = jnp.all(jnp.isfinite(risks)) & jnp.all(jnp.isfinite(logs))
+        squares, first, logs, weights = hold_unless(
             finite,
-            (squares, first, weights),
-            (state.squares, state.first_risks, state.loss_weights),
+            (squares, first, logs, weights),
+            (state.squares, state.first_risks, state.log_weights, state.loss_weights),
         )
         missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
-        new = ExcessMtlState(squares, first, weights, missed)
+        new = ExcessMtlState(squares, first, logs, weights, missed)
         return combine(grads, weights), new
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _multiply(logs: Weights, gain: Weights, active: jax.Array) -> Weights:
+    """Multiplies the weights that are active by exp(gain); their sum stays one.
+
+    The others keep their share: a loss without a gradient, or at its first step, is
+    neither better nor worse than the rest.
+    """
+    total = jax.nn.logsumexp
+
+    before = jnp.where(active, logs, -jnp.inf)
+    after = before + jnp.where(active, gain, 0)
+    change = total(before) - total(after)
+    moved = jnp.where(active, logs + gain + change, logs)
+    moved = jnp.where(jnp.any(active), moved, logs)
+    return moved - total(moved)

@@ -25,8 +25,10 @@ def fairgrad_weights(gram: Gram, *, alpha: float | jax.Array = 1.0) -> Weights:
         alpha: :math:`\alpha`, from 0.1 to 10.
 
     Returns:
-        Positive weights, ``[k]``; 0 for a gradient that is zero. Newton steps, to a
-        residual of a few rounding errors times the condition number of the cosines.
+        Positive weights, ``[k]``; 0 for a gradient that is zero, or where a weight is
+        too small for a number, as for a loss for which the others do everything. Newton
+        steps, to a residual of a few rounding errors times the condition number of the
+        cosines, for gradients of norms from 1e-18 to 1e+18.
 
     Examples:
         >>> import jax.numpy as jnp

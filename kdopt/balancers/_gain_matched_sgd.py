@@ -19,8 +19,10 @@ def gain_matched_sgd(
         v \leftarrow \frac{1 - \mu}{1 - \mu + \Delta} \, g_{task}
                    + \frac{1 - \mu}{1 - \mu - \Delta} \, g_{dist} + \mu v, \qquad u = v
 
-    A constant gradient moves the parameters exactly as under :func:`kdopt.dot`. What
-    DOT does better than this is due to its two memories, and not to its weights.
+    In the steady state a constant gradient moves the parameters as under
+    :func:`kdopt.dot`; before, DOT moves them more slowly along the distillation
+    gradient and faster along that of the task. What DOT does better than this is due
+    to its two memories, and not to its weights.
 
     Args:
         momentum: :math:`\mu`.

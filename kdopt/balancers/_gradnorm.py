@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._checks import check_range
-from kdopt._simplex import normalize
+from kdopt._simplex import nonzero
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 
@@ -40,7 +40,9 @@ def gradnorm(
 
     Returns:
         A balancer. Weights are positive and sum to K, starting at 1 each: keep the
-        learning rate of the plain sum. A step uses the weights learned before it.
+        learning rate of the plain sum. A step uses the weights learned before it. A
+        loss whose gradient is zero is left out of the step, and a loss counts from its
+        first positive value on.
 
     Raises:
         ValueError: If ``alpha`` or ``learning_rate`` is negative.
@@ -76,25 +78,33 @@ def gradnorm(
         gram: Gram, values: Values, state: tuple[Weights, Values]
     ) -> tuple[Weights, tuple[Weights, Values]]:
         logits, first = (part.astype(gram.dtype) for part in state)
-        first = jnp.where(jnp.isnan(first), jnp.maximum(values, LEAST_VALUE), first)
-        weights = k * jax.nn.softmax(logits)
-        norms = jnp.sqrt(jnp.maximum(jnp.diagonal(normalize(gram)[0]), 0))
-        mean = jnp.mean(weights * norms)
-        ratio = jnp.maximum(values, 0) / first
-        average = jnp.mean(ratio)
-        rates = jnp.where(average > 0, ratio / jnp.where(average > 0, average, 1), 1)
-        # The power of a relative rate in (0, k] and its sign against the length.
+        active = nonzero(gram)
+        begins = (first == 0) & active & (values > 0)
+        first = jnp.where(begins, jnp.maximum(values, LEAST_VALUE), first)
+        # A loss without a gradient is left out: it can be given no length.
+        count = jnp.sum(active).astype(gram.dtype)
+        weights = count * jax.nn.softmax(jnp.where(active, logits, -jnp.inf))
+        norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))
+        norms = norms / jnp.maximum(jnp.max(norms), jnp.finfo(gram.dtype).tiny)
+        mean = jnp.sum(weights * norms) / count
+        known = active & (first > 0)
+        ratio = jnp.maximum(values, 0) / jnp.where(known, first, 1)
+        ratio = jnp.where(known, ratio, 0)
+        average = jnp.sum(ratio) / jnp.maximum(jnp.sum(known), 1).astype(gram.dtype)
+        usable = known & (average > 0)
+        rates = jnp.where(usable, ratio / jnp.where(usable, average, 1), 1)
+        # The power of a relative rate in [0, k] and its sign against the length.
         goals = mean * rates ** jnp.asarray(alpha, gram.dtype)
         relative = norms / jnp.where(mean > 0, mean, 1)
         slope = weights * relative * jnp.sign(weights * norms - goals)
-        slope = slope - weights * jnp.mean(slope)
+        slope = slope - weights * jnp.sum(slope) / count
         step = jnp.asarray(learning_rate, gram.dtype) * slope
-        return weights, (logits - step, first)
+        return k * jax.nn.softmax(logits), (logits - step, first)
 
     return from_weights(
         weights_fn,
         num_losses=k,
         needs_values=True,
-        initial_state=(jnp.zeros(k), jnp.full(k, jnp.nan)),
+        initial_state=(jnp.zeros(k), jnp.zeros(k)),
         axis_name=axis_name,
     )

@@ -5,9 +5,14 @@ import jax.numpy as jnp
 
 from kdopt._checks import check_range
 from kdopt._keys import carry_key, check_key
+from kdopt._linalg import dot, quadratic_form
 from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
+
+LARGEST_TARGET = 0.99
+"""No multiple of one gradient, however large, turns another into its direction: what is
+added grows without bound as the target goes to 1, and is 7 times a gradient here."""
 
 
 def gradvac_weights(
@@ -34,6 +39,7 @@ def gradvac_weights(
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         targets: :math:`\hat\phi`, ``[k, k]``; zeros at first, which makes this PCGrad.
+            Beyond 0.99 a target counts as 0.99: at 1 the step would be infinite.
         key: For the order of :math:`j`; not needed for two losses.
         beta: :math:`\beta` in [0, 1].
 
@@ -69,16 +75,15 @@ def gradvac_weights(
     def vaccinate(row: jax.Array, order: jax.Array, goals: Weights):
         def turn(carry: tuple[Weights, Weights], j: jax.Array):
             part, goals = carry
-            length = jnp.sqrt(jnp.maximum(jnp.dot(part, cosines @ part), 0))
+            length = jnp.sqrt(jnp.maximum(quadratic_form(cosines, part), 0))
             usable = (j != row) & active[row] & active[j] & (length > least)
-            product = jnp.dot(cosines[j], part)
+            product = dot(cosines[j], part)
             phi = jnp.clip(product / jnp.where(usable, length, 1), -1, 1)
-            goal = goals[j]
-            sine, goal_sine = jnp.sqrt(1 - phi**2), jnp.sqrt(1 - goal**2)
-            pull = length * (goal * sine / jnp.maximum(goal_sine, least) - phi)
-            pull = jnp.where(usable & (phi < goal), pull, 0)
-            moved = jnp.clip((1 - rate) * goal + rate * phi, -1, 1)
-            goals = goals.at[j].set(jnp.where(usable, moved, goal))
+            goal = jnp.clip(goals[j], -LARGEST_TARGET, LARGEST_TARGET)
+            ratio = jnp.sqrt((1 - phi**2) / (1 - goal**2))
+            pull = jnp.where(usable & (phi < goal), length * (goal * ratio - phi), 0)
+            moved = jnp.clip((1 - rate) * goals[j] + rate * phi, -1, 1)
+            goals = goals.at[j].set(jnp.where(usable, moved, goals[j]))
             return (part.at[j].add(pull), goals), None
 
         start = (jnp.arange(k) == row).astype(gram.dtype)
@@ -86,7 +91,7 @@ def gradvac_weights(
 
     targets = targets.astype(gram.dtype)
     parts, targets = jax.vmap(vaccinate)(jnp.arange(k), orders, targets)
-    return jnp.where(active, norms @ parts / norms, 1), targets
+    return jnp.where(active, dot(norms, parts) / norms, 1), targets
 
 
 def gradvac(

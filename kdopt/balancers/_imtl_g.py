@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from kdopt._linalg import dot
 from kdopt._simplex import relative_inverse, sum_to_one, unit_gram
 from kdopt._spectrum import pseudo_inverse
 from kdopt._transform import from_weights
@@ -43,7 +44,7 @@ def imtl_g_weights(gram: Gram) -> Weights:
     fallback = sum_to_one(inverse)
     if len(gram) <= 2:
         return fallback
-    weights = pseudo_inverse(cosines) @ active.astype(gram.dtype) * inverse
+    weights = dot(pseudo_inverse(cosines), active.astype(gram.dtype)) * inverse
     total = jnp.sum(weights)
     size = jnp.sum(jnp.abs(weights))
     vanishes = jnp.abs(total) <= 16 * jnp.finfo(gram.dtype).eps * size

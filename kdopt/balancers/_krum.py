@@ -1,13 +1,21 @@
 """Krum: the gradient that has most of the others near it."""
 
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from kdopt._simplex import normalize
-from kdopt._transform import check_num_losses, from_weights
-from kdopt._typing import Balancer, Gram, Weights
+from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._gram import combine, gram
+from kdopt._simplex import nonzero, normalize
+from kdopt._transform import (
+    WeightsState,
+    check_num_losses,
+    hold_unless,
+    per_loss_tuple,
+)
+from kdopt._typing import Balancer, Gram, PerLossGrads, Weights
 
 
 def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> Weights:
@@ -24,7 +32,10 @@ def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> We
         num_selected: :math:`m`; 1 is Krum, more is Multi-Krum.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``; ties go to the first.
+        Non-negative weights of sum one, ``[k]``; ties go to the first. Gradients that
+        are zero are left out, and K is the number of the others. Distances come of
+        differences of entries: they have digits down to 1e-2 of the lengths.
+        :func:`kdopt.krum` takes the differences of the gradients instead.
 
     Raises:
         ValueError: If K is below ``num_byzantine + 3`` or ``num_selected``.
@@ -40,15 +51,31 @@ def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> We
         Blanchard et al., `Machine Learning with Adversaries: Byzantine Tolerant
         Gradient Descent <https://arxiv.org/abs/1703.02757>`_, NeurIPS 2017, section 4
     """
-    k = len(gram)
-    _check(k, num_byzantine, num_selected)
+    _check(len(gram), num_byzantine, num_selected)
+    distances = _distances(gram)
+    return _choose(distances, nonzero(gram), num_byzantine, num_selected)
+
+
+def _distances(gram: Gram) -> Gram:
+    """Squared distances, in units of the longest vector."""
     scaled, _ = normalize(gram)
     squares = jnp.diagonal(scaled)
-    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2 * scaled, 0)
-    others = jnp.where(jnp.eye(k, dtype=bool), jnp.inf, distances)
-    nearest = jnp.sort(others, axis=1)[:, : k - num_byzantine - 2]
-    _, chosen = jax.lax.top_k(-jnp.sum(nearest, axis=1), num_selected)
-    return jnp.zeros(k, gram.dtype).at[chosen].set(1 / num_selected)
+    return jnp.maximum(squares[:, None] + squares[None, :] - 2 * scaled, 0)
+
+
+def _choose(
+    distances: Gram, active: jax.Array, num_byzantine: int, num_selected: int
+) -> Weights:
+    """Weights of the gradients with the least sums of nearest distances."""
+    k = len(distances)
+    others = ~jnp.eye(k, dtype=bool) & active[None, :]
+    ordered = jnp.sort(jnp.where(others, distances, jnp.inf), axis=1)
+    neighbours = jnp.maximum(jnp.sum(active) - num_byzantine - 2, 1)
+    near = (jnp.arange(k) < neighbours)[None, :] & jnp.isfinite(ordered)
+    scores = jnp.sum(jnp.where(near, ordered, 0), axis=1)
+    _, chosen = jax.lax.top_k(-jnp.where(active, scores, jnp.inf), num_selected)
+    weights = jnp.where(active, jnp.zeros(k, distances.dtype).at[chosen].set(1), 0)
+    return weights / jnp.sum(weights)
 
 
 def krum(
@@ -71,7 +98,10 @@ def krum(
             ``jax.shard_map``.
 
     Returns:
-        A balancer; see :func:`krum_weights` for the equation. Weights sum to one.
+        A balancer; see :func:`krum_weights` for the equation. Weights sum to one. A
+        gradient that is zero is left out. Two passes over the gradients before they
+        are combined: the second takes the differences to a gradient in the middle, so
+        that distances have digits down to 1e-6 of the lengths.
 
     Raises:
         ValueError: If K is below ``num_byzantine + 3`` or ``num_selected``.
@@ -90,10 +120,54 @@ def krum(
     """
     k = check_num_losses(num_losses, minimum=3)
     _check(k, num_byzantine, num_selected)
-    weights_fn = functools.partial(
-        krum_weights, num_byzantine=num_byzantine, num_selected=num_selected
+
+    def init_fn(params: optax.Params) -> WeightsState:
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        return WeightsState(
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            gram=jnp.zeros((k, k), dtype),
+            notfinite_count=jnp.zeros((), jnp.int32),
+            inner=(),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, WeightsState]:
+        del extra_args
+        grads = per_loss_tuple(updates, params, k)
+
+        def inner_products(trees: PerLossGrads) -> Gram:
+            matrix = jax.lax.stop_gradient(gram(trees, axis_name=axis_name))
+            return matrix.astype(state.gram.dtype)
+
+        matrix = inner_products(grads)
+        active = nonzero(matrix)
+        far = jnp.where(active[None, :], _distances(matrix), 0)
+        middle = jnp.argmin(jnp.where(active, jnp.sum(far, axis=1), jnp.inf))
+        distances = _distances(inner_products(_differences(grads, middle)))
+        weights = _choose(distances, active, num_byzantine, num_selected)
+        finite = jnp.all(jnp.isfinite(matrix))
+        weights = hold_unless(finite, weights, state.loss_weights)
+        count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        return combine(grads, weights), WeightsState(weights, matrix, count, ())
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _differences(grads: PerLossGrads, middle: jax.Array) -> PerLossGrads:
+    """All gradients less one of them."""
+
+    def less(i: int, *parts: jax.Array) -> jax.Array:
+        wide = [at_least_float32(part) for part in parts]
+        return wide[i] - jax.lax.select_n(middle, *wide)
+
+    return tuple(
+        jax.tree.map(lambda *parts, i=i: less(i, *parts), *grads)
+        for i in range(len(grads))
     )
-    return from_weights(weights_fn, num_losses=k, axis_name=axis_name)
 
 
 def _check(k: int, num_byzantine: int, num_selected: int) -> None:

@@ -5,7 +5,8 @@ from typing import Literal, TypeAlias, get_args
 import jax.numpy as jnp
 
 from kdopt._checks import check_choice
-from kdopt._simplex import min_norm_point, unit_gram
+from kdopt._log_losses import gaps_above
+from kdopt._simplex import leave_out, min_norm_point, unit_gram
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 
@@ -38,7 +39,9 @@ def min_norm_weights(
 
     Returns:
         Non-negative weights, ``[k]``, which sum to one if nothing is normalized.
-        Accurate to rounding: closed form for two losses, active set for more.
+        Accurate to rounding: closed form for two losses, active set for more. Losses
+        to divide by must be positive: one that is exactly 0 counts as absent and has no
+        weight; with one below 0 the weights are NaN.
 
     Raises:
         ValueError: If ``normalize`` is unknown or misses its values.
@@ -61,16 +64,14 @@ def min_norm_weights(
         return min_norm_point(gram)
     scales = jnp.ones(len(gram), gram.dtype)
     if normalize in ("norm", "loss_and_norm"):
-        gram, scales, _ = unit_gram(gram)
+        scales = unit_gram(gram)[1]
     if normalize in ("loss", "loss_and_norm"):
         if values is None:
             raise ValueError(f"normalize={normalize!r} needs the loss values.")
-        gaps = jnp.maximum(values.astype(gram.dtype), LEAST_VALUE)
-        # With the least one at 1 no entry can overflow.
-        relative = gaps / jnp.min(gaps)
-        gram = gram / relative[:, None] / relative[None, :]
-        scales = scales * gaps
-    return min_norm_point(gram) / scales
+        found = gaps_above(values.astype(gram.dtype), 0.0, LEAST_VALUE)
+        kept = leave_out(gram, found.usable)
+        return found.settle(min_norm_point(kept, scales * found.gaps))
+    return min_norm_point(gram, scales)
 
 
 def min_norm(

@@ -7,7 +7,7 @@ from kdopt._checks import check_range
 from kdopt._traces import from_traces
 from kdopt._transform import check_num_losses
 from kdopt._typing import Balancer, Gram, Weights
-from kdopt.balancers._modo import modo_weights
+from kdopt.balancers._modo import modo_step
 
 
 def moco(
@@ -47,8 +47,8 @@ def moco(
 
     Returns:
         A balancer, with a :class:`kdopt.balancers.TracesState`. Weights sum to one and
-        apply to the running means. How fast they move depends on the scale of the
-        gradients.
+        apply to the running means; a mean that is zero has none. How fast they move
+        depends on the scale of the gradients.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -92,9 +92,7 @@ def moco(
         gram: Gram, count: jax.Array, previous: Weights
     ) -> tuple[Weights, Weights]:
         rate = power(gamma, gamma_decay, count)
-        previous = previous.astype(gram.dtype)
-        weights = modo_weights(gram, previous, gamma=rate, rho=rho)
-        return weights, weights
+        return modo_step(gram, previous.astype(gram.dtype), gamma=rate, rho=rho)
 
     return from_traces(
         weights_fn,

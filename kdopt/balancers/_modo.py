@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._checks import check_range
-from kdopt._simplex import project_simplex
+from kdopt._linalg import dot
+from kdopt._simplex import nonzero, project_simplex, sum_to_one
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
 
@@ -30,7 +31,8 @@ def modo_weights(
         rho: :math:`\rho`; pulls to equal weights.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``.
+        Non-negative weights of sum one, ``[k]``. A gradient that is zero is left out:
+        it has no weight, and the others take the step without it.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -46,8 +48,29 @@ def modo_weights(
         Generalization and Conflict-Avoidance <https://arxiv.org/abs/2305.20057>`_,
         NeurIPS 2023, Algorithm 1
     """
-    slope = gram @ previous + jnp.asarray(rho, gram.dtype) * previous
-    return project_simplex(previous - jnp.asarray(gamma, gram.dtype) * slope)
+    return modo_step(gram, previous, gamma=gamma, rho=rho)[0]
+
+
+def modo_step(
+    gram: Gram,
+    previous: Weights,
+    *,
+    gamma: float | jax.Array,
+    rho: float | jax.Array,
+) -> tuple[Weights, Weights]:
+    """The weights to use now, and those to begin the next step with.
+
+    A zero gradient keeps in the second what it had, for when its loss comes back.
+    """
+    active = nonzero(gram)
+    present = jnp.where(active, previous, 0)
+    share = jnp.sum(present)
+    start = jnp.where(
+        share > 0, sum_to_one(present), sum_to_one(active.astype(gram.dtype))
+    )
+    slope = dot(gram, start) + jnp.asarray(rho, gram.dtype) * start
+    weights = project_simplex(start - jnp.asarray(gamma, gram.dtype) * slope, active)
+    return weights, jnp.where(active, share * weights, previous)
 
 
 def modo(
@@ -73,7 +96,7 @@ def modo(
         A balancer; see :func:`modo_weights` for the equation. Weights sum to one. How
         fast they move depends on the scale of the gradients: ``gamma`` below one over
         the squared norm of the longest is safe, far above it they jump from one
-        gradient to another.
+        gradient to another. A gradient that is zero has no weight.
 
     Raises:
         ValueError: If ``gamma`` is not positive or ``rho`` negative.
@@ -100,9 +123,7 @@ def modo(
     check_range("rho", rho, 0.0)
 
     def weights_fn(gram: Gram, previous: Weights) -> tuple[Weights, Weights]:
-        previous = previous.astype(gram.dtype)
-        weights = modo_weights(gram, previous, gamma=gamma, rho=rho)
-        return weights, weights
+        return modo_step(gram, previous.astype(gram.dtype), gamma=gamma, rho=rho)
 
     return from_weights(
         weights_fn,

@@ -17,6 +17,7 @@ from kdopt._gram import combine, gram
 from kdopt._transform import check_num_losses, hold_unless
 from kdopt._typing import Balancer, PerLossGrads, Weights
 from kdopt.balancers._conflict_free import conflict_free_weights
+from kdopt.balancers._elements import hold_together
 
 
 class MomentumConflictFreeState(NamedTuple):
@@ -189,7 +190,8 @@ def momentum_conflict_free(
             decay = two.astype(wide)
             moved = decay * square + (1 - decay) * pseudo**2
             scale = jnp.sqrt(moved / second.astype(wide)) + jnp.asarray(eps, wide)
-            return jnp.where(began, u / scale, 0), new, moved
+            (new, moved), step = hold_together((new, moved), (old, square), u / scale)
+            return jnp.where(began, step, 0), new, moved
 
         triples = jax.tree.map(
             advance, direction, state.pseudo_trace, state.second_moment

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from kdopt._checks import check_range
 from kdopt._fixed_point import fair_point
+from kdopt._linalg import quadratic_form
 from kdopt._simplex import unit_gram
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -52,7 +53,7 @@ def nash_mtl_weights(
     # The length of the update, in units in which no product overflows.
     cosines, norms, _ = unit_gram(gram)
     lengths = weights * norms
-    length = jnp.sqrt(jnp.maximum(jnp.dot(lengths, cosines @ lengths), 0))
+    length = jnp.sqrt(jnp.maximum(quadratic_form(cosines, lengths), 0))
     bound = jnp.asarray(max_norm, gram.dtype)
     return weights * jnp.minimum(1, bound / jnp.where(length > 0, length, 1))
 

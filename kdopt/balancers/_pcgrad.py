@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._keys import carry_key, check_key
+from kdopt._linalg import dot
 from kdopt._simplex import unit_gram
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Weights
@@ -55,14 +56,14 @@ def pcgrad_weights(gram: Gram, key: jax.Array | None = None) -> Weights:
 
     def surgery(row: jax.Array, order: jax.Array) -> Weights:
         def project(part: Weights, j: jax.Array) -> tuple[Weights, None]:
-            against = jnp.where(j == row, 0, jnp.minimum(jnp.dot(cosines[j], part), 0))
+            against = jnp.where(j == row, 0, jnp.minimum(dot(cosines[j], part), 0))
             return part.at[j].add(-against), None
 
         start = (jnp.arange(k) == row).astype(gram.dtype)
         return jax.lax.scan(project, start, order)[0]
 
     parts = jax.vmap(surgery)(jnp.arange(k), orders)
-    return jnp.where(active, norms @ parts / norms, 1)
+    return jnp.where(active, dot(norms, parts) / norms, 1)
 
 
 def pcgrad(

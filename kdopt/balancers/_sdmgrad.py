@@ -11,7 +11,8 @@ from kdopt._checks import (
     check_range,
     preference_array,
 )
-from kdopt._simplex import min_norm_point, normalize
+from kdopt._linalg import dot
+from kdopt._simplex import enlarge, leave_out, min_norm_point, nonzero
 from kdopt._transform import from_weights
 from kdopt._typing import Balancer, Gram, Weights
 
@@ -41,7 +42,8 @@ def sdmgrad_weights(
 
     Returns:
         Non-negative weights of sum one (if that of the preference is), ``[k]``, exact
-        to rounding.
+        to rounding. A gradient that is zero is left out: it has no weight, and the
+        others share its preference in proportion to theirs.
 
     Raises:
         ValueError: If there are not K preferences.
@@ -57,14 +59,23 @@ def sdmgrad_weights(
         Xiao et al., `Direction-oriented Multi-objective Learning: Simple and Provable
         Stochastic Algorithms <https://arxiv.org/abs/2305.18409>`_, NeurIPS 2023
     """
+    active = nonzero(gram)
     p = preference_array(preference, len(gram), gram.dtype)
+    present = jnp.where(active, p, 0)
+    kept = jnp.sum(present)
+    p = present * jnp.where(kept > 0, jnp.sum(p) / jnp.where(kept > 0, kept, 1), 0)
+    # As the weights sum to one, this is the min-norm point of the g_i + rho g_0, here
+    # divided by 1 + rho. The squares of these sums may cancel to nothing, which must
+    # not make them gradients that are zero.
+    gram, _ = enlarge(gram)
     pull = jnp.asarray(rho, gram.dtype)
-    # As the weights sum to one, this is the min-norm point of the g_i + rho g_0.
-    scaled, _ = normalize(gram)
-    rates = scaled @ p
-    shifted = scaled + pull * (rates[:, None] + rates[None, :])
-    inner = min_norm_point(shifted + pull**2 * jnp.dot(p, rates))
-    return (inner + pull * p) / (1 + pull)
+    own, shared = 1 / (1 + pull), pull / (1 + pull)
+    rates = dot(gram, p)
+    sums = own**2 * gram + own * shared * (rates[:, None] + rates[None, :])
+    sums = sums + shared**2 * dot(p, rates)
+    least = jnp.finfo(gram.dtype).eps * own**2 * gram
+    sums = jnp.where(jnp.eye(len(gram), dtype=bool), jnp.maximum(sums, least), sums)
+    return own * min_norm_point(leave_out(sums, active)) + shared * p
 
 
 def sdmgrad(
@@ -77,7 +88,8 @@ def sdmgrad(
     r"""Balances between MGDA and the mean gradient (SDMGrad).
 
     The update is that of :func:`kdopt.min_norm` with a floor under the weights, of
-    :math:`\rho / (K (1 + \rho))`, so that no loss is ever dropped.
+    :math:`\rho / (K (1 + \rho))`, so that no loss is ever dropped unless its gradient
+    is zero.
 
     Args:
         num_losses: K.
@@ -88,7 +100,6 @@ def sdmgrad(
 
     Returns:
         A balancer; see :func:`sdmgrad_weights` for the equation. Weights sum to one.
-        With a zero gradient the update is the preferred direction, shortened.
 
     Raises:
         ValueError: If ``rho`` or a preference is negative.

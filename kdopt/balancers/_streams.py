@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import hold_elements, per_loss_tuple
+from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads
+from kdopt.balancers._elements import hold_apart
 from kdopt.balancers._reach import (
     Reach,
     check_momenta,
@@ -94,8 +95,8 @@ def streams(
         Huang et al., `DeepKD <https://arxiv.org/abs/2505.15133>`_, NeurIPS 2025, Eq. 7
 
     Notes:
-        An element whose new momentum would not be finite keeps its old one; the update
-        itself is not masked, so that ``optax.apply_if_finite`` behind it, or you, can
+        An element whose new momentum would not be finite keeps its old one, and the
+        update is NaN there, so that ``optax.apply_if_finite`` behind it, or you, can
         see the fault. Equal momenta make this ``optax.trace`` on the summed gradient.
 
         The authors' code of DeepKD (github.com/haiduo/DeepKD, afb5964) moves the task
@@ -157,8 +158,10 @@ def streams(
                 )
             ]
             total = functools.reduce(jnp.add, (out for out, _ in steps))
-            combined.append(total.astype(parts[0].dtype))
-            traces.append([trace for _, trace in steps])
+            total = total.astype(parts[0].dtype)
+            new, total = hold_apart([trace for _, trace in steps], buffers, total)
+            combined.append(total)
+            traces.append(new)
 
         update = jax.tree.unflatten(jax.tree.structure(grads[0]), combined)
         if axis_name is not None:
@@ -191,4 +194,4 @@ def _advance(
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)
     new = g + m * old
-    return (g + m * new if nesterov else new), hold_elements(new, trace)
+    return (g + m * new if nesterov else new), new

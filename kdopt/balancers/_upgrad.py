@@ -21,7 +21,7 @@ def upgrad_weights(
     *,
     preference: Preference = None,
     norm_eps: float | jax.Array = 0.0,
-    reg_eps: float | jax.Array = 1e-4,
+    reg_eps: float | jax.Array = 0.0,
 ) -> Weights:
     r"""Weights of the mean of projected gradients.
 
@@ -36,7 +36,7 @@ def upgrad_weights(
         preference: :math:`p \ge 0`, ``[k]``; ``1 / K`` each by default.
         norm_eps: If the trace of ``gram`` is smaller, the weights are :math:`p`.
         reg_eps: :math:`\varepsilon`; keeps the weights small where gradients are nearly
-            opposite.
+            opposite, and lets losses rise that have far shorter gradients than others.
 
     Returns:
         Weights of at least :math:`p`, ``[k]``: K active-set searches side by side,
@@ -50,7 +50,7 @@ def upgrad_weights(
         >>> import kdopt
         >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
         >>> print("{:.4f} {:.4f}".format(*kdopt.upgrad_weights(gram)))
-        1.1109 0.7894
+        1.1111 0.7895
 
     References:
         Quinton and Rey, `Jacobian Descent for Multi-Objective Optimization
@@ -66,21 +66,20 @@ def upgrad(
     num_losses: int = 2,
     preference: Preference = None,
     norm_eps: float | jax.Array = 0.0,
-    reg_eps: float | jax.Array = 1e-4,
+    reg_eps: float | jax.Array = 0.0,
     axis_name: str | None = None,
 ) -> Balancer:
     r"""Balances by unconflicting projection of gradients (UPGrad).
 
     No loss rises; the update is that of the mean loss where nothing conflicts, and it
-    is linear in a scaling of each gradient, up to the ridge: a small gradient has a
-    small influence.
+    is linear in a scaling of each gradient: a small gradient has a small influence.
 
     Args:
         num_losses: K.
         preference: Relative importance of the losses, ``[k]``, not negative.
         norm_eps: If the trace of the Gram matrix is smaller, the weights are the
             preference; 0 for a method that does not depend on the scale of the losses.
-        reg_eps: Ridge on the Gram matrix of trace one.
+        reg_eps: Ridge on the Gram matrix, in units of its trace.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -99,11 +98,13 @@ def upgrad(
         >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
         >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)))
         >>> print("{:.4f} {:.4f} {:.4f}".format(*update))
-        0.2929 1.9004 1.9004
+        0.2924 1.9006 1.9006
 
     Notes:
-        The ridge is that of the authors' library, TorchJD. Its ``norm_eps`` of 1e-4,
-        which turns the method off for small gradients, is off by default here.
+        The authors' library, TorchJD, has ``norm_eps=1e-4`` and ``reg_eps=1e-4``, both
+        off by default here. The first turns the method off for small gradients. With
+        the second a loss may rise: at a cosine of -0.9, and one gradient 100 times as
+        long as the other, the update has a cosine of -0.71 with the shorter one.
     """
     check_preference(preference, num_losses)
     check_range("norm_eps", norm_eps, 0.0)

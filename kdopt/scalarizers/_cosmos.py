@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot
 from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
@@ -76,7 +77,7 @@ def cosmos_weights(
     zero = norm == 0
     inverse = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))
     unit, ray = values * inverse, r / jnp.linalg.norm(r)
-    slope = (ray - jnp.dot(ray, unit) * unit) * inverse
+    slope = (ray - dot(ray, unit) * unit) * inverse
     return r - jnp.asarray(penalty, values.dtype) * slope
 
 

@@ -1,11 +1,11 @@
 """DTO-KD, amortised: the weights follow the losses, one backward pass a step."""
 
-from collections.abc import Sequence
 from typing import get_args
 
 import jax
 import optax
 
+from kdopt._log_losses import Bounds
 from kdopt._typing import Scalarizer
 from kdopt.scalarizers._log_softmax import Signal, log_softmax
 
@@ -16,7 +16,7 @@ def dto_kd_amortized(
     num_losses: int = 2,
     weight_decay: float | jax.Array = 0.01,
     signal: Signal = "next",
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
     r"""Learns the trade-off weights of DTO-KD, with one backward pass a step.
@@ -55,11 +55,13 @@ def dto_kd_amortized(
         weight_decay: :math:`\gamma`, an L2 term that pulls to equal weights.
         signal: One of the four above.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`.
+        eps: Floor of :math:`D_i`, where that is positive.
 
     Returns:
-        A scalarizer: it passes the gradient through and learns from ``values``. The
-        next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
+        A scalarizer: it passes the gradient through and learns from ``values``, which
+        must be above their bounds: the weights take the last value that was, a loss of
+        exactly 0 counts as absent, and a step with any other is left out and counted.
+        The next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
 
     Raises:
         ValueError: If ``signal`` is unknown or ``num_losses`` below 2.

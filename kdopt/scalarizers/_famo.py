@@ -1,11 +1,11 @@
 """FAMO: fast adaptive multitask optimisation."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
 import optax
 
+from kdopt._log_losses import Bounds
 from kdopt._typing import Scalarizer
 from kdopt.scalarizers._log_softmax import log_softmax
 
@@ -18,7 +18,7 @@ def famo(
     num_losses: int = 2,
     weight_decay: float | jax.Array = 0.001,
     signal: FamoSignal = "same_batch",
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
     r"""Balances the rates at which the losses fall, with one backward pass a step.
@@ -45,11 +45,13 @@ def famo(
             equal. ``"gram"``: first-order, from the Gram matrix of the raw gradients
             given as ``gram=``; one that holds NaN leaves the logits as they are.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`.
+        eps: Floor of :math:`D_i`, where that is positive.
 
     Returns:
-        A scalarizer: it passes the gradient through and learns from ``values``. The
-        next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
+        A scalarizer: it passes the gradient through and learns from ``values``, which
+        must be above their bounds: the weights take the last value that was, a loss of
+        exactly 0 counts as absent, and a step with any other is left out and counted.
+        The next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
 
     Raises:
         ValueError: If ``signal`` is unknown or ``num_losses`` below 2.

@@ -1,14 +1,14 @@
 """GLS: the geometric mean of the losses."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from kdopt._log_losses import Bounds, gaps_above, last_logs
 from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
+from kdopt.scalarizers._values import from_values, given_values, one_per_loss
 
 
 class GeometricMeanState(NamedTuple):
@@ -17,29 +17,34 @@ class GeometricMeanState(NamedTuple):
     Attributes:
         min_losses: Lower bounds of the losses, ``[k]``.
         eps: Floor of a loss minus its bound.
+        log_gaps: Logarithms of the losses above their bounds, when they last were
+            above them, ``[k]``; 0 before.
+        seen: Which losses have been above their bounds, ``[k]``.
         last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite.
+        notfinite_count: Number of steps, int32, with values that were not finite, or
+            at their bounds or below without being exactly 0.
     """
 
     min_losses: jax.Array
     eps: jax.Array
+    log_gaps: jax.Array
+    seen: jax.Array
     last_weights: Weights
     notfinite_count: jax.Array
 
     def loss_weights(self, values: Any) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        fresh = geometric_mean_weights(
-            given_values(values, self.last_weights),
-            min_losses=self.min_losses,
-            eps=self.eps,
-        )
-        return held(fresh, self.last_weights)
+        array = given_values(values, self.last_weights)
+        found = gaps_above(array, self.min_losses, self.eps)
+        logs = last_logs(found, self.log_gaps, self.seen)
+        fresh = jnp.exp(jnp.mean(logs) - logs) / len(logs)
+        return jnp.where(jnp.all(jnp.isfinite(array)), fresh, self.last_weights)
 
 
 def geometric_mean_weights(
     values: Values,
     *,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Weights:
     r"""Weights of the geometric mean of the losses.
@@ -54,7 +59,9 @@ def geometric_mean_weights(
         eps: Floor of :math:`D_i`.
 
     Returns:
-        Positive weights, ``[k]``, of product :math:`K^{-K}`.
+        Positive weights, ``[k]``, of product :math:`K^{-K}`. Losses must be above their
+        bounds: one that is exactly 0 counts as absent, and has no weight in the mean
+        of the others; with any other the weights are NaN.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -67,15 +74,17 @@ def geometric_mean_weights(
         Loss Strategy for Multi-Task Learning <https://arxiv.org/abs/1904.08492>`_,
         CVPR Workshops 2019, Eq. 2
     """
-    bounds = jnp.asarray(min_losses, values.dtype)
-    gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
-    logs = jnp.log(gaps)
-    return jnp.exp(jnp.mean(logs) - logs) / len(values)
+    found = gaps_above(values, min_losses, eps)
+    counts = found.usable | ~jnp.any(found.usable)
+    number = jnp.sum(counts).astype(values.dtype)
+    logs = jnp.log(found.gaps)
+    mean = jnp.sum(jnp.where(counts, logs, 0)) / number
+    return found.settle(jnp.exp(mean - logs) / number)
 
 
 def geometric_mean(
     *,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
     num_losses: int = 2,
 ) -> Scalarizer:
@@ -87,12 +96,13 @@ def geometric_mean(
 
     Args:
         min_losses: Lower bounds, a number or ``[k]``.
-        eps: Floor of a loss minus its bound.
+        eps: Floor of a loss minus its bound, where that is positive.
         num_losses: K.
 
     Returns:
-        A scalarizer; ``update`` needs ``values``. Equal losses get the weight 1 / K
-        each; the sum is at least 1.
+        A scalarizer; ``update`` needs ``values``, which must be above their bounds: for
+        one that is not, the weights are those of its last value that was. Equal losses
+        get the weight 1 / K each; the sum is at least 1.
 
     Raises:
         ValueError: If ``min_losses`` has neither one entry nor K.
@@ -114,8 +124,16 @@ def geometric_mean(
         return GeometricMeanState(
             min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
             eps=jnp.asarray(eps, dtype),
+            log_gaps=jnp.zeros(k, dtype),
+            seen=jnp.zeros(k, bool),
             last_weights=jnp.full(k, 1 / k, dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
 
-    return from_values(make_state, num_losses=k)
+    def remember(state: GeometricMeanState, values: Values) -> tuple[dict, jax.Array]:
+        found = gaps_above(values, state.min_losses, state.eps)
+        usable = found.usable & found.defined
+        logs = jnp.where(usable, jnp.log(found.gaps), state.log_gaps)
+        return {"log_gaps": logs, "seen": state.seen | usable}, found.defined
+
+    return from_values(make_state, num_losses=k, remember=remember)

@@ -47,8 +47,11 @@ def imtl_l(
         initial: First :math:`s_i`.
 
     Returns:
-        A scalarizer; ``update`` needs ``values``. The weights start at
-        :math:`e^{s}` each, as in a plain sum.
+        A scalarizer; ``update`` needs ``values``, which must be positive and at most
+        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is, a step
+        with any other is left out and counted, as is one after which :math:`e^s` would
+        not lie between 1e-18 and 1e18. The weights start at :math:`e^{s}` each, as in a
+        plain sum.
 
     Raises:
         ValueError: If ``num_losses`` is not a positive int.

@@ -1,5 +1,6 @@
 """The engine of UW and IMTL-L: a learned logarithmic scale for each loss."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,8 +9,17 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._log_losses import gaps_above
 from kdopt._transform import check_num_losses, hold_unless, values_array
 from kdopt._typing import Scalarizer, Weights
+from kdopt.scalarizers._values import all_finite
+
+LARGEST = 1e18
+"""Largest loss, and largest ratio between a scale and 1."""
+
+STEEPEST = 100.0
+"""A loss that is more than so many times its scale counts as so many times: Adam, which
+divides by the squares of the past, would not move for long after a larger slope."""
 
 
 class LogScalesState(NamedTuple):
@@ -19,7 +29,8 @@ class LogScalesState(NamedTuple):
         loss_weights: Weights for the next backward pass, ``[k]``.
         log_scales: The learned scalars, ``[k]``.
         notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite.
+            not finite, negative or above 1e18, or a scale left the range from 1e-18 to
+            1e18.
         inner: State of their optimiser.
     """
 
@@ -39,7 +50,9 @@ def log_scales(
 ) -> Scalarizer:
     """Makes a scalarizer whose log-scales descend along ``slope_fn(scales, values)``.
 
-    The scales are learned by Adam, so that a loss of any size moves them alike.
+    The scales are learned by Adam, so that a loss of any size moves them alike. A loss
+    of exactly 0 counts as absent: its scale stays. What leads out of the range, or has
+    no logarithm, is left out and counted.
     """
     k = check_num_losses(num_losses)
     optimizer = optax.adam(learning_rate)
@@ -64,15 +77,18 @@ def log_scales(
     ) -> tuple[optax.Updates, LogScalesState]:
         del params, extra_args
         array = values_array(values, k, state.log_scales.dtype)
-        slope = slope_fn(state.log_scales, array)
-        finite = jnp.all(jnp.isfinite(slope))
-        step, inner = optimizer.update(jnp.where(finite, slope, 0), state.inner)
+        found = gaps_above(array, 0.0, 0.0)
+        slope = slope_fn(state.log_scales, jnp.where(found.usable, array, 1))
+        slope = jnp.where(found.usable, jnp.clip(slope, -STEEPEST, STEEPEST), 0)
+        step, inner = optimizer.update(slope, state.inner)
+        step = jnp.where(found.usable, jnp.asarray(step), 0)
+        scales = state.log_scales + step
+        sound = found.defined & jnp.all(array <= LARGEST) & all_finite((scales, inner))
+        sound &= jnp.all(jnp.abs(scales) <= math.log(LARGEST))
         scales, inner = hold_unless(
-            finite,
-            (optax.apply_updates(state.log_scales, step), inner),
-            (state.log_scales, state.inner),
+            sound, (scales, inner), (state.log_scales, state.inner)
         )
-        missed = jnp.where(finite, 0, 1).astype(jnp.int32)
+        missed = jnp.where(sound, 0, 1).astype(jnp.int32)
         return updates, LogScalesState(
             weights_fn(scales), scales, state.notfinite_count + missed, inner
         )

@@ -1,6 +1,5 @@
 """The engine of FAMO: logits under a softmax that follow the fall of the log-losses."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,9 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._linalg import dot
+from kdopt._log_losses import Bounds, Gaps, gaps_above, last_logs
+from kdopt._simplex import leave_out
 from kdopt._transform import check_num_losses, hold_unless, values_array
 from kdopt._typing import Scalarizer, Values, Weights
-from kdopt.scalarizers._values import given_values
+from kdopt.scalarizers._values import all_finite, given_values
 
 Signal = Literal["next", "same_batch", "gram", "literal"]
 
@@ -20,38 +22,39 @@ class LogSoftmaxState(NamedTuple):
 
     Attributes:
         logits: :math:`\xi`, ``[k]``; the trade-off weights are their softmax.
-        log_gaps: :math:`\log D` of the last step, ``[k]``; NaN before the first.
+        log_gaps: :math:`\log D` when the losses last were above their bounds, ``[k]``;
+            0 before.
+        seen: Which losses have been above their bounds, ``[k]``.
         min_losses: Lower bounds of the losses, ``[k]``.
         eps: Floor of a loss minus its bound.
         notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite.
+            not finite, or at its bound or below without being exactly 0, or because the
+            step of the logits was not finite.
         inner: State of the optimiser of the logits.
     """
 
     logits: jax.Array
     log_gaps: jax.Array
+    seen: jax.Array
     min_losses: jax.Array
     eps: jax.Array
     notfinite_count: jax.Array
     inner: Any
 
-    def gaps(self, values: Values) -> Values:
-        """Losses above their bounds."""
-        return jnp.maximum(values - self.min_losses, self.eps)
-
     def loss_weights(self, values: Any) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
         array = given_values(values, self.logits)
-        return famo_weights(
-            array, self.logits, min_losses=self.min_losses, eps=self.eps
-        )
+        found = gaps_above(array, self.min_losses, self.eps)
+        logs = last_logs(found, self.log_gaps, self.seen)
+        # In logarithms nothing overflows, however small a gap is.
+        return jax.nn.softmax(self.logits - logs)
 
 
 def famo_weights(
     values: Values,
     logits: jax.Array,
     *,
-    min_losses: float | Sequence[float] | jax.Array = 0.0,
+    min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Weights:
     r"""Weights of a softmax-weighted sum of log-losses, on the scale of raw gradients.
@@ -66,11 +69,12 @@ def famo_weights(
         values: Loss values :math:`L_i`, ``[k]``.
         logits: :math:`\xi`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`.
+        eps: Floor of :math:`D_i`, where that is positive.
 
     Returns:
         Non-negative weights of sum one, ``[k]``; the softmax itself where a value is
-        not finite.
+        not finite. Losses must be above their bounds: one that is exactly 0 counts as
+        absent and has no weight; with any other the weights are NaN.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -83,11 +87,13 @@ def famo_weights(
         Liu et al., `FAMO: Fast Adaptive Multitask Optimization
         <https://arxiv.org/abs/2306.03792>`_, NeurIPS 2023, Eq. 8
     """
-    bounds = jnp.asarray(min_losses, values.dtype)
-    gaps = jnp.maximum(values - bounds, jnp.asarray(eps, values.dtype))
-    gaps = jnp.where(jnp.all(jnp.isfinite(gaps)), gaps, 1)
+    finite = jnp.all(jnp.isfinite(values))
+    found = gaps_above(jnp.where(finite, values, jnp.inf), min_losses, eps)
+    counts = found.usable | ~jnp.any(found.usable)
+    scores = jnp.where(counts, logits - jnp.log(found.gaps), -jnp.inf)
     # In logarithms nothing overflows, however small a gap is.
-    return jax.nn.softmax(logits - jnp.log(gaps))
+    weights = jax.nn.softmax(scores)
+    return jnp.where(found.defined | ~finite, weights, jnp.nan)
 
 
 def log_softmax(
@@ -96,7 +102,7 @@ def log_softmax(
     num_losses: int,
     weight_decay: float | jax.Array,
     signal: Signal,
-    min_losses: float | Sequence[float] | jax.Array,
+    min_losses: Bounds,
     eps: float | jax.Array,
 ) -> Scalarizer:
     """Makes a scalarizer whose logits descend on what a signal tells of the falls.
@@ -117,7 +123,8 @@ def log_softmax(
         logits = jnp.zeros(k, dtype)
         return LogSoftmaxState(
             logits=logits,
-            log_gaps=jnp.full(k, jnp.nan, dtype),
+            log_gaps=jnp.zeros(k, dtype),
+            seen=jnp.zeros(k, bool),
             min_losses=jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,)),
             eps=jnp.asarray(eps, dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
@@ -136,47 +143,59 @@ def log_softmax(
     ) -> tuple[optax.Updates, LogSoftmaxState]:
         del extra_args
         dtype = state.logits.dtype
-        values = values_array(values, k, dtype)
-        gaps = state.gaps(values)
-        log_gaps = jnp.log(gaps)
+
+        def gaps_of(values: Any) -> Gaps:
+            array = values_array(values, k, dtype)
+            return gaps_above(array, state.min_losses, state.eps)
+
+        found = gaps_of(values)
+        sound, known = found.defined, found.usable
+        log_gaps = jnp.log(found.gaps)
         pi = jax.nn.softmax(state.logits)
         if signal == "next":
-            fall = state.log_gaps - log_gaps
+            fall, known = state.log_gaps - log_gaps, known & state.seen
         elif signal == "same_batch":
             if value_fn is None or params is None:
                 raise ValueError(
                     "signal 'same_batch' needs params and value_fn=, a function from "
                     "parameters to the loss values on this batch."
                 )
-            after = value_fn(optax.apply_updates(params, updates))
-            fall = log_gaps - jnp.log(state.gaps(values_array(after, k, dtype)))
+            after = gaps_of(value_fn(optax.apply_updates(params, updates)))
+            sound, known = sound & after.defined, known & after.usable
+            fall = log_gaps - jnp.log(after.gaps)
         elif signal == "gram":
             if gram is None:
                 raise ValueError(
                     "signal 'gram' needs gram=, that of the raw gradients."
                 )
-            fall = jnp.asarray(gram, dtype) @ (pi / gaps) / gaps
+            matrix = jnp.asarray(gram, dtype)
+            # One that holds NaN is none: for use every n steps.
+            known = known & ~jnp.any(jnp.isnan(matrix))
+            matrix = leave_out(jnp.nan_to_num(matrix), found.usable)
+            fall = dot(matrix, pi / found.gaps) / found.gaps
         else:
-            fall = jnp.dot(pi, log_gaps) * log_gaps
-        seen = jnp.all(jnp.isfinite(values))
-        usable = seen & jnp.all(jnp.isfinite(fall))
-        fall = jnp.where(usable, fall, 0)
+            fall = dot(pi, jnp.where(known, log_gaps, 0)) * log_gaps
+        # A fall that is not known counts as that of the others: it moves no logit.
+        share = jnp.where(known, pi, 0)
+        mean = dot(share, jnp.where(known, fall, 0)) / jnp.sum(share)
         # The literal reading steps pi and takes a softmax of it; the others step xi.
         base = pi if signal == "literal" else state.logits
-        slope = fall if signal == "literal" else pi * (fall - jnp.dot(pi, fall))
+        slope = fall if signal == "literal" else pi * (fall - mean)
+        slope = jnp.where(known, slope, 0)
         step, inner = optimizer.update(slope, state.inner, base)
+        logits = optax.apply_updates(base, step)
+        sound &= all_finite((logits, inner))
         logits, inner = hold_unless(
-            usable,
-            (optax.apply_updates(base, step), inner),
-            (state.logits, state.inner),
+            sound & jnp.any(known), (logits, inner), (state.logits, state.inner)
         )
-        missed = jnp.where(seen, 0, 1).astype(jnp.int32)
+        usable = sound & found.usable
         return updates, LogSoftmaxState(
             logits=logits,
-            log_gaps=jnp.where(seen, log_gaps, state.log_gaps),
+            log_gaps=jnp.where(usable, log_gaps, state.log_gaps),
+            seen=state.seen | usable,
             min_losses=jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,)),
             eps=jnp.asarray(eps, dtype),
-            notfinite_count=state.notfinite_count + missed,
+            notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
             inner=inner,
         )
 

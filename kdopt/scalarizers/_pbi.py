@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._linalg import dot
 from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
@@ -79,7 +80,7 @@ def pbi_weights(
     r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
     ray = r / jnp.linalg.norm(r)
     gaps = values - jnp.asarray(min_losses, values.dtype)
-    off = gaps - jnp.dot(ray, gaps) * ray
+    off = gaps - dot(ray, gaps) * ray
     norm = jnp.linalg.norm(off)
     # Below the rounding error of the subtraction the losses count as on the ray.
     on_ray = norm <= 4 * jnp.finfo(values.dtype).eps * jnp.linalg.norm(gaps)

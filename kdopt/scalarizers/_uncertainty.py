@@ -50,8 +50,11 @@ def uncertainty(
         initial: First :math:`s_i`.
 
     Returns:
-        A scalarizer; ``update`` needs ``values``. The weights start at
-        :math:`\frac12 e^{-s}` each, so their sum is K / 2 at first.
+        A scalarizer; ``update`` needs ``values``, which must be positive and at most
+        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is, a step
+        with any other is left out and counted, as is one after which :math:`e^s` would
+        not lie between 1e-18 and 1e18. The weights start at :math:`\frac12 e^{-s}`
+        each, so their sum is K / 2 at first.
 
     Raises:
         ValueError: If ``num_losses`` is not a positive int.
@@ -73,7 +76,8 @@ def uncertainty(
     Notes:
         The paper learns :math:`s` with the optimiser of the network. Here it has its
         own, Adam, so that decay and clipping of the network leave it alone. Under Adam
-        UW and :func:`kdopt.imtl_l` differ by the factor 1/2 alone.
+        UW and :func:`kdopt.imtl_l` differ by the factor 1/2 alone. A slope counts for
+        at most 100, since Adam would not move for long after a larger one.
     """
 
     def slope_fn(scales: jax.Array, values: Values) -> jax.Array:

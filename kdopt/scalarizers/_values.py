@@ -27,6 +27,12 @@ def given_values(values: Any, like: jax.Array) -> Values:
     return values_array(values, len(like), like.dtype)
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no array in a tree holds NaN or infinity."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves))
+
+
 def held(fresh: Weights, last: Weights) -> Weights:
     """The last weights where the fresh ones are not finite."""
     return jnp.where(jnp.all(jnp.isfinite(fresh)), fresh, last)
@@ -50,7 +56,10 @@ def one_per_loss(
 
 
 def from_values(
-    make_state: Callable[[jnp.dtype], Any], *, num_losses: int
+    make_state: Callable[[jnp.dtype], Any],
+    *,
+    num_losses: int,
+    remember: Callable[[Any, Values], tuple[dict, jax.Array]] | None = None,
 ) -> Scalarizer:
     """Makes a scalarizer of a state that knows its own weights.
 
@@ -59,6 +68,8 @@ def from_values(
             hyper-parameters, ``last_weights`` and ``notfinite_count`` and has the
             method ``loss_weights(values)``.
         num_losses: K.
+        remember: From the state and the values to other fields of the next state, and
+            whether the values are sound.
 
     Returns:
         The scalarizer; it remembers the last weights, for a step that is not finite.
@@ -79,11 +90,17 @@ def from_values(
         del params, extra_args
         dtype = state.last_weights.dtype
         array = values_array(values, k, dtype)
-        missed = jnp.where(jnp.all(jnp.isfinite(array)), 0, 1).astype(jnp.int32)
+        sound, fields = jnp.all(jnp.isfinite(array)), {}
+        if remember is not None:
+            fields, defined = remember(state, array)
+            sound &= defined
         # Made anew, so that injected hyper-parameters reach the next weights.
         return updates, make_state(dtype)._replace(
-            last_weights=state.loss_weights(array),
-            notfinite_count=state.notfinite_count + missed,
+            last_weights=jnp.where(
+                sound, state.loss_weights(array), state.last_weights
+            ),
+            notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
+            **fields,
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

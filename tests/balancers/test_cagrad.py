@@ -1,5 +1,8 @@
 """CAGrad: duality gap, radius, closed form, limits."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,3 +66,48 @@ def test_one_loss_and_no_update_at_a_stationary_point():
     np.testing.assert_allclose(weights[0] - 2 * weights[1], 0, atol=1e-6)
     with pytest.raises(ValueError, match="c must lie in"):
         kdopt.cagrad(c=-0.1)
+
+
+def distance(matrix, weights):
+    """From the update to the mean gradient, in lengths of that."""
+    mean = matrix.mean(axis=0)
+    return np.linalg.norm(weights @ matrix - mean) / np.linalg.norm(mean)
+
+
+@pytest.mark.parametrize("c", [0.1, 0.5, 0.9, 0.99])
+def test_nearly_opposite_gradients_keep_the_update_in_its_ball(c):
+    """A ball around the mean that does not hold zero: then the update is not zero."""
+    fn = jax.jit(functools.partial(kdopt.cagrad_weights, c=c))
+    for d in (1e-1, 1e-2, 5e-3, 2e-3, 1e-3, 1e-4, 1e-6, 0.0):
+        matrix = np.array([[1.0, 0.0], [-1.0, d], [0.0, 1.0]])
+        gram = jnp.asarray(matrix @ matrix.T, jnp.float32)
+        weights = np.asarray(fn(gram), float)
+        assert distance(matrix, weights) <= 1.01 * c, d
+        assert np.linalg.norm(weights @ matrix) > 0.9 * (1 - c) / 3
+        if d >= 2e-3:  # so that single precision tells d * d beside 1
+            assert distance(matrix, weights) >= 0.98 * c
+            rate = np.min(matrix @ (weights @ matrix))
+            with jax.enable_x64(True):
+                double = kdopt.cagrad_weights(jnp.asarray(matrix @ matrix.T), c=c)
+            best = np.min(matrix @ (np.asarray(double) @ matrix))
+            assert 0.97 * best <= rate <= 1.001 * best
+
+
+@pytest.mark.parametrize(("k", "n"), [(2, 5), (3, 9), (5, 7), (8, 16)])
+@pytest.mark.parametrize("c", [0.3, 0.9, 0.99])
+def test_the_ball_holds_in_single_precision(k, n, c):
+    """For gradients of any length, two of them nearly opposite."""
+    for spread in (0.0, 2.0, 4.0):
+        matrices = jacobians(k, n, count=64, spread=spread)
+        angles = 10 ** np.linspace(-4, 0, 64)[:, None]
+        rng = np.random.default_rng(k)
+        matrices[:, 1] = -matrices[:, 0] * rng.uniform(0.1, 10, size=(64, 1))
+        lengths = np.linalg.norm(matrices[:, 1], axis=1, keepdims=True)
+        matrices[:, 1] += angles * lengths * rng.normal(size=(64, n))
+        weights = batched(kdopt.cagrad_weights, grams(matrices), jnp.float32, c=c)
+        for matrix, w in zip(matrices, weights, strict=True):
+            # what the rounding of the Gram matrix makes of the length of the mean
+            mean = np.linalg.norm(matrix.mean(axis=0))
+            lost = 1e-6 * np.linalg.norm(matrix, axis=1).max() ** 2 / mean**2
+            assert distance(matrix, w) <= c * (1.02 + lost)
+            assert np.any(w > 0)

@@ -1,5 +1,6 @@
 """DTO-KD: invariances, bounds and the two scales of the weights."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_weights_stay_bounded_as_a_loss_vanishes(x64, small):
     np.testing.assert_allclose(got[1], 0.25, rtol=2 * small + 1e-9)
 
 
-@pytest.mark.parametrize("values", [(1e-30, 1.0), (1e18, 1e-18), (-1.0, 1.0)])
+@pytest.mark.parametrize("values", [(1e-30, 1.0), (1e18, 1e-18), (0.0, 1.0)])
 def test_extreme_losses_stay_finite(values):
     gram = jnp.array([[1.0, -0.5], [-0.5, 2.0]])
     for rescale in ("none", "convex"):
@@ -70,3 +71,29 @@ def test_extreme_losses_stay_finite(values):
 def test_one_loss_is_refused():
     with pytest.raises(ValueError, match="num_losses must be at least 2"):
         kdopt.dto_kd(num_losses=1)
+
+
+@pytest.mark.parametrize("values", [(1e-8, 1e12), (1e12, 1e-8)])
+@pytest.mark.parametrize("norm", [1e-18, 1.0, 1e18])
+def test_losses_of_very_different_size(values, norm):
+    """Against double: the relative gradients differ by a factor of 1e20."""
+    rows = np.float32(norm * np.array([[3.0, 1.0], [-2.0, 2.5]])).astype(float)
+    for simplex in (True, False):
+        got = kdopt.dto_kd_weights(
+            jnp.asarray(rows @ rows.T, jnp.float32),
+            jnp.asarray(values, jnp.float32),
+            simplex=simplex,
+        )
+        with jax.enable_x64(True):
+            right = weights(rows, np.float64(values), simplex=simplex)
+        np.testing.assert_allclose(got, right, rtol=1e-5)
+
+
+def test_weights_of_negative_sum_are_not_made_convex():
+    """Divided by their sum, these weights would raise both losses."""
+    rows, values = np.array([[2.0, 0.0], [1.0, 0.1]]), np.array([10.0, 1.0])
+    literal = weights(rows, values, simplex=False)
+    assert np.sum(literal) < 0 and np.all(rows @ (literal @ rows) > 0)
+    for make in (lambda **kw: weights(rows, values, **kw), kdopt.dto_kd):
+        with pytest.raises(ValueError, match="leave simplex at True"):
+            make(simplex=False, rescale="convex")

@@ -32,3 +32,32 @@ def test_bad_gradients_are_left_out():
     assert after.notfinite_count == 1
     np.testing.assert_array_equal(after.squares[1], state.squares[1])
     assert jnp.all(jnp.isnan(after.first_risks))
+
+
+def test_a_weight_that_vanished_comes_back():
+    """Below the smallest number there is, and up again when its loss gets worse."""
+    tx = kdopt.excess_mtl(learning_rate=50.0)
+    step, state = jax.jit(tx.update), tx.init(jnp.zeros(1))
+
+    def follow(state, first, second, steps):
+        for _ in range(steps):
+            _, state = step((jnp.full(1, first), jnp.full(1, second)), state)
+        return state
+
+    state = follow(state, 1.0, 1.0, 1)
+    state = follow(state, 1.0, 1e-6, 20)
+    assert state.loss_weights[1] == 0
+    np.testing.assert_allclose(state.log_weights[1], -350, atol=20)
+    state = follow(state, 1e-6, 1.0, 40)
+    assert state.loss_weights[1] > 0.99
+
+
+def test_a_loss_that_comes_later_starts_with_its_share():
+    """Its baseline is its first risk, not that of the step on which it was absent."""
+    tx = kdopt.excess_mtl(num_losses=3, learning_rate=1.0)
+    step, state = jax.jit(tx.update), tx.init(jnp.zeros(1))
+    for scale in (0.0, 0.0, 1.0):
+        grads = tuple(jnp.full(1, x) for x in (1.0, 1.0, scale))
+        _, state = step(grads, state)
+        np.testing.assert_allclose(state.loss_weights, 1 / 3, rtol=1e-5)
+    assert jnp.all(state.first_risks > 0)

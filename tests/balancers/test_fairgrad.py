@@ -1,5 +1,6 @@
 """FairGrad: the fixed point for many alphas, the two limits."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,3 +57,48 @@ def test_from_the_sum_to_the_worst_off(x64):
 def test_alpha_out_of_range():
     with pytest.raises(ValueError, match="alpha must lie in"):
         kdopt.fairgrad(alpha=0.0)
+
+
+def extreme_jacobians(k):
+    """Gradients of norms from 1e-18 to 1e18, alike or up to 1e36 apart."""
+    rng = np.random.default_rng(k)
+    for spread in (0, 3, 9, 18):
+        for center in (-18, -9, 0, 9, 18):
+            rows = rng.normal(size=(k, 6)) - 0.8 * (spread % 2)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            powers = np.clip(center + rng.uniform(-spread, spread, size=k), -18, 18)
+            yield rows * 10.0 ** powers[:, None]
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0, 2.0, 5.0, 10.0])
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_single_precision_over_all_norms(alpha, k):
+    """Weights are finite and, in units of the update, those of double precision."""
+    matrices = np.stack(list(extreme_jacobians(k)))
+    norms = np.linalg.norm(matrices, axis=-1)
+    units = matrices / norms[..., None]
+    single = batched(kdopt.fairgrad_weights, grams(matrices), jnp.float32, alpha=alpha)
+    with jax.enable_x64(True):
+        double = batched(kdopt.fairgrad_weights, grams(matrices), alpha=alpha)
+    assert np.all(np.isfinite(single))
+    lengths, exact = single * norms, double * norms
+    size = exact.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(lengths / size, exact / size, atol=2e-4)
+    # The double is a solution: the rate that its weight asks for, to rounding of the
+    # sums of which rates are made.
+    falls = np.einsum("cij,cj->ci", grams(units), exact)
+    terms = np.einsum("cij,cj->ci", np.abs(grams(units)), exact)
+    with np.errstate(divide="ignore"):  # weights may be smaller than any number
+        logs = -np.log(exact) / alpha + (1 / alpha - 1) * np.log(norms)
+    counts = (exact > 0) & (logs < 600)
+    asked = np.exp(np.where(counts, logs, 0))
+    error = np.where(counts, np.abs(falls - asked), 0)
+    assert np.all(error <= 1e-9 * (terms + np.where(counts, asked, 0)))
+
+
+def test_opposite_short_gradients_stay_finite():
+    """There is no solution, and what comes near it is larger than any number."""
+    rows = jnp.array([[1e-18, 0.0], [-1e-18, 0.0]])
+    weights = kdopt.fairgrad_weights(rows @ rows.T, alpha=10.0)
+    assert jnp.all(jnp.isfinite(weights) & (weights > 0))
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)

@@ -52,3 +52,16 @@ def test_state_and_key_of_three():
     assert data.dtype == jnp.uint32
     with pytest.raises(ValueError, match=r"pass key=jax\.random\.key"):
         kdopt.gradvac(num_losses=3)
+
+
+@pytest.mark.parametrize("target", [0.99, 0.9999, 1.0])
+@pytest.mark.parametrize("cosine", [-0.999, -0.5, 0.0, 0.98])
+def test_no_target_makes_an_unbounded_step(target, cosine):
+    """A pair that was parallel for long, and now is not."""
+    gram = jnp.array([[1.0, cosine], [cosine, 1.0]])
+    weights, moved = kdopt.gradvac_weights(gram, jnp.full((2, 2), target))
+    # 0.99 / sqrt(1 - 0.99 ** 2) times the sine of the pair, and its cosine
+    assert jnp.all(weights <= 1 + 7.1 * np.sqrt(1 - cosine**2) - cosine)
+    assert jnp.all(weights > 1)
+    # the running mean itself goes its way
+    np.testing.assert_allclose(moved[0, 1], (target + cosine) / 2, atol=1e-6)

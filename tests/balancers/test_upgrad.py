@@ -37,6 +37,18 @@ def test_no_loss_rises():
     assert rates(matrices, weights).min() > -1e-4
 
 
+@pytest.mark.parametrize("weights_fn", [kdopt.upgrad_weights, kdopt.dual_proj_weights])
+def test_no_short_gradient_pays_for_a_long_one(weights_fn):
+    """By default, and unlike the ridge of the reference, which lets the loss rise."""
+    rows = np.array([[100.0, 0.0], [-0.9, np.sqrt(1 - 0.81)]])
+    for reg_eps, least in ((0.0, -1e-6), (1e-4, -0.73)):
+        weights = batched(weights_fn, grams(rows[None]), jnp.float32, reg_eps=reg_eps)
+        assert rates(rows[None], weights).min() >= least
+    assert rates(rows[None], weights).min() < -0.7
+    default = batched(weights_fn, grams(rows[None]), jnp.float32)
+    assert rates(rows[None], default).min() >= -1e-6
+
+
 def test_linear_in_a_scaling_of_each_gradient(x64):
     matrix = jacobians(4, 6, count=1, spread=0.3)[0]
     one, two = np.random.default_rng(0).uniform(0.5, 2, size=(2, 4))

@@ -20,8 +20,14 @@ pytestmark = [
 ]
 
 METHODS = {
-    "upgrad": (kdopt.upgrad_weights, lambda a, k: a.UPGrad()),
-    "dual_proj": (kdopt.dual_proj_weights, lambda a, k: a.DualProj()),
+    "upgrad": (
+        functools.partial(kdopt.upgrad_weights, reg_eps=1e-4),
+        lambda a, k: a.UPGrad(),
+    ),
+    "dual_proj": (
+        functools.partial(kdopt.dual_proj_weights, reg_eps=1e-4),
+        lambda a, k: a.DualProj(),
+    ),
     "cagrad": (kdopt.cagrad_weights, lambda a, k: a.CAGrad(c=0.5)),
     "cagrad_wide": (
         functools.partial(kdopt.cagrad_weights, c=1.2),

@@ -1,0 +1,54 @@
+"""What an element of several buffers does where one of them would not be finite."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Buffers = Sequence[jax.Array]
+
+
+def hold_together(
+    new: Buffers, old: Buffers, update: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+    """Keeps the old buffers of an element unless all the new ones are finite.
+
+    For buffers that belong together: held apart, a first moment would move, and the
+    second, which divides it, stay. The update is NaN where they are held, since a step
+    that moves no buffer must not look like a step; and where it is not finite they are
+    held too.
+
+    Args:
+        new: The new buffers of a leaf, in any dtype.
+        old: The old ones, whose dtypes they take.
+        update: The update of the leaf, in its own dtype.
+
+    Returns:
+        The buffers and the update.
+    """
+    cast = _cast(new, old)
+    sound = functools.reduce(jnp.logical_and, map(jnp.isfinite, [*cast, update]))
+    kept = [jnp.where(sound, n, o) for n, o in zip(cast, old, strict=True)]
+    return kept, jnp.where(sound, update, jnp.nan)
+
+
+def hold_apart(
+    new: Buffers, old: Buffers, update: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+    """The same for buffers that are only added up: each keeps its own old elements.
+
+    All of them do where they are finite and the update is not.
+    """
+    cast = _cast(new, old)
+    finite = [jnp.isfinite(n) for n in cast]
+    sound = functools.reduce(jnp.logical_and, finite)
+    fits = jnp.isfinite(update) | ~sound
+    kept = [
+        jnp.where(ok & fits, n, o) for ok, n, o in zip(finite, cast, old, strict=True)
+    ]
+    return kept, jnp.where(sound & fits, update, jnp.nan)
+
+
+def _cast(new: Buffers, old: Buffers) -> list[jax.Array]:
+    return [n.astype(o.dtype) for n, o in zip(new, old, strict=True)]
