@@ -8,7 +8,8 @@ from typing import Literal
 from examples.distill.data import cifar, idx, packaged
 from examples.distill.data.dataset import Dataset
 from examples.distill.data.errors import missing_files, prepare_command
-from examples.distill.data.images import ImageSource, open_folder, to_dataset
+from examples.distill.data.folders import open_folder
+from examples.distill.data.images import ImageSource, to_dataset
 from examples.distill.data.moments import MOMENTS
 from examples.distill.data.streamed import Streamed
 from examples.distill.data.synthetic import SIZES, synthetic
@@ -119,7 +120,9 @@ def load(
     if name not in DATASETS:
         return _prepared(name, folder, image_size=image_size)
     if image_size is not None:
-        raise ValueError(f"{name} has images of one size; leave image_size out")
+        raise ValueError(
+            f"{name} has images of one size; leave image_size (--image-size) out"
+        )
     return DATASETS[name](folder)
 
 
@@ -198,7 +201,7 @@ def open_images(
     known = [*DATASETS, *tfds_names()]
     if short.split("/")[0] not in known:
         raise _unknown(name, known)
-    where = f"not found in {folder}" if folder else "no data_dir given"
+    where = f"not found in {folder}" if folder else "no data_dir given (--data-dir)"
     needs = _ARCHIVES.get(
         short, "TensorFlow, and network access or the archives in FILES"
     )
