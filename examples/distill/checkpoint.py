@@ -1,6 +1,9 @@
 """Checkpoints by Orbax: asynchronous, atomic, restored to the placement they had."""
 
 import dataclasses
+import functools
+import logging
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -9,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from examples.distill.mesh import is_key
+from examples.distill.reading import UserError, summary
 
 State = TypeVar("State")
 
@@ -99,7 +103,7 @@ class Saver:
             there is none.
 
         Raises:
-            ValueError: If the checkpoint is of another structure.
+            ValueError: If the checkpoint is of another structure, or damaged.
         """
         steps = self._manager.latest_step()
         if steps is None:
@@ -108,16 +112,43 @@ class Saver:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
         )
+        silence_late_reads()
         try:
             found = self._manager.restore(steps, args=args)
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            raise ValueError(
-                f"{self._directory / str(steps)} holds no state of this training, but "
-                "of another network, method or version: choose another --name or "
-                f"--runs, or move {self._directory.parent} away to begin anew."
+            arrays = jax.tree.map(_like, found["state"], state)
+            return cast(State, arrays), Position(**found["position"])
+        # Damaged files make Orbax raise almost anything.
+        except Exception as error:
+            earlier = [step for step in self._manager.all_steps() if step < steps]
+            path = self._directory / str(steps)
+            instead = f"remove {path} to go on from step {max(earlier, default=0)}, or "
+            raise UserError(
+                f"{path} holds no state of this training, but of another network, "
+                f"method or version, or it is damaged ({summary(error)}): "
+                f"{instead * bool(earlier)}choose another --name or --runs, or move "
+                f"{self._directory.parent} away to begin anew."
             ) from error
-        arrays = jax.tree.map(_like, found["state"], state)
-        return cast(State, arrays), Position(**found["position"])
+
+
+@functools.cache
+def silence_late_reads() -> None:
+    """Keeps what a failed restore leaves behind from printing tracebacks of its own.
+
+    Orbax reads all arrays side by side and closes its event loop at the first failure;
+    the other reads then end in errors that nobody waits for. Everything else is
+    reported as before.
+    """
+    report = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        late = "Event loop is closed" in str(event.exc_value)
+        if not (late or "_read_array_index" in repr(event.object)):
+            report(event)
+
+    sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
 
 
 def _data(tree: Any) -> Any:
