@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from examples.distill import display
 from examples.distill.claims import dot, dto, kim, trials
 from examples.distill.claims.evidence import Claim
 from examples.distill.config import Config
@@ -84,7 +85,7 @@ def run(config: ClaimsConfig, console: Console) -> list[Claim]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.md").write_text(markdown(found, config.seeds))
     console.print(render(found, config.seeds))
-    console.print(f"Written: {folder / 'claims.md'}", highlight=False)
+    display.written(console, folder / "claims.md")
     return found
 
 

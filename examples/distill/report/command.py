@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from examples.distill import display
 from examples.distill.methods import METHODS
 from examples.distill.progress import progress_bars
 from examples.distill.report import page, restore, runs
@@ -59,12 +60,13 @@ def run(config: ReportConfig, console: Console) -> Path:
         sources, skipped = runs.read(config.runs)
         skipped += reasons
     for place, reason in skipped:
-        console.print(f"[yellow]left out[/] {place}: {reason}", highlight=False)
+        what = f"{place}: {reason}"
+        display.line(console, what, label="left out", style="yellow")
     path = config.out or config.runs[0] / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.render(sources, skipped), encoding="utf-8")
     size = path.stat().st_size / 1e6
-    console.print(f"Written: {path} ({size:.1f} MB)", highlight=False)
+    display.line(console, f"{path} ({size:.1f} MB)", label="Written:")
     return path
 
 
