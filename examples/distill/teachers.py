@@ -1,10 +1,12 @@
 """Teachers: trained here and kept, or loaded from weights that someone published."""
 
-import dataclasses
 import hashlib
 import json
+import logging
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +16,26 @@ from rich.progress import Progress
 from examples.distill import checkpoint, mesh, splits, weights
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed
+from examples.distill.data.fingerprint import hash_arrays
+from examples.distill.finite import check_outputs
 from examples.distill.mesh import make_layout
 from examples.distill.problem import Network, evaluate
 from examples.distill.progress import show_run
+from examples.distill.reading import UserError, read_json
+from examples.distill.settings import without_effect
 from examples.distill.step import TrainState
 from examples.distill.students import Students, Teacher, make_teacher
 from examples.distill.train import fit
 
 BATCH, RATE = 64, 0.05
 ALONE = "labels_only"
+DECISIVE = (
+    *("dataset", "image_size", "augment", "teacher_epochs"),
+    *("momentum", "weight_decay", "max_blocks"),
+)
+"""Settings of an experiment that decide how its teacher comes out, beside ``teacher``
+itself and the contents of the data set."""
+_log = logging.getLogger(__name__)
 
 
 def get_teacher(
@@ -41,14 +54,18 @@ def get_teacher(
 
     Raises:
         FileNotFoundError: If the weights are not there.
-        ValueError: If they belong to another network.
+        ValueError: If they belong to another network, or its outputs are not finite.
         FloatingPointError: If the training diverged.
     """
     if config.teacher is None:
         return Teacher(None, dataset)
     if config.teacher_weights is not None:
-        return load_teacher(config, dataset)
-    return train_teacher(config, dataset, progress)
+        teacher, source = load_teacher(config, dataset), config.teacher_weights
+    else:
+        teacher = train_teacher(config, dataset, progress)
+        source = kept_in(config, dataset)
+    check_outputs(teacher, config, source)
+    return teacher
 
 
 def train_teacher(
@@ -56,21 +73,17 @@ def train_teacher(
 ) -> Teacher:
     """Trains the teacher on all labels, or takes it from the cache.
 
-    The cache is keyed by what decides its training, so that experiments share it.
+    The cache is keyed by what decides its training, so that experiments share it. One
+    that cannot be read is moved aside, with a line that says so.
 
     Raises:
         FloatingPointError: If the teacher diverged.
     """
-    decisive = ("dataset", "teacher", "teacher_epochs", "augment", "momentum")
-    settings = {key: getattr(config, key) for key in (*decisive, "weight_decay")}
-    if config.max_blocks is not None:
-        settings["max_blocks"] = config.max_blocks
-    settings |= {"batch_size": BATCH, "learning_rate": RATE}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    folder = config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
-    students = _alone(config, dataset)
+    folder = kept_in(config, dataset)
+    students = Students(alone(config), Teacher(None, dataset))
     plan, job = students.plan(ALONE), students.run(ALONE, 0)._replace(directory=folder)
     state = students.state(plan, 0)
+    _move_unreadable(folder, state)
     if not (folder / "result.json").exists():
         step = students.step(plan)
         # A step uses the state up that it is given.
@@ -78,15 +91,78 @@ def train_teacher(
         start = partial(fit, job, students.problem, step, copied)
         show_run(start, job, f"teacher {config.teacher}", progress)
         if mesh.is_first():
-            (folder / "settings.json").write_text(json.dumps(settings, indent=2))
-    result = (folder / "result.json").read_text()
-    if "diverged" in json.loads(result):
+            text = json.dumps(_decisive(config, dataset), indent=2)
+            (folder / "settings.json").write_text(text)
+    result = read_json(folder / "result.json")
+    if "diverged" in result:
         raise FloatingPointError(
             f"The teacher of {folder} diverged: choose another --teacher."
         )
     if mesh.is_first():
-        (config.directory / "teacher.json").write_text(result)
+        text = json.dumps(result, indent=2) + "\n"
+        (config.directory / "teacher.json").write_text(text)
     return Teacher(_network(students, state, folder), dataset)
+
+
+def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
+    """Where a teacher is kept that is trained here: by a hash of all that decides it.
+
+    Args:
+        config: The settings of the experiment.
+        dataset: What the teacher learns from: its contents are part of the hash.
+    """
+    text = json.dumps(_decisive(config, dataset), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
+
+
+def _decisive(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
+    settings = alone(config).settings() | {"data": dataset.fingerprint}
+    del settings["name"]
+    return settings
+
+
+def alone(config: Config) -> Config:
+    """The teacher as a student of all labels, the only one of its experiment.
+
+    Of the settings it takes those of :data:`DECISIVE`, and those that say where and on
+    what it runs. So no other setting can have an effect on it.
+    """
+    kept = {*DECISIVE, *without_effect(), "name"}
+    return Config(
+        **{name: getattr(config, name) for name in kept},
+        student=str(config.teacher),
+        teacher=None,
+        methods=(ALONE,),
+        labels=None,
+        noise=0.0,
+        epochs=config.teacher_epochs,
+        batch_size=BATCH,
+        learning_rate=RATE,
+    )
+
+
+def _move_unreadable(folder: Path, state: TrainState) -> None:
+    """Makes room for a teacher where what is kept of it cannot be read."""
+    if not mesh.agreed(folder.exists()):
+        return
+    try:
+        done = (folder / "result.json").exists()
+        if done:
+            read_json(folder / "result.json")
+        with checkpoint.Saver(folder / "checkpoints") as saver:
+            _, position = saver.restore(state)
+        missing = f"{folder} holds a result but no checkpoint"
+        reason = missing if done and not position.epoch else ""
+    except UserError as error:
+        reason = str(error).rstrip(".")
+    if mesh.agreed(not reason):
+        return
+    if mesh.is_first():
+        aside = folder.with_name(f"{folder.name}-unreadable-{int(time.time())}")
+        folder.rename(aside)
+        _log.warning("%s. Moved to %s; a new teacher is trained.", reason, aside)
+    mesh.wait_for_all("the unreadable teacher is moved")
 
 
 def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
@@ -105,12 +181,10 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
         )
     model = nnx.eval_shape(lambda: make_teacher(config, dataset))
     try:
-        if path.is_dir():
-            weights.load_orbax(path, model)
-        else:
-            tensors = weights.read_torch(path)
-            nnx.update(model, weights.from_torch(str(config.teacher), model, tensors))
-    except (ValueError, KeyError) as error:
+        weights.fill(str(config.teacher), model, path)
+    except UserError:
+        raise
+    except ValueError as error:
         raise ValueError(
             f"{path} does not hold the weights of {config.teacher} for the "
             f"{dataset.num_classes} classes of {dataset.name}: {error}"
@@ -121,6 +195,7 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
     accuracy = evaluate(layout.replicate(network), test, layout, moments)["accuracy"]
     result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
     if mesh.is_first():
+        config.claim_inputs(teacher=hash_arrays((network.params, network.rest)))
         text = json.dumps(result, indent=2) + "\n"
         (config.directory / "teacher.json").write_text(text)
     return Teacher(network, dataset)
@@ -140,38 +215,6 @@ def export_student(students: Students) -> Path:
         network = _network(students, state, students.run(method, 0).directory)
         weights.save_orbax(path, nnx.merge(*network))
     return path
-
-
-def _alone(config: Config, dataset: Dataset | Streamed) -> Students:
-    """The teacher as a student of all labels, the only one of its experiment."""
-    settings = dataclasses.replace(
-        config,
-        student=str(config.teacher),
-        teacher=None,
-        teacher_weights=None,
-        methods=(ALONE,),
-        labels=None,
-        noise=0.0,
-        loss="kd",
-        loss_weights=None,
-        loss_beta=None,
-        loss_warmup=None,
-        epochs=config.teacher_epochs,
-        batch_size=BATCH,
-        accumulate=1,
-        optimizer="sgd",
-        learning_rate=RATE,
-        schedule="cosine",
-        decay_epochs=(),
-        warmup_epochs=0.0,
-        nesterov=False,
-        clip=None,
-        ema=None,
-        dtype="float32",
-        batch_norm_group=None,
-        on_nonfinite="stop",
-    )
-    return Students(settings, Teacher(None, dataset))
 
 
 def _network(students: Students, state: TrainState, folder: Path) -> Network:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from examples.distill.checks import differences
+from examples.distill.reading import read_json
 from examples.distill.study import space
 from examples.distill.study.space import BALANCERS, SPACE, Space
 
@@ -106,7 +107,7 @@ class StudyConfig:
         path = self.directory / "study.json"
         made_of = json.loads(json.dumps(made_of | {"seeds": self.seeds}))
         if path.exists():
-            earlier = json.loads(path.read_text())
+            earlier = read_json(path)
             changed = differences(earlier, made_of)
             if changed:
                 raise ValueError(
