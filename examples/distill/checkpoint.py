@@ -1,9 +1,13 @@
 """Checkpoints by Orbax: asynchronous, atomic, restored to the placement they had."""
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -52,6 +56,7 @@ class Saver:
             directory: Where the checkpoints of one run lie; the same for all processes.
             keep: Number of checkpoints that stay.
         """
+        quiet_orbax()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._directory = directory
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
@@ -67,7 +72,8 @@ class Saver:
         trace: TracebackType | None,
     ) -> None:
         """Waits for what is being written."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def save(self, steps: int, state: Any, position: Position) -> None:
         """Begins to write a state; does nothing if that one is there.
@@ -83,13 +89,31 @@ class Saver:
             return
         arrays = ocp.args.StandardSave(_data(state))
         record = ocp.args.JsonSave(dataclasses.asdict(position))
-        self._manager.save(
-            steps, args=ocp.args.Composite(state=arrays, position=record)
-        )
+        args = ocp.args.Composite(state=arrays, position=record)
+        with self._writing():
+            self._manager.save(steps, args=args)
 
     def wait(self) -> None:
         """Waits until everything is written."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Names the folder where the texts of TensorStore do not."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self._directory)
+            raise
+        except Exception as error:
+            full = os.strerror(errno.ENOSPC)
+            if full in str(error):
+                raise OSError(errno.ENOSPC, full, str(self._directory)) from error
+            raise UserError(
+                f"{self._directory} cannot be written: {summary(error)}. The same "
+                "command goes on from the last checkpoint."
+            ) from error
 
     def restore(self, state: State) -> tuple[State, Position]:
         """Reads the newest complete checkpoint.
@@ -112,7 +136,6 @@ class Saver:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
         )
-        silence_late_reads()
         try:
             found = self._manager.restore(steps, args=args)
             arrays = jax.tree.map(_like, found["state"], state)
@@ -131,12 +154,12 @@ class Saver:
 
 
 @functools.cache
-def silence_late_reads() -> None:
-    """Keeps what a failed restore leaves behind from printing tracebacks of its own.
+def quiet_orbax() -> None:
+    """Keeps Orbax from printing what it raises as well, and from tracebacks behind it.
 
-    Orbax reads all arrays side by side and closes its event loop at the first failure;
-    the other reads then end in errors that nobody waits for. Everything else is
-    reported as before.
+    It reads and writes all arrays side by side and closes its event loop at the first
+    failure; the others then end in errors that nobody waits for. Whatever is not of
+    Orbax is reported as before.
     """
     report = sys.unraisablehook
 
@@ -146,6 +169,7 @@ def silence_late_reads() -> None:
             report(event)
 
     sys.unraisablehook = hook
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").addFilter(
         lambda record: "exception was never retrieved" not in record.getMessage()
     )

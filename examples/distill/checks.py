@@ -93,6 +93,7 @@ def check_combinations(config: Any) -> None:
     Raises:
         ValueError: At the first contradiction.
     """
+    _check_name(config)
     _check_stream(config)
     _check_schedule(config)
     if config.teacher is None and tuple(config.methods) != ("labels_only",):
@@ -129,10 +130,19 @@ def check_combinations(config: Any) -> None:
         )
 
 
+def _check_name(config: Any) -> None:
+    parts = Path(config.name).parts
+    if not parts or ".." in parts or Path(config.name).is_absolute():
+        raise ValueError(
+            f"--name {config.name!r} is no folder below --runs: give a name, or "
+            "several with slashes between them."
+        )
+
+
 def _check_stream(config: Any) -> None:
     if config.streamed and (config.labels is not None or config.noise):
         raise ValueError(
-            f"--dataset {config.dataset} is streamed, all of it as it is: give "
+            "a --dataset that is streamed is taken as it is, all of it: give "
             "--labels None --noise 0."
         )
 

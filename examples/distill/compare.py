@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 
 from examples.distill import display
+from examples.distill.settings import expand_home
 from examples.distill.table import spread
 
 COLUMNS = (
@@ -44,6 +45,10 @@ class CompareConfig:
     """Run directories, or folders that hold some at any depth."""
     out: Path | None = None
     """Folder to write to; by default the one that holds all RUNS."""
+
+    def __post_init__(self) -> None:
+        """Finds the home of the user."""
+        expand_home(self)
 
 
 class Group(NamedTuple):

@@ -1,7 +1,9 @@
 """Settings of a distillation experiment: one flat record, every field explained."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +24,12 @@ from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
 from examples.distill.models import MODELS
 from examples.distill.reading import UserError, read_json
-from examples.distill.settings import Execution, Optimization, without_effect
+from examples.distill.settings import (
+    Execution,
+    Optimization,
+    expand_home,
+    without_effect,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +90,7 @@ class Config(Execution, Optimization):
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the list of right ones."""
-        for field in ("runs", "data_dir", "teacher_weights"):
-            if isinstance(getattr(self, field), str | Path):
-                path = Path(getattr(self, field)).expanduser()
-                object.__setattr__(self, field, path)
+        expand_home(self)
         check_types(self)
         for field, table in (
             ("augment", AUGMENTATIONS),
@@ -159,6 +163,30 @@ class Config(Execution, Optimization):
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def claimed(self, data: str) -> Iterator[None]:
+        """Claims the directory, and gives it up if nothing came of a first start.
+
+        Else a wrong path would have to be put right under another name.
+
+        Args:
+            data: Fingerprint of the data set.
+
+        Raises:
+            ValueError: If the directory was made with other settings or data.
+        """
+        files = [self.directory / name for name in ("config.json", "inputs.json")]
+        first = not files[0].exists()
+        self.claim_directory()
+        self.claim_inputs(data=data)
+        try:
+            yield
+        except BaseException:
+            if first and not any(self.directory.glob("*/seed*")):
+                for file in files:
+                    file.unlink(missing_ok=True)
+            raise
 
     def claim_inputs(self, **hashes: str) -> None:
         """Notes what the runs are made from, or checks that it has not changed.

@@ -1,5 +1,6 @@
 """A comparison: one teacher, several methods, several seeds, a table, figures."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -36,12 +37,12 @@ def run(config: Config, console: Console) -> None:
     dataset = open_dataset(
         config.dataset, data_dir=config.data_dir, image_size=config.image_size
     )
-    if mesh.is_first():
-        config.claim_directory()
-        config.claim_inputs(data=dataset.fingerprint)
-    mesh.wait_for_all("the directory is there")
-    record = run_record.attempt(config.directory, sys.argv[1:])
-    with record, progress_bars(console) as progress:
+    with contextlib.ExitStack() as stack:
+        if mesh.is_first():
+            stack.enter_context(config.claimed(dataset.fingerprint))
+        mesh.wait_for_all("the directory is there")
+        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        progress = stack.enter_context(progress_bars(console))
         students = Students(config, get_teacher(config, dataset, progress))
         if not any(unfinished(config).values()):
             display.line(console, f"All runs of {config.directory} are done.")

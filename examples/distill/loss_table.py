@@ -1,5 +1,6 @@
 """``python -m examples.distill losses``: distillation losses by balancing method."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -36,13 +37,13 @@ def run(config: LossesConfig, console: Console) -> None:
     dataset = open_dataset(
         config.dataset, data_dir=config.data_dir, image_size=config.image_size
     )
-    if mesh.is_first():
-        for single in _experiments(config):
-            single.claim_directory()
-            single.claim_inputs(data=dataset.fingerprint)
-    mesh.wait_for_all("the directories are there")
-    record = run_record.attempt(config.directory, sys.argv[1:])
-    with record, progress_bars(console) as progress:
+    with contextlib.ExitStack() as stack:
+        if mesh.is_first():
+            for single in _experiments(config):
+                stack.enter_context(single.claimed(dataset.fingerprint))
+        mesh.wait_for_all("the directories are there")
+        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        progress = stack.enter_context(progress_bars(console))
         teacher = get_teacher(config, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):

@@ -14,13 +14,17 @@ _LFS = b"version https://git-lfs"
 _PAGES = (b"<!doctype", b"<html", b"<?xml")  # errors of object stores are XML
 _SAME_NAME = (ValueError, EOFError, OSError)  # their texts need no name of the type
 _LONGEST = 300  # characters of what a library says
-_WRITABLE = "Choose a folder that you may write to (--runs)."
+_ROOM = (
+    "Make room where --runs lies; the same command goes on from the last checkpoint."
+)
+_RIGHTS = "Change its rights (chmod), or choose another folder (--runs, --data-dir)."
 _REMEDIES = {
-    errno.EACCES: _WRITABLE,
-    errno.EPERM: _WRITABLE,
-    errno.EROFS: _WRITABLE,
-    errno.ENOSPC: "Make room; the same command goes on from the last checkpoint.",
-    errno.EDQUOT: "Make room; the same command goes on from the last checkpoint.",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: "Choose a folder that you may write to (--runs).",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.ENOENT: "Is the path right (--runs, --data-dir)?",
     errno.ENOTDIR: "A file is where a folder is expected: choose another --runs.",
     errno.EEXIST: "A file is where a folder is expected: choose another --runs.",
     errno.EISDIR: "A folder is where a file is expected: move it away.",
@@ -125,13 +129,14 @@ def explain(error: BaseException) -> str:
         error: Whatever ended a command.
 
     Examples:
-        >>> explain(PermissionError(13, "Permission denied", "/runs/demo"))
-        '/runs/demo: permission denied. Choose a folder that you may write to (--runs).'
+        >>> explain(OSError(36, "File name too long", "runs/aaa"))
+        'runs/aaa: file name too long. Choose a shorter --name.'
     """
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     remedy = _REMEDIES.get(error.errno or 0, "")
-    return f"{error.filename or 'A file'}: {error.strerror.lower()}. {remedy}".strip()
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror.lower()}. {remedy}".strip()
 
 
 def summary(error: BaseException) -> str:

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-import time
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +147,11 @@ def _move_unreadable(folder: Path, state: TrainState) -> None:
     if not mesh.agreed(folder.exists()):
         return
     try:
-        done = (folder / "result.json").exists()
-        if done:
-            read_json(folder / "result.json")
+        path = folder / "result.json"
+        result = read_json(path) if path.exists() else {}
         with checkpoint.Saver(folder / "checkpoints") as saver:
             _, position = saver.restore(state)
+        done = result and "diverged" not in result
         missing = f"{folder} holds a result but no checkpoint"
         reason = missing if done and not position.epoch else ""
     except UserError as error:
@@ -159,7 +159,8 @@ def _move_unreadable(folder: Path, state: TrainState) -> None:
     if mesh.agreed(not reason):
         return
     if mesh.is_first():
-        aside = folder.with_name(f"{folder.name}-unreadable-{int(time.time())}")
+        places = (folder.with_name(f"{folder.name}-unreadable{n}") for n in count(1))
+        aside = next(place for place in places if not place.exists())
         folder.rename(aside)
         _log.warning("%s. Moved to %s; a new teacher is trained.", reason, aside)
     mesh.wait_for_all("the unreadable teacher is moved")

@@ -26,7 +26,7 @@ import safetensors.numpy
 from flax import nnx
 
 from examples.distill import models
-from examples.distill.checkpoint import silence_late_reads
+from examples.distill.checkpoint import quiet_orbax
 from examples.distill.models import Model
 from examples.distill.reading import reading
 from examples.distill.state_dicts import Shapes, check_fit, counts, read_torch
@@ -183,9 +183,11 @@ def load_orbax(path: str | Path, model: Model) -> None:
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     target, path = nnx.to_pure_dict(state), Path(path)
-    silence_late_reads()
+    quiet_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
         with reading(path):
+            if not (path / "_METADATA").exists():
+                raise ValueError("it is no Orbax checkpoint, which has a _METADATA")
             content = checkpointer.metadata(path.absolute()).item_metadata
             there = _shapes(content.tree)
         wanted = _shapes(target)

@@ -19,6 +19,7 @@ from examples.distill.data.kept import keep
 from examples.distill.mesh import make_layout
 from examples.distill.network import Network
 from examples.distill.remembered import remember
+from examples.distill.report.restore import reopen
 from examples.distill.students import make_model
 from tests.examples import _archives
 
@@ -331,18 +332,32 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
         assert len(trained) == count + 1
         assert f"Moved to {folder}-unreadable" in caplog.text
         caplog.clear()
-    assert len(list(folder.parent.glob("*-unreadable*"))) >= 1
+    assert len(list(folder.parent.glob("*-unreadable*"))) == 3
+    # One that diverged is not trained again and again.
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "result.json").write_text('{"diverged": 1, "step": 2}')
+    with pytest.raises(FloatingPointError, match="choose another --teacher"):
+        train(small)
+    assert len(trained) == count + 1
 
 
 def test_a_run_does_not_go_on_with_other_data(small):
+    """Nor is it measured with others; images of several sizes are brought to one."""
+    root = Path(small.dataset.removeprefix("folder:"))
+    shutil.rmtree(root)
+    _archives.write_folders(root, sizes=(8, 10))
+    small = dataclasses.replace(small, image_size=6)
     experiment.run(small, Console(quiet=True))
     inputs = json.loads((small.directory / "inputs.json").read_text())
     assert inputs == {"data": dataset_of(small).fingerprint}
     experiment.run(small, Console(quiet=True))  # nothing has changed
-    images = Path(small.dataset.removeprefix("folder:")) / "train"
-    (images / "cat/images/3.png").rename(images / "dog/images/9.png")
+    progress = Progress(disable=True)
+    assert reopen(small.directory, progress).dataset.image_shape == (6, 6, 3)
+    (root / "train/cat/images/3.png").rename(root / "train/dog/images/9.png")
     with pytest.raises(ValueError, match="from another state of --dataset"):
         experiment.run(small, Console(quiet=True))
+    with pytest.raises(ValueError, match="from another state of --dataset"):
+        reopen(small.directory, progress)
 
 
 def test_a_run_does_not_go_on_with_other_weights_of_its_teacher(small):

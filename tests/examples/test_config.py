@@ -10,8 +10,10 @@ import numpy as np
 import optax
 import pytest
 
+from examples.distill.compare import CompareConfig
 from examples.distill.config import Config, LossesConfig
 from examples.distill.methods import METHODS, learning_rate
+from examples.distill.study.config import StudyConfig
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -84,10 +86,15 @@ def test_defaults_and_numbers_of_numpy_are_of_the_right_type():
 
 def test_the_home_of_the_user_is_found(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
-    config = Config(runs=Path("~/runs"), data_dir="~/data", teacher_weights=Path("~/a"))
+    paths = {"data_dir": Path("~/data"), "teacher_weights": Path("~/a")}
+    config = Config(runs=Path("~/runs"), **paths)
     assert config.directory == Path("/home/somebody/runs/demo")
     assert config.data_dir == Path("/home/somebody/data")
     assert config.teacher_weights == Path("/home/somebody/a")
+    compared = CompareConfig((Path("~/a"), Path("b")), out=Path("~/c"))
+    assert compared.runs == (Path("/home/somebody/a"), Path("b"))
+    assert compared.out == Path("/home/somebody/c")
+    assert StudyConfig(data_dir=Path("~/d")).data_dir == Path("/home/somebody/d")
 
 
 def test_steps_fall_after_the_epoch_that_is_named():

@@ -95,10 +95,12 @@ def prepared(file_format):
     return make
 
 
-def described(root):
-    place = _archives.write_tfds(root, "colour")
-    path = place / "dataset_info.json"
-    return path, lambda: load("tiny_digits", data_dir=root)
+def described(name):
+    def make(root):
+        path = _archives.write_tfds(root, "colour") / name
+        return path, lambda: load("tiny_digits", data_dir=root)
+
+    return make
 
 
 def published(root):
@@ -118,7 +120,8 @@ READERS = {
     "class folders, streamed": streamed_folder,
     "ArrayRecord": prepared("array_record"),
     "TFRecord": prepared("tfrecord"),
-    "description of TFDS": described,
+    "description of TFDS": described("dataset_info.json"),
+    "features of TFDS": described("features.json"),
     "safetensors": published,
 }
 

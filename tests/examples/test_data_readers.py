@@ -283,6 +283,21 @@ def test_decoding_resizes_the_whole_then_cuts_out_the_middle():
     np.testing.assert_array_equal(image, np.asarray(resized)[:, 5:10])
 
 
+def test_a_folder_in_place_of_an_archive_is_noticed(tmp_path):
+    """Unpacked, or made by a download that broke off."""
+    (tmp_path / "cifar-10-python.tar.gz").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"python\.tar\.gz is a folder, not"):
+        load("cifar10", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere, which is not there"):
+        load("cifar10", data_dir=tmp_path / "nowhere")
+
+
+def test_a_set_without_images_is_refused(tmp_path):
+    _archives.write_idx(tmp_path, num_test=0)
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot.*no test images"):
+        load("mnist", data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [

@@ -12,6 +12,7 @@ from examples.distill.claims.evidence import Claim
 from examples.distill.config import Config
 from examples.distill.progress import progress_bars
 from examples.distill.report.measure import Grid
+from examples.distill.settings import expand_home
 
 HEAD = ("paper", "claim", "labels", "measured", "verdict")
 NOTE = (
@@ -57,6 +58,7 @@ class ClaimsConfig:
 
     def __post_init__(self) -> None:
         """Refuses what has no answer."""
+        expand_home(self)
         if self.seeds < 2:
             raise ValueError(
                 f"--seeds must be at least 2 for a spread, got {self.seeds}."

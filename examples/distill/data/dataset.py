@@ -46,6 +46,8 @@ class Dataset:
                     f"{self.name}: {split} images are {images.dtype}"
                     f"{list(images.shape)}, expected uint8[n, h, w, c]"
                 )
+            if not len(images):
+                raise ValueError(f"{self.name}: there are no {split} images")
             if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
                 raise ValueError(
                     f"{self.name}: {split} labels are {labels.dtype}"

@@ -1,15 +1,34 @@
 """Image classification sets prepared by TFDS, read without TensorFlow."""
 
 import importlib.util
+import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 from examples.distill.data.fingerprint import hash_files
 from examples.distill.data.images import EncodedImage
 from examples.distill.data.tfrecord import TFRecords
 from examples.distill.reading import UserError, reading
+
+PREPARE = "Prepare the data set again, or copy it again."
+"""What to do with a damaged one."""
+
+
+def read_info(folder: Path) -> Any:
+    """What a prepared set says of itself, a ``tfds.core.DatasetInfo``.
+
+    Raises:
+        ValueError: If one of its descriptions is damaged; names the file.
+    """
+    import tensorflow_datasets as tfds
+
+    for path in sorted(folder.glob("*.json")):
+        with reading(path, PREPARE):
+            json.loads(path.read_text())
+    with reading(folder, PREPARE):
+        return tfds.builder_from_directory(folder).info
 
 
 def find_prepared(name: str, data_dir: Path | None) -> Path | None:
@@ -77,8 +96,7 @@ class TfdsSource:
         import tensorflow_datasets as tfds
 
         self._folder, self._split = folder, split
-        with reading(folder / "dataset_info.json", _PREPARE):
-            info = tfds.builder_from_directory(folder).info
+        info = read_info(folder)
         # ImageNet has a test split, but its labels are secret.
         if split == "test" and (
             "test" not in info.splits or info.name == "imagenet2012"
@@ -109,7 +127,7 @@ class TfdsSource:
         if len(self._records) != expected:
             raise UserError(
                 f"{folder} holds {len(self._records)} examples of the split {split!r}, "
-                f"expected {expected}. {_PREPARE}"
+                f"expected {expected}. {PREPARE}"
             )
 
     def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
@@ -122,7 +140,7 @@ class TfdsSource:
 
     def __getitem__(self, index: SupportsIndex) -> EncodedImage:
         """One image and its label."""
-        with reading(self.where(index.__index__()), _PREPARE):
+        with reading(self.where(index.__index__()), PREPARE):
             record = self._records[index]
             example = self._features.deserialize_example_np(record, decoders=self._skip)
             return EncodedImage(example[self._image_key], int(example[self._label_key]))
@@ -136,9 +154,6 @@ class TfdsSource:
         """Hash of the files of the split and of what describes them."""
         described = sorted(self._folder.glob("*.json"))
         return hash_files([*described, *self._paths], root=self._folder)
-
-
-_PREPARE = "Prepare the data set again, or copy it again."
 
 
 class _Records(Protocol):
@@ -164,7 +179,7 @@ def open_records(paths: list[Path], file_format: object) -> _Records:
             return array_record.ArrayRecordDataSource(list(map(str, paths)))
         except Exception:  # which may not say of which file
             for path in paths:
-                with reading(path, _PREPARE):
+                with reading(path, PREPARE):
                     array_record.ArrayRecordDataSource(str(path))
             raise
     raise ValueError(

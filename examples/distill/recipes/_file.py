@@ -44,7 +44,7 @@ def read(path: Path) -> Recipe:
     }
     for name in ("runs", "data_dir", "teacher_weights"):
         if isinstance(values.get(name), str):
-            values[name] = Path(values[name])
+            values[name] = Path(values[name]).expanduser()
     if isinstance(values.get("teacher_weights"), Path):
         values["teacher_weights"] = path.parent / values["teacher_weights"]
     try:

@@ -14,6 +14,7 @@ from examples.distill.progress import progress_bars
 from examples.distill.report import page, restore, runs
 from examples.distill.report.measure import Grid
 from examples.distill.report.runs import Source
+from examples.distill.settings import expand_home
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,10 @@ class ReportConfig:
     data are there and it was not done before: some seconds each."""
     data_dir: Path | None = None
     """Where downloaded data sets lie, to look at the minima."""
+
+    def __post_init__(self) -> None:
+        """Finds the home of the user."""
+        expand_home(self)
 
 
 def run(config: ReportConfig, console: Console) -> Path:

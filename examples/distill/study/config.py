@@ -7,6 +7,7 @@ from typing import Literal
 
 from examples.distill.checks import differences
 from examples.distill.reading import read_json
+from examples.distill.settings import expand_home
 from examples.distill.study import space
 from examples.distill.study.space import BALANCERS, SPACE, Space
 
@@ -66,6 +67,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the right ones."""
+        expand_home(self)
         space.check(self.space("fixed") | {"balancer": self.balancers})
         for field in ("trials", "seeds"):
             value = getattr(self, field)
