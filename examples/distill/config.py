@@ -176,7 +176,8 @@ class Config(Execution, Optimization):
         Raises:
             ValueError: If the directory was made with other settings or data.
         """
-        files = [self.directory / name for name in ("config.json", "inputs.json")]
+        names = "config.json", "inputs.json", "teacher.json"
+        files = [self.directory / name for name in names]
         first = not files[0].exists()
         self.claim_directory()
         self.claim_inputs(data=data)

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from examples.distill import checkpoint, mesh, splits, weights
+from examples.distill import checkpoint, mesh, weights
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed
 from examples.distill.data.fingerprint import hash_arrays
 from examples.distill.finite import check_outputs
-from examples.distill.mesh import make_layout
-from examples.distill.problem import Network, evaluate
+from examples.distill.problem import Network
 from examples.distill.progress import show_run
 from examples.distill.reading import UserError, read_json
 from examples.distill.settings import without_effect
@@ -60,12 +59,8 @@ def get_teacher(
     if config.teacher is None:
         return Teacher(None, dataset)
     if config.teacher_weights is not None:
-        teacher, source = load_teacher(config, dataset), config.teacher_weights
-    else:
-        teacher = train_teacher(config, dataset, progress)
-        source = kept_in(config, dataset)
-    check_outputs(teacher, config, source)
-    return teacher
+        return load_teacher(config, dataset)
+    return train_teacher(config, dataset, progress)
 
 
 def train_teacher(
@@ -78,6 +73,7 @@ def train_teacher(
 
     Raises:
         FloatingPointError: If the teacher diverged.
+        ValueError: If its outputs are not finite.
     """
     folder = kept_in(config, dataset)
     students = Students(alone(config), Teacher(None, dataset))
@@ -98,10 +94,9 @@ def train_teacher(
         raise FloatingPointError(
             f"The teacher of {folder} diverged: choose another --teacher."
         )
-    if mesh.is_first():
-        text = json.dumps(result, indent=2) + "\n"
-        (config.directory / "teacher.json").write_text(text)
-    return Teacher(_network(students, state, folder), dataset)
+    network = _network(students, state, folder)
+    _check(network, config, dataset, folder, result)
+    return Teacher(network, dataset)
 
 
 def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
@@ -171,7 +166,7 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
 
     Raises:
         FileNotFoundError: If the weights are not there.
-        ValueError: If they belong to another network.
+        ValueError: If they belong to another network, or its outputs are not finite.
     """
     path = (config.teacher_weights or Path()).expanduser()
     if not path.exists():
@@ -190,16 +185,30 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
             f"{path} does not hold the weights of {config.teacher} for the "
             f"{dataset.num_classes} classes of {dataset.name}: {error}"
         ) from error
-    network, layout = Network.of(model), make_layout(config.devices)
-    moments = tuple(dataset.mean), tuple(dataset.std)
-    test = splits.testing(config, dataset)
-    accuracy = evaluate(layout.replicate(network), test, layout, moments)["accuracy"]
-    result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
+    network = Network.of(model)
     if mesh.is_first():
         config.claim_inputs(teacher=hash_arrays((network.params, network.rest)))
-        text = json.dumps(result, indent=2) + "\n"
-        (config.directory / "teacher.json").write_text(text)
+    _check(network, config, dataset, path)
     return Teacher(network, dataset)
+
+
+def _check(
+    network: Network,
+    config: Config,
+    dataset: Dataset | Streamed,
+    source: Path,
+    result: dict[str, float] | None = None,
+) -> None:
+    """Refuses a teacher that is not finite, and writes how good it is.
+
+    An experiment looks at its training images once: ``teacher.json`` is there then.
+    """
+    path = config.directory / "teacher.json"
+    first = mesh.agreed(not path.exists())
+    accuracy = check_outputs(network, config, dataset, source, training=first)
+    result = result or {"accuracy/last": accuracy, "accuracy/best": accuracy}
+    if mesh.is_first():
+        path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def export_student(students: Students) -> Path:

@@ -16,7 +16,7 @@ from examples.distill.data import open_dataset
 from examples.distill.finite import check_outputs
 from examples.distill.network import Network
 from examples.distill.problem import EVALUATION_BATCH
-from examples.distill.students import Teacher, make_model
+from examples.distill.students import make_model
 from tests.examples import _archives
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -58,6 +58,8 @@ def test_it_is_refused_before_training(streamed, value, tmp_path, monkeypatch, c
         f"{path}: the outputs of mlp are not finite, first in batch 0 of the" in shown
     )
     assert not list((tmp_path / "runs").rglob("metrics.jsonl"))
+    # Nor is it taken for looked at by a second start.
+    assert command(monkeypatch, capsys, *options) == (code, shown)
 
 
 def test_the_first_bad_batch_is_named():
@@ -83,4 +85,4 @@ def test_the_first_bad_batch_is_named():
     with pytest.raises(
         ValueError, match=r"batch 1 of the training images of digits \("
     ):
-        check_outputs(Teacher(Network.of(model), dataset), config, "a.pth")
+        check_outputs(Network.of(model), config, dataset, "a.pth")
