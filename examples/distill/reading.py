@@ -64,10 +64,11 @@ def reading(place: Path | str, advice: str = AGAIN) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        known = _plain_cause(Path(place))
-        if known is None and isinstance(error, ImportError):
+        path = Path(place)
+        known = _plain_cause(path)
+        if isinstance(error, ImportError) and not (known or _is_empty(path)):
             raise
-        cause, remedy = known or _cause(Path(place), error, advice)
+        cause, remedy = known or _cause(path, error, advice)
         raise UserError(f"{place} cannot be read: {cause}. {remedy}") from error
 
 
@@ -105,6 +106,10 @@ def _plain_cause(path: Path) -> tuple[str, str] | None:
     return None
 
 
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
+
+
 def _cause(path: Path, error: Exception, advice: str) -> tuple[str, str]:
     match error:
         case FileNotFoundError() if path.is_symlink():
@@ -117,13 +122,16 @@ def _cause(path: Path, error: Exception, advice: str) -> tuple[str, str]:
         case IsADirectoryError():
             return "it is a folder, expected a file", "Move it away."
     text = summary(error)
-    if path.is_file() and path.stat().st_size == 0:
+    if _is_empty(path):
         return f"it is empty ({text})", advice
     return text, advice
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong with a file, in words with what to do; else what the error says.
+    """What ended a command, in words and with what to do.
+
+    Functions name their argument and the option that sets it, ``data_dir
+    (--data-dir)``; of these the option is left.
 
     Args:
         error: Whatever ended a command.
@@ -131,12 +139,19 @@ def explain(error: BaseException) -> str:
     Examples:
         >>> explain(OSError(36, "File name too long", "runs/aaa"))
         'runs/aaa: file name too long. Choose a shorter --name.'
+        >>> explain(ValueError("pass image_size (--image-size)"))
+        'pass --image-size'
     """
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
+        return re.sub(r"(\w+) \(--([\w-]+)\)", _option, str(error))
     remedy = _REMEDIES.get(error.errno or 0, "")
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror.lower()}. {remedy}".strip()
+
+
+def _option(match: re.Match[str]) -> str:
+    argument, option = match.groups()
+    return f"--{option}" if argument.replace("_", "-") == option else match[0]
 
 
 def summary(error: BaseException) -> str:

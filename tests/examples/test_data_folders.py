@@ -178,7 +178,7 @@ def test_sizes_that_differ_are_named_with_their_images(tmp_path, monkeypatch, ca
     shown = capsys.readouterr().out
     images = tmp_path / "train" / "cat" / "images"
     assert f"{images / '1.png'} is (10, 10, 3), {images / '0.png'} is" in shown
-    assert "--image-size" in shown
+    assert "pass --image-size to" in shown
 
 
 def test_links_are_followed_and_circles_are_not(tmp_path):

@@ -201,7 +201,7 @@ def open_images(
     known = [*DATASETS, *tfds_names()]
     if short.split("/")[0] not in known:
         raise _unknown(name, known)
-    where = f"not found in {folder}" if folder else "no data_dir given (--data-dir)"
+    where = f"not found in {folder}" if folder else "no data_dir (--data-dir) given"
     needs = _ARCHIVES.get(
         short, "TensorFlow, and network access or the archives in FILES"
     )

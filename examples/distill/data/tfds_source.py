@@ -124,7 +124,7 @@ class TfdsSource:
         self._paths = [Path(path) for path in info.splits[split].filepaths]
         self._records = open_records(self._paths, info.file_format)
         expected = info.splits[split].num_examples
-        if len(self._records) != expected:
+        if expected and len(self._records) != expected:
             raise UserError(
                 f"{folder} holds {len(self._records)} examples of the split {split!r}, "
                 f"expected {expected}. {PREPARE}"
