@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.distill.data import catalogue, load
+from examples.distill.data import catalogue, load, open_dataset
 from examples.distill.data.catalogue import open_images
 from examples.distill.data.idx import read_idx
 from examples.distill.data.images import decode
@@ -290,6 +290,14 @@ def test_a_folder_in_place_of_an_archive_is_noticed(tmp_path):
         load("cifar10", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere, which is not there"):
         load("cifar10", data_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["stream:digits", "stream:synthetic-tiny"])
+def test_what_comes_in_a_package_is_not_streamed(name, tmp_path):
+    short = name.removeprefix("stream:")
+    for data_dir in (None, tmp_path):
+        with pytest.raises(ValueError, match=f"in memory.*give --dataset {short}$"):
+            open_dataset(name, data_dir=data_dir)
 
 
 def test_a_set_without_images_is_refused(tmp_path):

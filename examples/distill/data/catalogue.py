@@ -15,6 +15,7 @@ from examples.distill.data.streamed import Streamed
 from examples.distill.data.synthetic import SIZES, synthetic
 from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
 from examples.distill.hint import did_you_mean
+from examples.distill.reading import UserError
 
 # Where the Debian package `dataset-fashion-mnist` installs.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -198,6 +199,11 @@ def open_images(
     prepared = find_prepared(short, folder)
     if prepared is not None:
         return TfdsSource(prepared, split)
+    if getattr(DATASETS.get(short), "func", None) is _packaged:
+        raise UserError(
+            f"{name}: {short} lies in memory and is not prepared by TFDS: give "
+            f"--dataset {short}"
+        )
     known = [*DATASETS, *tfds_names()]
     if short.split("/")[0] not in known:
         raise _unknown(name, known)
