@@ -164,6 +164,15 @@ def test_another_layout_is_explained(layout, words, prefix, tmp_path):
         assert word.format(root=root) in str(error.value)
 
 
+def test_a_test_split_without_labels_is_passed_over(tmp_path):
+    classes(tmp_path, "train", "validation")
+    put(tmp_path, "test/0.png", "test/1.png", "val/.ipynb_checkpoints/cat/0.png")
+    assert load(f"folder:{tmp_path}").test_labels.tolist() == [0, 1]
+    classes(tmp_path, "test")
+    put(tmp_path, "test/dog/1.png")
+    assert load(f"folder:{tmp_path}").test_labels.tolist() == [0, 1, 1]
+
+
 def test_a_split_instead_of_the_root_is_noticed(tmp_path):
     classes(tmp_path, "train", "val")
     with pytest.raises(FileNotFoundError, match=rf"Give folder:{tmp_path}\?"):

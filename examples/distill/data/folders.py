@@ -20,7 +20,7 @@ _FOREIGN = {"__MACOSX", "@eaDir", "lost+found"}
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: ``.DS_Store``, ``._cat.png``.
+    """Whether a file or folder was left by a tool: ``.DS_Store``, ``._cat.png``.
 
     Examples:
         >>> [is_hidden(name) for name in (".ipynb_checkpoints", "__MACOSX", "cat")]
@@ -114,7 +114,8 @@ def open_folder(root: Path, split: str) -> FolderSource:
     """Open ``root/train``, or for the split ``test`` whichever of val and test exists.
 
     Args:
-        root: Holds ``train`` and one of ``val``, ``validation`` and ``test``.
+        root: Holds ``train`` and one of ``test``, ``val`` and ``validation``; the first
+            with class folders, as a published test split may have no labels.
         split: ``train`` or ``test``.
 
     Raises:
@@ -122,7 +123,10 @@ def open_folder(root: Path, split: str) -> FolderSource:
     """
     train = root / "train"
     tests = [root / name for name in _TESTS]
-    test = next((path for path in tests if path.is_dir()), None)
+    with reading(root):
+        there = [path for path in tests if path.is_dir()]
+        sorted_in = (p for p in there if any(x.is_dir() for x in _entries(p)))
+        test = next(sorted_in, there[0] if there else None)
     if not train.is_dir() or test is None:
         raise FileNotFoundError(
             f"folder:{root}: expected {train} and one of {', '.join(map(str, tests))}, "
