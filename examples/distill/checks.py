@@ -131,8 +131,7 @@ def check_combinations(config: Any) -> None:
 
 
 def _check_name(config: Any) -> None:
-    parts = Path(config.name).parts
-    if not parts or ".." in parts or Path(config.name).is_absolute():
+    if ".." in Path(config.name).parts or Path(config.name).is_absolute():
         raise ValueError(
             f"--name {config.name!r} is no folder below --runs: give a name, or "
             "several with slashes between them."

@@ -139,19 +139,23 @@ def explain(error: BaseException) -> str:
     Examples:
         >>> explain(OSError(36, "File name too long", "runs/aaa"))
         'runs/aaa: file name too long. Choose a shorter --name.'
-        >>> explain(ValueError("pass image_size (--image-size)"))
-        'pass --image-size'
+        >>> explain(ValueError("pass data_dir (--data-dir)"))
+        'pass --data-dir'
+        >>> explain(ValueError("leave image_size out (--image-size)"))
+        'leave --image-size out'
     """
     if not isinstance(error, OSError) or error.strerror is None:
-        return re.sub(r"(\w+) \(--([\w-]+)\)", _option, str(error))
+        named = r"(\w+_\w+)((?: \w+)?) \(--([\w-]+)\)"
+        return re.sub(named, _option, str(error))
     remedy = _REMEDIES.get(error.errno or 0, "")
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror.lower()}. {remedy}".strip()
 
 
 def _option(match: re.Match[str]) -> str:
-    argument, option = match.groups()
-    return f"--{option}" if argument.replace("_", "-") == option else match[0]
+    argument, word, option = match.groups()
+    same = argument.replace("_", "-") == option
+    return f"--{option}{word}" if same else match[0]
 
 
 def summary(error: BaseException) -> str:

@@ -341,8 +341,9 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
     assert len(trained) == count + 1
 
 
-def test_a_run_does_not_go_on_with_other_data(small):
+def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
     """Nor is it measured with others; images of several sizes are brought to one."""
+    monkeypatch.setattr("examples.distill.plot.figures", lambda _: [])  # take long
     root = Path(small.dataset.removeprefix("folder:"))
     shutil.rmtree(root)
     _archives.write_folders(root, sizes=(8, 10))

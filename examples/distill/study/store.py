@@ -69,17 +69,21 @@ class Store:
         self._alive = (self._locks / self._worker).open("w")
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         database = folder / "study.db" if url is None else "--storage"
-        # Two processes would both make the tables.
-        with (
-            exclusive(self._locks / "claim"),
-            reading(database, "Move it away to begin a new study."),
-        ):
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=url or f"sqlite:///{(folder / 'study.db').resolve()}",
-                direction="maximize",
-                load_if_exists=True,
-            )
+        try:
+            # Two processes would both make the tables.
+            with (
+                exclusive(self._locks / "claim"),
+                reading(database, "Move it away to begin a new study."),
+            ):
+                self.study = optuna.create_study(
+                    study_name=name,
+                    storage=url or f"sqlite:///{(folder / 'study.db').resolve()}",
+                    direction="maximize",
+                    load_if_exists=True,
+                )
+        except ValueError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives up the trials of this process."""
