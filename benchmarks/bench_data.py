@@ -48,6 +48,9 @@ class _Photographs:
     def __getitem__(self, index):
         return EncodedImage(self._files[int(index) % 16], int(index))
 
+    def where(self, index):
+        return f"image {index}"
+
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -7,11 +7,12 @@ import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import command, compare, loss_table
+from examples.distill import command, compare, display, loss_table
 from examples.distill.compare import CompareConfig
 from examples.distill.config import LossesConfig
 from examples.distill.interrupt import TerminatedError
 from examples.distill.models.table import print_table
+from examples.distill.reading import explain
 from examples.distill.recipes.listing import markdown, print_recipes
 
 PROGRAM = "python -m examples.distill"
@@ -26,7 +27,7 @@ def main() -> int:
     try:
         match arguments:
             case ["models", *_]:
-                print_table()
+                print_table(console)
             case ["recipes", "--markdown"]:
                 print("\n".join(markdown()))
             case ["recipes", *rest]:
@@ -66,8 +67,8 @@ def main() -> int:
                 study.main(rest, prog=f"{PROGRAM} study", console=console)
             case _:
                 command.run(arguments, PROGRAM, console)
-    except (ValueError, FileNotFoundError, FloatingPointError, ImportError) as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        display.line(console, explain(error), label="error:", style="bold red")
         return 2
     except TerminatedError:
         console.print("Terminated and saved; the same command goes on from here.")

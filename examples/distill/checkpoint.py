@@ -1,6 +1,13 @@
 """Checkpoints by Orbax: asynchronous, atomic, restored to the placement they had."""
 
+import contextlib
 import dataclasses
+import errno
+import functools
+import logging
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -9,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from examples.distill.mesh import is_key
+from examples.distill.reading import UserError, summary
 
 State = TypeVar("State")
 
@@ -48,6 +56,7 @@ class Saver:
             directory: Where the checkpoints of one run lie; the same for all processes.
             keep: Number of checkpoints that stay.
         """
+        quiet_orbax()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._directory = directory
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
@@ -63,7 +72,8 @@ class Saver:
         trace: TracebackType | None,
     ) -> None:
         """Waits for what is being written."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def save(self, steps: int, state: Any, position: Position) -> None:
         """Begins to write a state; does nothing if that one is there.
@@ -79,13 +89,31 @@ class Saver:
             return
         arrays = ocp.args.StandardSave(_data(state))
         record = ocp.args.JsonSave(dataclasses.asdict(position))
-        self._manager.save(
-            steps, args=ocp.args.Composite(state=arrays, position=record)
-        )
+        args = ocp.args.Composite(state=arrays, position=record)
+        with self._writing():
+            self._manager.save(steps, args=args)
 
     def wait(self) -> None:
         """Waits until everything is written."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Names the folder where the texts of TensorStore do not."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self._directory)
+            raise
+        except Exception as error:
+            full = os.strerror(errno.ENOSPC)
+            if full in str(error):
+                raise OSError(errno.ENOSPC, full, str(self._directory)) from error
+            raise UserError(
+                f"{self._directory} cannot be written: {summary(error)}. The same "
+                "command goes on from the last checkpoint."
+            ) from error
 
     def restore(self, state: State) -> tuple[State, Position]:
         """Reads the newest complete checkpoint.
@@ -99,7 +127,7 @@ class Saver:
             there is none.
 
         Raises:
-            ValueError: If the checkpoint is of another structure.
+            ValueError: If the checkpoint is of another structure, or damaged.
         """
         steps = self._manager.latest_step()
         if steps is None:
@@ -110,14 +138,41 @@ class Saver:
         )
         try:
             found = self._manager.restore(steps, args=args)
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            raise ValueError(
-                f"{self._directory / str(steps)} holds no state of this training, but "
-                "of another network, method or version: choose another --name or "
-                f"--runs, or move {self._directory.parent} away to begin anew."
+            arrays = jax.tree.map(_like, found["state"], state)
+            return cast(State, arrays), Position(**found["position"])
+        # Damaged files make Orbax raise almost anything.
+        except Exception as error:
+            earlier = [step for step in self._manager.all_steps() if step < steps]
+            path = self._directory / str(steps)
+            instead = f"remove {path} to go on from step {max(earlier, default=0)}, or "
+            raise UserError(
+                f"{path} holds no state of this training, but of another network, "
+                f"method or version, or it is damaged ({summary(error)}): "
+                f"{instead * bool(earlier)}choose another --name or --runs, or move "
+                f"{self._directory.parent} away to begin anew."
             ) from error
-        arrays = jax.tree.map(_like, found["state"], state)
-        return cast(State, arrays), Position(**found["position"])
+
+
+@functools.cache
+def quiet_orbax() -> None:
+    """Keeps Orbax from printing what it raises as well, and from tracebacks behind it.
+
+    It reads and writes all arrays side by side and closes its event loop at the first
+    failure; the others then end in errors that nobody waits for. Whatever is not of
+    Orbax is reported as before.
+    """
+    report = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        late = "Event loop is closed" in str(event.exc_value)
+        if not (late or "_read_array_index" in repr(event.object)):
+            report(event)
+
+    sys.unraisablehook = hook
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
 
 
 def _data(tree: Any) -> Any:

@@ -1,15 +1,69 @@
 """What settings are refused, each with what was expected and what to do."""
 
+import types
+import typing
 from collections.abc import Iterable
 from itertools import pairwise
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
+
+
+def check_types(config: Any) -> None:
+    """Refuses values of another type than that of their field.
+
+    The command line makes no such values, but a file of settings may.
+
+    Args:
+        config: A dataclass.
+
+    Raises:
+        ValueError: At the first one; the message says what is expected.
+    """
+    for field, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, field)
+        if not _is(value, hint):
+            raise ValueError(f"{flag(field)} must be {_word(hint)}, got {value!r}.")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    kinds = typing.get_args(hint)
+    match typing.get_origin(hint):
+        case typing.Union | types.UnionType:
+            return any(_is(value, kind) for kind in kinds)
+        case typing.Literal:
+            return value in kinds
+        case origin if origin is tuple:
+            if not isinstance(value, tuple):
+                return False
+            if kinds[-1] is ...:
+                kinds = kinds[:1] * len(value)
+            return len(value) == len(kinds) and all(map(_is, value, kinds))
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, {int: Integral, float: Real}.get(hint, hint))
+
+
+def _word(hint: Any) -> str:
+    kinds = typing.get_args(hint)
+    match typing.get_origin(hint):
+        case typing.Union | types.UnionType:
+            return " or ".join(map(_word, kinds))
+        case typing.Literal:
+            return " or ".join(map(repr, kinds))
+        case origin if origin is tuple:
+            several = kinds[-1] is ...
+            return "a list" if several else f"{len(kinds)} values"
+    words = {bool: "true or false", str: "a text", Path: "a path"}
+    words |= {int: "a whole number", float: "a number", types.NoneType: "None"}
+    return words[hint]
 
 
 def check_known(field: str, value: str, table: Iterable[str]) -> None:
     """Refuses a name that is not in the table, and lists those that are."""
     if value not in table:
         known = ", ".join(table)
-        raise ValueError(f"{_flag(field)} {value!r} is unknown; choose {known}.")
+        raise ValueError(f"{flag(field)} {value!r} is unknown; choose {known}.")
 
 
 def check_numbers(config: Any) -> None:
@@ -39,6 +93,7 @@ def check_combinations(config: Any) -> None:
     Raises:
         ValueError: At the first contradiction.
     """
+    _check_name(config)
     _check_stream(config)
     _check_schedule(config)
     if config.teacher is None and tuple(config.methods) != ("labels_only",):
@@ -58,8 +113,8 @@ def check_combinations(config: Any) -> None:
     for field, losses in _OPTIONS.items():
         if getattr(config, field) is not None and config.loss not in losses:
             raise ValueError(
-                f"{_flag(field)} belongs to --loss {' or '.join(losses)}, not "
-                f"{config.loss!r}; give {_flag(field)} None."
+                f"{flag(field)} belongs to --loss {' or '.join(losses)}, not "
+                f"{config.loss!r}; give {flag(field)} None."
             )
     if "dot" in config.methods and config.clip is not None:
         raise ValueError(
@@ -75,10 +130,18 @@ def check_combinations(config: Any) -> None:
         )
 
 
+def _check_name(config: Any) -> None:
+    if ".." in Path(config.name).parts or Path(config.name).is_absolute():
+        raise ValueError(
+            f"--name {config.name!r} is no folder below --runs: give a name, or "
+            "several with slashes between them."
+        )
+
+
 def _check_stream(config: Any) -> None:
     if config.streamed and (config.labels is not None or config.noise):
         raise ValueError(
-            f"--dataset {config.dataset} is streamed, all of it as it is: give "
+            "a --dataset that is streamed is taken as it is, all of it: give "
             "--labels None --noise 0."
         )
 
@@ -128,10 +191,11 @@ def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:
         value = getattr(config, field)
         # NaN fails every comparison.
         if value is not None and not valid(value):
-            raise ValueError(f"{_flag(field)} must {rule}, got {value}.")
+            raise ValueError(f"{flag(field)} must {rule}, got {value}.")
 
 
-def _flag(field: str) -> str:
+def flag(field: str) -> str:
+    """The option of a setting: errors name what a user types."""
     return f"--{field.replace('_', '-')}"
 
 

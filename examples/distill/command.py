@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from examples.distill import experiment, mesh
+from examples.distill import display, experiment, mesh
 from examples.distill.config import Config
 from examples.distill.recipes import RECIPES, Recipe, find, smoke
 
@@ -86,7 +86,9 @@ def run(arguments: Sequence[str], prog: str, console: Console) -> None:
     start(experiments[0][1], console)
     for recipe, config in experiments:
         if recipe is not None:
-            console.print(_heading(recipe), highlight=False)
+            display.line(
+                console, _heading(recipe), label=f"{recipe.name}:", style="bold"
+            )
         experiment.run(with_teacher(recipe, config), console)
 
 
@@ -129,7 +131,7 @@ def with_teacher(recipe: Recipe | None, config: Config) -> Config:
 def _heading(recipe: Recipe) -> str:
     published = recipe.published
     number = "no number" if published is None else f"{published:.2f} %"
-    return f"[bold]{recipe.name}[/]: {number} ({recipe.source}). {recipe.note}"
+    return f"{number} ({recipe.source}). {recipe.note}".strip()
 
 
 def _fields(config: Config) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from examples.distill import display
+from examples.distill.settings import expand_home
 from examples.distill.table import spread
 
 COLUMNS = (
@@ -45,6 +45,10 @@ class CompareConfig:
     """Run directories, or folders that hold some at any depth."""
     out: Path | None = None
     """Folder to write to; by default the one that holds all RUNS."""
+
+    def __post_init__(self) -> None:
+        """Finds the home of the user."""
+        expand_home(self)
 
 
 class Group(NamedTuple):
@@ -82,23 +86,18 @@ def run(config: CompareConfig, console: Console) -> None:
     """
     found = collect(config.runs)
     for place, reason in found.skipped:
-        what = escape(f"{place}: {reason}")
-        console.print(f"[yellow]skipped[/] {what}", highlight=False)
+        what = f"{place}: {reason}"
+        display.line(console, what, label="skipped", style="yellow")
     if not found.groups:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
             "directories with METHOD/seedN/result.json below them."
         )
     for title, head, rows in tables(found):
-        view = Table(title=title, title_justify="left")
-        for i, column in enumerate(head):
-            view.add_column(column, justify="right" if i else "left", no_wrap=not i)
-        for row in rows:
-            view.add_row(*row)
-        console.print(view)
-    console.print(NOTE, highlight=False)
+        display.table(console, head, rows, title=title)
+    display.line(console, NOTE)
     for path in write(found, config.out or _common(config.runs)):
-        console.print(f"Written: {path}", highlight=False)
+        display.written(console, path)
 
 
 def collect(runs: Sequence[Path]) -> Comparison:

@@ -1,7 +1,9 @@
 """Settings of a distillation experiment: one flat record, every field explained."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +15,21 @@ from examples.distill.checks import (
     check_combinations,
     check_known,
     check_numbers,
+    check_types,
     differences,
+    flag,
 )
 from examples.distill.data import AUGMENTATIONS, is_streamed
 from examples.distill.kd_losses import LOSSES, KdLoss
 from examples.distill.methods import METHODS
 from examples.distill.models import MODELS
-from examples.distill.settings import Execution, Optimization, without_effect
+from examples.distill.reading import UserError, read_json
+from examples.distill.settings import (
+    Execution,
+    Optimization,
+    expand_home,
+    without_effect,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +90,8 @@ class Config(Execution, Optimization):
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the list of right ones."""
+        expand_home(self)
+        check_types(self)
         for field, table in (
             ("augment", AUGMENTATIONS),
             ("teacher", MODELS),
@@ -141,8 +153,8 @@ class Config(Execution, Optimization):
         settings = self.settings()
         if path.exists():
             # A setting that came later had its default value then.
-            earlier = _defaults() | json.loads(path.read_text())
-            changed = differences(earlier, settings)
+            earlier = _defaults() | read_json(path)
+            changed = differences(_by_flag(earlier), _by_flag(settings))
             if changed:
                 raise ValueError(
                     f"{self.directory} holds runs with other settings "
@@ -151,6 +163,54 @@ class Config(Execution, Optimization):
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def claimed(self, data: str) -> Iterator[None]:
+        """Claims the directory, and gives it up if nothing came of a first start.
+
+        Else a wrong path would have to be put right under another name.
+
+        Args:
+            data: Fingerprint of the data set.
+
+        Raises:
+            ValueError: If the directory was made with other settings or data.
+        """
+        names = "config.json", "inputs.json", "teacher.json"
+        files = [self.directory / name for name in names]
+        first = not files[0].exists()
+        self.claim_directory()
+        self.claim_inputs(data=data)
+        try:
+            yield
+        except BaseException:
+            if first and not any(self.directory.glob("*/seed*")):
+                for file in files:
+                    file.unlink(missing_ok=True)
+            raise
+
+    def claim_inputs(self, **hashes: str) -> None:
+        """Notes what the runs are made from, or checks that it has not changed.
+
+        Args:
+            **hashes: Of the ``data`` and of the weights of the ``teacher``.
+
+        Raises:
+            ValueError: If the directory holds runs from others; nothing is changed.
+        """
+        path = self.directory / "inputs.json"
+        earlier = read_json(path) if path.exists() else {}
+        for name, value in hashes.items():
+            if earlier.get(name, value) != value:
+                what = {"data": f"--dataset {self.dataset}"}.get(
+                    name, f"--teacher-weights {self.teacher_weights}"
+                )
+                raise UserError(
+                    f"{self.directory} holds runs from another state of {what}: its "
+                    "contents have changed since. Choose another --name; or remove "
+                    f"{path}, if only the times of its files are others."
+                )
+        path.write_text(json.dumps(earlier | hashes, indent=2) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +245,10 @@ class LossesConfig(Config):
         """The experiment of one loss, under another name."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Config)}
         return Config(**(fields | {"name": name, "loss": loss, "methods": methods}))
+
+
+def _by_flag(settings: dict) -> dict:
+    return {flag(name): value for name, value in settings.items()}
 
 
 def _defaults() -> dict:

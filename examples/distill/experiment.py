@@ -1,5 +1,6 @@
 """A comparison: one teacher, several methods, several seeds, a table, figures."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -8,11 +9,12 @@ from functools import partial
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import logs, mesh, plot, run_record, table, timing
+from examples.distill import display, logs, mesh, plot, run_record, table, timing
 from examples.distill.config import Config
 from examples.distill.data import open_dataset
 from examples.distill.feed import Feed
 from examples.distill.progress import progress_bars, show_run
+from examples.distill.reading import read_json
 from examples.distill.step import Step, TrainState
 from examples.distill.students import Students, unfinished
 from examples.distill.teachers import export_student, get_teacher
@@ -35,25 +37,26 @@ def run(config: Config, console: Console) -> None:
     dataset = open_dataset(
         config.dataset, data_dir=config.data_dir, image_size=config.image_size
     )
-    if mesh.is_first():
-        config.claim_directory()
-    mesh.wait_for_all("the directory is there")
-    record = run_record.attempt(config.directory, sys.argv[1:])
-    with record, progress_bars(console) as progress:
+    with contextlib.ExitStack() as stack:
+        if mesh.is_first():
+            stack.enter_context(config.claimed(dataset.fingerprint))
+        mesh.wait_for_all("the directory is there")
+        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        progress = stack.enter_context(progress_bars(console))
         students = Students(config, get_teacher(config, dataset, progress))
         if not any(unfinished(config).values()):
-            console.print(f"All runs of {config.directory} are done.")
+            display.line(console, f"All runs of {config.directory} are done.")
         steps = train_students(students, progress)
         if config.timing_rounds:
             _time_steps(students, steps, progress)
     if config.teacher is None:
-        console.print(f"Weights: {export_student(students)}", highlight=False)
+        display.written(console, export_student(students), "Weights")
     if not mesh.is_first():
         return
     table.write(config)
-    console.print(table.render(config))
+    table.show(config, console)
     for path in plot.figures(config):
-        console.print(f"Figure: {path}", highlight=False)
+        display.written(console, path, "Figure")
 
 
 def train_students(
@@ -82,7 +85,7 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
     """Times the steps of all methods in turn, unless that was done."""
     config, problem = students.config, students.problem
     path = config.directory / "step_time.json"
-    if path.exists() and set(config.methods) <= set(json.loads(path.read_text())):
+    if path.exists() and set(config.methods) <= set(read_json(path)):
         return
     job = students.run(config.methods[0], 0)
     fed = next(Feed(job.train, problem.layout, config.batch_size).epoch(0, 0))

@@ -4,6 +4,7 @@ The position in a training is the epoch and the step, whatever the batches come 
 nothing else needs to be saved to go on with the very next batch.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -67,7 +68,8 @@ class Feed:
         self.steps = num_batches(data.size, batch_size)
         self._data, self._layout, self._batch_size = data, layout, batch_size
         # What is open, and the seed and the number of steps at which it stands.
-        self._stream, self._at = iter(()), (-1, -1)
+        self._stream: Any = None
+        self._at = (-1, -1)
         self._resident: Split | None = None
         if isinstance(data, Split) and jax.process_count() == 1:
             self._resident = layout.replicate(data)
@@ -98,9 +100,16 @@ class Feed:
         if self._at != (seed, done):  # not for each epoch: workers take long to start
             self._stream = self._open(data, seed, done)
         for step in range(done, (epoch + 1) * self.steps):
-            batch, self._at = next(self._stream), (seed, step + 1)
+            batch, self._at = self._next(), (seed, step + 1)
             images, labels, weights, indices = self._layout.join(batch)
             yield Fed(Chosen(images, labels), indices, weights)
+
+    def _next(self) -> Any:
+        try:
+            return next(self._stream)
+        except Exception:
+            self._stream.close()  # or its workers would fail at the end of the program
+            raise
 
     def _open(self, data: Stream, seed: int, done: int) -> Iterator:
         from examples.distill.data.stream import train_stream
@@ -133,11 +142,13 @@ def whole(data: Split | Stream, layout: Layout, batch_size: int) -> Iterator[dic
         return
     from examples.distill.data.stream import eval_stream
 
-    for batch in eval_stream(
+    stream = eval_stream(
         data.source,
         batch_size=size // jax.process_count(),
         image_size=data.image_size,
         resize=data.resize,
         num_workers=data.workers,
-    ):
-        yield layout.join(batch._asdict())
+    )
+    with contextlib.closing(stream):
+        for batch in stream:
+            yield layout.join(batch._asdict())

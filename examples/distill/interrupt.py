@@ -1,9 +1,11 @@
-"""Notice that the machine wants its processor back, and let the step be finished."""
+"""Notice that someone wants the processor back, and let the step be finished."""
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
@@ -15,23 +17,45 @@ class TerminatedError(Exception):
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
-    """Holds SIGTERM back while a training can still save itself.
+    """Holds SIGTERM and Ctrl-C back while a training can still save itself.
 
-    Several processes agree on the step to save at, so each must ask at every step.
+    A second Ctrl-C ends it at once. Several processes agree on the step to save at, so
+    each must ask at every step.
 
     Yields:
         A function of the number of steps done: whether to save and end now.
+
+    Raises:
+        TerminatedError: At the end, if a SIGTERM came.
+        KeyboardInterrupt: The same after a Ctrl-C.
     """
     if jax.process_count() > 1:
-        # JAX catches the signal itself, and tells the other processes.
+        # JAX catches SIGTERM itself, and tells the other processes.
         yield multihost_utils.reached_preemption_sync_point
         return
     if threading.current_thread() is not threading.main_thread():
         yield lambda _: False  # Python delivers signals to the main thread alone
         return
-    came = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+            print("Saving; a second Ctrl-C ends at once.", file=sys.stderr, flush=True)
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
-        yield lambda _: came.is_set()
+        with contextlib.suppress(TerminatedError):
+            yield lambda _: bool(came)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    # Also where it came after the last step, and the training had come to its end.
+    if signal.SIGINT in came:
+        raise KeyboardInterrupt
+    if came:
+        raise TerminatedError

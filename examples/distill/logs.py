@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from examples.distill.reading import reading
+
 Record = dict[str, float]
 Write = Callable[[Mapping[str, float], int], None]
 """Takes metrics by name and the number of steps that were done."""
@@ -68,12 +70,16 @@ def cut_json_lines(path: Path, epochs: int) -> list[Record]:
     Returns:
         The records that stay.
     """
-    lines = path.read_text().splitlines()[:epochs] if path.exists() else []
+    lines, records = [], []
+    if path.exists():
+        with reading(path, f"Move {path.parent} away and start the command again."):
+            lines = path.read_text().splitlines()[:epochs]
+            records = [json.loads(line) for line in lines]
     # Replaced when complete: a kill in between leaves the old file or the new one.
     partial = path.with_suffix(".part")
     partial.write_text("".join(line + "\n" for line in lines))
     partial.replace(path)
-    return [json.loads(line) for line in lines]
+    return records
 
 
 def append_json_line(path: Path, record: Record) -> None:

@@ -1,5 +1,6 @@
 """``python -m examples.distill losses``: distillation losses by balancing method."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -7,13 +8,13 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
-from examples.distill import logs, mesh, run_record
+from examples.distill import display, logs, mesh, run_record
 from examples.distill.config import Config, LossesConfig
 from examples.distill.data import open_dataset
 from examples.distill.experiment import train_students
 from examples.distill.progress import progress_bars
+from examples.distill.reading import read_json
 from examples.distill.students import Students
 from examples.distill.table import caption, spread
 from examples.distill.teachers import get_teacher
@@ -36,12 +37,13 @@ def run(config: LossesConfig, console: Console) -> None:
     dataset = open_dataset(
         config.dataset, data_dir=config.data_dir, image_size=config.image_size
     )
-    if mesh.is_first():
-        for single in _experiments(config):
-            single.claim_directory()
-    mesh.wait_for_all("the directories are there")
-    record = run_record.attempt(config.directory, sys.argv[1:])
-    with record, progress_bars(console) as progress:
+    with contextlib.ExitStack() as stack:
+        if mesh.is_first():
+            for single in _experiments(config):
+                stack.enter_context(single.claimed(dataset.fingerprint))
+        mesh.wait_for_all("the directories are there")
+        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        progress = stack.enter_context(progress_bars(console))
         teacher = get_teacher(config, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):
@@ -53,9 +55,9 @@ def run(config: LossesConfig, console: Console) -> None:
             progress.advance(bar)
     if not mesh.is_first():
         return
-    console.print(render(config))
+    show(config, console)
     for path in write(config):
-        console.print(f"Table: {path}", highlight=False)
+        display.written(console, path, "Table")
 
 
 def _experiments(config: LossesConfig) -> Iterator[Config]:
@@ -77,7 +79,7 @@ def results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
 
 def _read(directory: Path) -> list[dict]:
     files = sorted(directory.glob("seed*/result.json"))
-    return [json.loads(file.read_text()) for file in files]
+    return [read_json(file) for file in files]
 
 
 def cell(found: list[dict]) -> str:
@@ -98,7 +100,7 @@ def rows(config: LossesConfig) -> list[tuple[str, ...]]:
 
 def footer(config: LossesConfig) -> str:
     """What was run, and what it is to be compared with."""
-    teacher = json.loads((config.directory / "teacher.json").read_text())
+    teacher = read_json(config.directory / "teacher.json")
     return (
         f"Test accuracy in percent, last epoch / best epoch. {caption(config)} Labels "
         f"only: {cell(_read(config.directory / BASELINE))}. Teacher, last epoch: "
@@ -106,14 +108,10 @@ def footer(config: LossesConfig) -> str:
     )
 
 
-def render(config: LossesConfig) -> Table:
-    """The table for a terminal."""
-    view = Table(caption=footer(config))
-    for i, column in enumerate(("loss", *config.methods)):
-        view.add_column(column, justify="right" if i else "left")
-    for row in rows(config):
-        view.add_row(*row)
-    return view
+def show(config: LossesConfig, console: Console) -> None:
+    """Prints the table."""
+    display.table(console, ("loss", *config.methods), rows(config))
+    display.line(console, footer(config))
 
 
 def write(config: LossesConfig) -> tuple[Path, Path]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from examples.distill.config import Config
+from examples.distill.reading import read_json, reading
 
 History = dict[str, np.ndarray]
 """Metrics over epochs, ``[seeds, epochs]`` by name."""
@@ -50,8 +51,10 @@ def read_history(folder: Path) -> History:
     for file in sorted(folder.glob("seed*/metrics.jsonl")):
         result = file.parent / "result.json"
         # Those that diverged are shorter than the others.
-        if result.exists() and "diverged" not in json.loads(result.read_text()):
-            runs.append([json.loads(line) for line in file.read_text().splitlines()])
+        if result.exists() and "diverged" not in read_json(result):
+            with reading(file, f"Move {file.parent} away."):
+                lines = file.read_text().splitlines()
+                runs.append([json.loads(line) for line in lines])
     if not runs:
         return {}
     keys = set.intersection(*(set(record) for run in runs for record in run))

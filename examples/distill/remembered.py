@@ -1,7 +1,5 @@
 """A teacher is asked once about every image, where it sees the same ones again."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,8 @@ from examples.distill.mesh import Layout
 from examples.distill.network import Network, Remembered, Split
 
 BATCH = 500
+DECISIVE = ("teacher", "max_blocks", "dtype")
+"""Settings that decide what a teacher of given weights says of given images."""
 
 
 def is_valid(config: Config) -> bool:
@@ -32,7 +32,7 @@ def is_valid(config: Config) -> bool:
 
 
 def remember(
-    teacher: Network, dataset: Dataset, layout: Layout, *, folder: Path, dtype: str
+    teacher: Network, dataset: Dataset, layout: Layout, config: Config
 ) -> Remembered:
     """Asks a teacher about all training images, or reads what it said before.
 
@@ -40,8 +40,9 @@ def remember(
         teacher: The network.
         dataset: The images.
         layout: Where arrays lie.
-        folder: Where outputs are kept, by a hash of teacher and images.
-        dtype: Type that the teacher computes in.
+        config: The settings: outputs are kept in RUNS/teachers/outputs, by a hash of
+            the teacher, of those settings that make a network of its weights, and of
+            the data.
 
     Returns:
         Its logits, on all devices.
@@ -62,8 +63,9 @@ def remember(
 
     outputs = cached_outputs(
         compute,
-        params={dtype: (teacher.params, teacher.rest)},
+        params=(teacher.params, teacher.rest),
         dataset=dataset,
-        cache_dir=folder,
+        cache_dir=config.runs / "teachers" / "outputs",
+        settings={name: getattr(config, name) for name in DECISIVE},
     )
     return layout.replicate(Remembered(jnp.asarray(outputs["logits"])))

@@ -62,11 +62,14 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
         entry["outcome"] = "interrupted"
         raise
     except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno:
+            error.filename = str(directory)  # a full disk does not name the file
         entry["outcome"] = f"{type(error).__name__}: {error}"
         raise
     finally:
         entry["ended"] = _now()
-        write()
+        with contextlib.suppress(OSError):  # that of a full disk is on its way
+            write()
 
 
 def environment() -> dict[str, Any]:

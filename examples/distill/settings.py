@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,21 @@ class Execution:
     and keep what it says, in RUNS/teachers/outputs."""
     data_dir: Path | None = None
     """Where downloaded data sets lie."""
+
+
+def expand_home(config: Any) -> None:
+    """Replaces ``~`` in all paths of a frozen dataclass, as the shell does not always.
+
+    Args:
+        config: A dataclass, in its ``__post_init__``.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, Path):
+            object.__setattr__(config, field.name, value.expanduser())
+        elif isinstance(value, tuple) and all(isinstance(x, Path) for x in value):
+            paths = tuple(path.expanduser() for path in value)
+            object.__setattr__(config, field.name, paths)
 
 
 _DECISIVE = ("dtype", "ema", "batch_norm_group", "max_blocks", "on_nonfinite")

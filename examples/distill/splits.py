@@ -5,6 +5,7 @@ from typing import Any
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed, corrupt_labels, subset
 from examples.distill.data.images import ImageSource, read_labels
+from examples.distill.data.kept import short_name
 from examples.distill.feed import Stream
 from examples.distill.network import Split
 
@@ -58,6 +59,5 @@ def all_labels(config: Config, data: Split | Stream) -> Any:
     """Labels of all training images; those of a stream are kept in RUNS/labels."""
     if isinstance(data, Split):
         return data.labels
-    name = config.dataset.replace("/", "-").replace(":", "-")
-    path = config.runs / "labels" / f"{name}-{data.size}.npy"
+    path = config.runs / "labels" / short_name(config.dataset)
     return read_labels(data.source, path)

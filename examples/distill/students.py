@@ -80,9 +80,7 @@ class Students:
         few = splits.part(config, self._dataset, seed)
         if teacher is None or not is_valid(config) or isinstance(few, Streamed):
             return None
-        folder = config.runs / "teachers" / "outputs"
-        layout, dtype = self.problem.layout, config.dtype
-        return remember(teacher, few, layout, folder=folder, dtype=dtype)
+        return remember(teacher, few, self.problem.layout, config)
 
     def state(self, plan: Plan, seed: int) -> TrainState:
         """The state before the first step."""

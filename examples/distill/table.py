@@ -1,12 +1,13 @@
 """The table of an experiment, from the files of its runs."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
+from rich.console import Console
 
+from examples.distill import display
 from examples.distill.config import Config
+from examples.distill.reading import read_json
 
 COLUMNS = (
     "method",
@@ -22,11 +23,11 @@ COLUMNS = (
 def rows(config: Config) -> list[tuple[str, ...]]:
     """One row a method: mean and standard deviation over seeds of what is done."""
     path = config.directory / "step_time.json"
-    times = json.loads(path.read_text()) if path.exists() else {}
+    times = read_json(path) if path.exists() else {}
     out: list[tuple[str, ...]] = []
     for method in config.methods:
         files = sorted((config.directory / method).glob("seed*/result.json"))
-        results = [json.loads(file.read_text()) for file in files]
+        results = [read_json(file) for file in files]
         if not results:
             continue
         done = [result for result in results if "diverged" not in result]
@@ -77,14 +78,10 @@ NOTES = (
 )
 
 
-def render(config: Config) -> Table:
-    """The table for a terminal."""
-    view = Table(caption=f"{caption(config)} {NOTES}")
-    for i, column in enumerate(COLUMNS):
-        view.add_column(column, justify="right" if i else "left", no_wrap=not i)
-    for row in rows(config):
-        view.add_row(*row)
-    return view
+def show(config: Config, console: Console) -> None:
+    """Prints the table."""
+    display.table(console, COLUMNS, rows(config))
+    display.line(console, f"{caption(config)} {NOTES}")
 
 
 def write(config: Config) -> Path:

@@ -1,28 +1,40 @@
 """Teachers: trained here and kept, or loaded from weights that someone published."""
 
-import dataclasses
 import hashlib
 import json
+import logging
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from examples.distill import checkpoint, mesh, splits, weights
+from examples.distill import checkpoint, mesh, weights
 from examples.distill.config import Config
 from examples.distill.data import Dataset, Streamed
-from examples.distill.mesh import make_layout
-from examples.distill.problem import Network, evaluate
+from examples.distill.data.fingerprint import hash_arrays
+from examples.distill.finite import check_outputs
+from examples.distill.problem import Network
 from examples.distill.progress import show_run
+from examples.distill.reading import UserError, read_json
+from examples.distill.settings import without_effect
 from examples.distill.step import TrainState
 from examples.distill.students import Students, Teacher, make_teacher
 from examples.distill.train import fit
 
 BATCH, RATE = 64, 0.05
 ALONE = "labels_only"
+DECISIVE = (
+    *("dataset", "image_size", "augment", "teacher_epochs"),
+    *("momentum", "weight_decay", "max_blocks"),
+)
+"""Settings of an experiment that decide how its teacher comes out, beside ``teacher``
+itself and the contents of the data set."""
+_log = logging.getLogger(__name__)
 
 
 def get_teacher(
@@ -41,7 +53,7 @@ def get_teacher(
 
     Raises:
         FileNotFoundError: If the weights are not there.
-        ValueError: If they belong to another network.
+        ValueError: If they belong to another network, or its outputs are not finite.
         FloatingPointError: If the training diverged.
     """
     if config.teacher is None:
@@ -56,21 +68,18 @@ def train_teacher(
 ) -> Teacher:
     """Trains the teacher on all labels, or takes it from the cache.
 
-    The cache is keyed by what decides its training, so that experiments share it.
+    The cache is keyed by what decides its training, so that experiments share it. One
+    that cannot be read is moved aside, with a line that says so.
 
     Raises:
         FloatingPointError: If the teacher diverged.
+        ValueError: If its outputs are not finite.
     """
-    decisive = ("dataset", "teacher", "teacher_epochs", "augment", "momentum")
-    settings = {key: getattr(config, key) for key in (*decisive, "weight_decay")}
-    if config.max_blocks is not None:
-        settings["max_blocks"] = config.max_blocks
-    settings |= {"batch_size": BATCH, "learning_rate": RATE}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    folder = config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
-    students = _alone(config, dataset)
+    folder = kept_in(config, dataset)
+    students = Students(alone(config), Teacher(None, dataset))
     plan, job = students.plan(ALONE), students.run(ALONE, 0)._replace(directory=folder)
     state = students.state(plan, 0)
+    _move_unreadable(folder, state)
     if not (folder / "result.json").exists():
         step = students.step(plan)
         # A step uses the state up that it is given.
@@ -78,15 +87,78 @@ def train_teacher(
         start = partial(fit, job, students.problem, step, copied)
         show_run(start, job, f"teacher {config.teacher}", progress)
         if mesh.is_first():
-            (folder / "settings.json").write_text(json.dumps(settings, indent=2))
-    result = (folder / "result.json").read_text()
-    if "diverged" in json.loads(result):
+            text = json.dumps(_decisive(config, dataset), indent=2)
+            (folder / "settings.json").write_text(text)
+    result = read_json(folder / "result.json")
+    if "diverged" in result:
         raise FloatingPointError(
             f"The teacher of {folder} diverged: choose another --teacher."
         )
+    network = _network(students, state, folder)
+    _check(network, config, dataset, folder, result)
+    return Teacher(network, dataset)
+
+
+def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
+    """Where a teacher is kept that is trained here: by a hash of all that decides it.
+
+    Args:
+        config: The settings of the experiment.
+        dataset: What the teacher learns from: its contents are part of the hash.
+    """
+    text = json.dumps(_decisive(config, dataset), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
+
+
+def _decisive(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
+    settings = alone(config).settings() | {"data": dataset.fingerprint}
+    del settings["name"]
+    return settings
+
+
+def alone(config: Config) -> Config:
+    """The teacher as a student of all labels, the only one of its experiment.
+
+    Of the settings it takes those of :data:`DECISIVE`, and those that say where and on
+    what it runs. So no other setting can have an effect on it.
+    """
+    kept = {*DECISIVE, *without_effect(), "name"}
+    return Config(
+        **{name: getattr(config, name) for name in kept},
+        student=str(config.teacher),
+        teacher=None,
+        methods=(ALONE,),
+        labels=None,
+        noise=0.0,
+        epochs=config.teacher_epochs,
+        batch_size=BATCH,
+        learning_rate=RATE,
+    )
+
+
+def _move_unreadable(folder: Path, state: TrainState) -> None:
+    """Makes room for a teacher where what is kept of it cannot be read."""
+    if not mesh.agreed(folder.exists()):
+        return
+    try:
+        path = folder / "result.json"
+        result = read_json(path) if path.exists() else {}
+        with checkpoint.Saver(folder / "checkpoints") as saver:
+            _, position = saver.restore(state)
+        done = result and "diverged" not in result
+        missing = f"{folder} holds a result but no checkpoint"
+        reason = missing if done and not position.epoch else ""
+    except UserError as error:
+        reason = str(error).rstrip(".")
+    if mesh.agreed(not reason):
+        return
     if mesh.is_first():
-        (config.directory / "teacher.json").write_text(result)
-    return Teacher(_network(students, state, folder), dataset)
+        places = (folder.with_name(f"{folder.name}-unreadable{n}") for n in count(1))
+        aside = next(place for place in places if not place.exists())
+        folder.rename(aside)
+        _log.warning("%s. Moved to %s; a new teacher is trained.", reason, aside)
+    mesh.wait_for_all("the unreadable teacher is moved")
 
 
 def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
@@ -94,7 +166,7 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
 
     Raises:
         FileNotFoundError: If the weights are not there.
-        ValueError: If they belong to another network.
+        ValueError: If they belong to another network, or its outputs are not finite.
     """
     path = (config.teacher_weights or Path()).expanduser()
     if not path.exists():
@@ -105,25 +177,38 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
         )
     model = nnx.eval_shape(lambda: make_teacher(config, dataset))
     try:
-        if path.is_dir():
-            weights.load_orbax(path, model)
-        else:
-            tensors = weights.read_torch(path)
-            nnx.update(model, weights.from_torch(str(config.teacher), model, tensors))
-    except (ValueError, KeyError) as error:
+        weights.fill(str(config.teacher), model, path)
+    except UserError:
+        raise
+    except ValueError as error:
         raise ValueError(
             f"{path} does not hold the weights of {config.teacher} for the "
             f"{dataset.num_classes} classes of {dataset.name}: {error}"
         ) from error
-    network, layout = Network.of(model), make_layout(config.devices)
-    moments = tuple(dataset.mean), tuple(dataset.std)
-    test = splits.testing(config, dataset)
-    accuracy = evaluate(layout.replicate(network), test, layout, moments)["accuracy"]
-    result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
+    network = Network.of(model)
     if mesh.is_first():
-        text = json.dumps(result, indent=2) + "\n"
-        (config.directory / "teacher.json").write_text(text)
+        config.claim_inputs(teacher=hash_arrays((network.params, network.rest)))
+    _check(network, config, dataset, path)
     return Teacher(network, dataset)
+
+
+def _check(
+    network: Network,
+    config: Config,
+    dataset: Dataset | Streamed,
+    source: Path,
+    result: dict[str, float] | None = None,
+) -> None:
+    """Refuses a teacher that is not finite, and writes how good it is.
+
+    An experiment looks at its training images once: ``teacher.json`` is there then.
+    """
+    path = config.directory / "teacher.json"
+    first = mesh.agreed(not path.exists())
+    accuracy = check_outputs(network, config, dataset, source, training=first)
+    result = result or {"accuracy/last": accuracy, "accuracy/best": accuracy}
+    if mesh.is_first():
+        path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def export_student(students: Students) -> Path:
@@ -140,38 +225,6 @@ def export_student(students: Students) -> Path:
         network = _network(students, state, students.run(method, 0).directory)
         weights.save_orbax(path, nnx.merge(*network))
     return path
-
-
-def _alone(config: Config, dataset: Dataset | Streamed) -> Students:
-    """The teacher as a student of all labels, the only one of its experiment."""
-    settings = dataclasses.replace(
-        config,
-        student=str(config.teacher),
-        teacher=None,
-        teacher_weights=None,
-        methods=(ALONE,),
-        labels=None,
-        noise=0.0,
-        loss="kd",
-        loss_weights=None,
-        loss_beta=None,
-        loss_warmup=None,
-        epochs=config.teacher_epochs,
-        batch_size=BATCH,
-        accumulate=1,
-        optimizer="sgd",
-        learning_rate=RATE,
-        schedule="cosine",
-        decay_epochs=(),
-        warmup_epochs=0.0,
-        nesterov=False,
-        clip=None,
-        ema=None,
-        dtype="float32",
-        batch_norm_group=None,
-        on_nonfinite="stop",
-    )
-    return Students(settings, Teacher(None, dataset))
 
 
 def _network(students: Students, state: TrainState, folder: Path) -> Network:

@@ -40,6 +40,7 @@ def fit(
     Raises:
         ValueError: If the devices cannot share a batch.
         TerminatedError: After a SIGTERM, when the state is saved.
+        KeyboardInterrupt: The same after a Ctrl-C.
     """
     problem.layout.check_batch(run.batch_size)
     run.directory.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,12 @@ A teacher of mdistiller or RepDistiller, say, becomes an Orbax checkpoint by::
     weights.save_orbax("teachers/resnet32x4", model)
 """
 
-import argparse
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -27,7 +26,10 @@ import safetensors.numpy
 from flax import nnx
 
 from examples.distill import models
+from examples.distill.checkpoint import quiet_orbax
 from examples.distill.models import Model
+from examples.distill.reading import reading
+from examples.distill.state_dicts import Shapes, check_fit, counts, read_torch
 
 # Of convolutions and matrices, of biases, of BatchNorm.
 _LEAVES = {
@@ -39,8 +41,6 @@ _LEAVES = {
 }
 _TO_TORCH = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 _FROM_TORCH = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
-# Keys under which training scripts nest the weights.
-_NESTS = ("model", "state_dict")
 
 
 def load(
@@ -92,37 +92,23 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
         Parameters and BatchNorm statistics, for ``nnx.update`` or ``nnx.merge``.
 
     Raises:
-        ValueError: At the first tensor that is missing, left over or of another
-            shape than the model's.
+        ValueError: If tensors are missing, left over or of other shapes than the
+            model's: names the first ones, and says how many there are.
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    pairs = list(_pairs(name, state))
+    wanted = {
+        key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
+        for _, key, variable in pairs
+    }
+    there = {key: np.shape(x) for key, x in tensors.items() if not counts(key)}
+    where = {key: f"{'.'.join(map(str, path))} of {name!r}" for path, key, _ in pairs}
+    check_fit(wanted, there, where, name)
     flat = []
-    unused = dict.fromkeys(
-        key for key in tensors if not key.endswith("num_batches_tracked")
-    )
-    for path, key, variable in _pairs(name, state):
-        where = ".".join(map(str, path))
-        if key not in tensors:
-            rest = f"; the first without a use is {next(iter(unused))!r}" * bool(unused)
-            raise ValueError(
-                f"no tensor {key!r} for {where} of {name!r} among "
-                f"{len(tensors)}{rest}; is it the checkpoint of another model?"
-            )
+    for path, key, variable in pairs:
         value = np.asarray(tensors[key])
-        expected = tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
-        if value.shape != expected:
-            raise ValueError(
-                f"tensor {key!r} has shape {value.shape}, but {where} of {name!r} "
-                f"needs {expected}; check num_classes, image_shape and the name"
-            )
         value = value.transpose(_FROM_TORCH[value.ndim])
         flat.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
-        del unused[key]
-    if unused:
-        raise ValueError(
-            f"tensor {next(iter(unused))!r} and {len(unused) - 1} others have no "
-            f"place in {name!r}; is it the checkpoint of another model?"
-        )
     return nnx.from_flat_state(flat)
 
 
@@ -161,39 +147,6 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
     }
 
 
-def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a ``.safetensors`` file or any file of ``torch.save``.
-
-    Weights nested under ``"model"`` or ``"state_dict"`` are found, and the prefix
-    ``module.`` of ``DataParallel`` is dropped. Only safetensors files are read
-    without PyTorch.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The tensors as arrays.
-
-    Raises:
-        ImportError: If the file needs PyTorch, which is not installed.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return _without_prefix(safetensors.numpy.load_file(path))
-    if importlib.util.find_spec("torch") is None:
-        raise ImportError(
-            f"{path} needs PyTorch to be read: install it (pip install torch), or "
-            "convert the file to .safetensors where it is installed"
-        )
-    torch = importlib.import_module("torch")
-    # The training scripts keep their options beside the weights.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    for nest in _NESTS:
-        tensors = tensors.get(nest, tensors)
-    return _without_prefix({key: value.numpy() for key, value in tensors.items()})
-
-
 def write_safetensors(path: str | Path, name: str, model: Model) -> None:
     """Writes a model as a PyTorch state dict in a safetensors file.
 
@@ -223,14 +176,50 @@ def load_orbax(path: str | Path, model: Model) -> None:
     Args:
         path: The directory.
         model: The model; its parameters and statistics are overwritten.
+
+    Raises:
+        ValueError: If the directory cannot be read, or does not hold exactly the
+            weights of this model; it then is as it was.
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    target, path = nnx.to_pure_dict(state), Path(path)
+    quiet_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
-        values = checkpointer.restore(
-            Path(path).absolute(), target=nnx.to_pure_dict(state)
-        )
+        with reading(path):
+            if not (path / "_METADATA").exists():
+                raise ValueError("it is no Orbax checkpoint, which has a _METADATA")
+            content = checkpointer.metadata(path.absolute()).item_metadata
+            there = _shapes(content.tree)
+        wanted = _shapes(target)
+        check_fit(wanted, there, {key: "the model" for key in wanted}, "the model")
+        with reading(path):
+            values = checkpointer.restore(path.absolute(), target=target)
     nnx.replace_by_pure_dict(state, values)
     nnx.update(model, state)
+
+
+def fill(name: str, model: Model, path: Path) -> None:
+    """Reads weights in any of the three formats into a model.
+
+    Args:
+        name: The model's key in :data:`~examples.distill.models.MODELS`.
+        model: The model; its parameters and statistics are overwritten.
+        path: An Orbax folder, or a file that :func:`read_torch` reads.
+
+    Raises:
+        ValueError: If it cannot be read, or does not hold exactly these weights; the
+            model then is as it was.
+    """
+    if path.is_dir():
+        load_orbax(path, model)
+    else:
+        nnx.update(model, from_torch(name, model, read_torch(path)))
+
+
+def _shapes(tree: Any) -> Shapes:
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    names = (".".join(str(getattr(k, "key", k)) for k in path) for path, _ in flat)
+    return dict(zip(names, (tuple(leaf.shape) for _, leaf in flat), strict=True))
 
 
 def _pairs(
@@ -269,7 +258,3 @@ def _fill(target: str, indices: dict[str, str]) -> str:
         return str(int(factor or 1) * int(indices[index]) + int(offset or 0))
 
     return re.sub(r"{(?:(\d+)\*)?(\w)(?:\+(\d+))?}", value, target)
-
-
-def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key.removeprefix("module."): value for key, value in tensors.items()}

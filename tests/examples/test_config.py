@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from examples.distill.config import Config
+from examples.distill.compare import CompareConfig
+from examples.distill.config import Config, LossesConfig
 from examples.distill.methods import METHODS, learning_rate
+from examples.distill.study.config import StudyConfig
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -37,6 +41,60 @@ pytestmark = pytest.mark.usefixtures("standard")
 def test_contradictions_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+class Wrong:
+    """A value of no type that a setting has."""
+
+    def __repr__(self):
+        return "something wrong"
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+def test_errors_name_the_option_and_not_the_field(field):
+    option = f"--{field.replace('_', '-')}"
+    with pytest.raises(ValueError) as error:
+        Config(**{field: Wrong()})
+    assert re.match(rf"{option} must be .*, got something wrong\.$", str(error.value))
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+def test_settings_that_differ_are_named_by_their_options(field, tmp_path):
+    """All that decide the results; the others may differ."""
+    config = Config(runs=tmp_path)
+    config.claim_directory()
+    file = config.directory / "config.json"
+    earlier = json.loads(file.read_text())
+    file.write_text(json.dumps(earlier | {field: "another"}))
+    if field not in earlier:
+        config.claim_directory()
+        return
+    option = f"--{field.replace('_', '-')}"
+    with pytest.raises(ValueError, match=rf"\({option} was 'another', is "):
+        config.claim_directory()
+
+
+def test_defaults_and_numbers_of_numpy_are_of_the_right_type():
+    Config()
+    LossesConfig()
+    Config(seeds=np.int64(2), noise=np.float32(0.5), labels=None, alpha=0)
+    with pytest.raises(ValueError, match="--seeds must be a whole number, got True"):
+        Config(seeds=True)
+    with pytest.raises(ValueError, match="--loss-weights must be 2 values or None"):
+        Config(loss_weights=(1.0, 2.0, 3.0))
+
+
+def test_the_home_of_the_user_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    paths = {"data_dir": Path("~/data"), "teacher_weights": Path("~/a")}
+    config = Config(runs=Path("~/runs"), **paths)
+    assert config.directory == Path("/home/somebody/runs/demo")
+    assert config.data_dir == Path("/home/somebody/data")
+    assert config.teacher_weights == Path("/home/somebody/a")
+    compared = CompareConfig((Path("~/a"), Path("b")), out=Path("~/c"))
+    assert compared.runs == (Path("/home/somebody/a"), Path("b"))
+    assert compared.out == Path("/home/somebody/c")
+    assert StudyConfig(data_dir=Path("~/d")).data_dir == Path("/home/somebody/d")
 
 
 def test_steps_fall_after_the_epoch_that_is_named():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.distill.data import catalogue, load
+from examples.distill.data import catalogue, load, open_dataset
 from examples.distill.data.catalogue import open_images
 from examples.distill.data.idx import read_idx
 from examples.distill.data.images import decode
@@ -99,7 +99,7 @@ def test_a_pickle_in_a_cifar_archive_runs_no_code(tmp_path):
     member.write_bytes(pickle.dumps(Evil(), protocol=2))
     with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as tar:
         tar.add(member, "cifar-100-python/train")
-    with pytest.raises(pickle.UnpicklingError, match="does not belong in CIFAR"):
+    with pytest.raises(ValueError, match="does not belong in CIFAR"):
         load("cifar100", data_dir=tmp_path)
 
 
@@ -281,6 +281,29 @@ def test_decoding_resizes_the_whole_then_cuts_out_the_middle():
     image = decode(_archives.encode(pixels), "RGB", 5)
     resized = Image.fromarray(pixels).resize((15, 5), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(image, np.asarray(resized)[:, 5:10])
+
+
+def test_a_folder_in_place_of_an_archive_is_noticed(tmp_path):
+    """Unpacked, or made by a download that broke off."""
+    (tmp_path / "cifar-10-python.tar.gz").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"python\.tar\.gz is a folder, not"):
+        load("cifar10", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere, which is not there"):
+        load("cifar10", data_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["stream:digits", "stream:synthetic-tiny"])
+def test_what_comes_in_a_package_is_not_streamed(name, tmp_path):
+    short = name.removeprefix("stream:")
+    for data_dir in (None, tmp_path):
+        with pytest.raises(ValueError, match=f"in memory.*give --dataset {short}$"):
+            open_dataset(name, data_dir=data_dir)
+
+
+def test_a_set_without_images_is_refused(tmp_path):
+    _archives.write_idx(tmp_path, num_test=0)
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot.*no test images"):
+        load("mnist", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ class Numbered:
     def __getitem__(self, index):
         return EncodedImage(self._files[index], int(index))
 
+    def where(self, index):
+        return f"image {index}"
+
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory):

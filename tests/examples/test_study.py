@@ -216,7 +216,11 @@ def test_the_recipe_trains(tmp_path, monkeypatch):
     ("content", "message"),
     [
         ('{"alhpa": 0.5}', "did you mean 'alpha'"),
-        ('{"alpha": "much"}', "not supported between"),
+        ('{"alpha": "much"}', "--alpha must be a number or None, got 'much'"),
+        ('{"optimizer": "lion"}', "--optimizer must be 'sgd' or 'adamw', got 'lion'"),
+        ('{"epochs": 2.5}', "--epochs must be a whole number, got 2.5"),
+        ('{"methods": "kd"}', "--methods must be a list, got 'kd'"),
+        ('{"epochs": 0}', r"recipe\.json: --epochs must be at least 1"),
         ("[1]", "must hold one object, got list"),
         ("alpha = 0.5", "is not JSON"),
     ],

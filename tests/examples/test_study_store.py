@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
 from examples.distill.study.search import BudgetSpent, grid, search
 from examples.distill.study.space import RECOMMENDED, SPACE, distinct, key, points
 from examples.distill.study.store import Store
+from examples.distill.study.teacher import teacher_logits
+from tests.examples._tiny_task import tiny
 
 ALPHAS = [RECOMMENDED | {"alpha": alpha} for alpha in (0.5, 0.75, 1.0)]
 
@@ -41,6 +44,31 @@ def test_equal_settings_are_trained_once(store, tmp_path):
     assert calls == [0.5, 0.75, 1.0]
     assert again.results()[key(ALPHAS[0])]["by_seed"] == [1, 2]
     again.close()
+
+
+def test_a_damaged_database_is_named(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"no database" * 500)
+    with pytest.raises(ValueError, match=r"study\.db cannot be read: .*Move it away"):
+        Store(tmp_path, "test")
+
+
+def test_a_damaged_teacher_is_trained_again(tmp_path, caplog, standard):
+    done = []
+    folder = tmp_path / "teacher"
+
+    def logits():
+        return teacher_logits(tiny(), folder, lambda *progress: done.append(progress))
+
+    before = logits()
+    count = len(done)
+    logits()
+    assert len(done) == count
+    (folder / "logits.npz").write_bytes(b"damaged")
+    after = logits()
+    assert len(done) == 2 * count
+    assert f"{folder / 'logits.npz'} cannot be read" in caplog.text
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name])
 
 
 def test_a_budget_keeps_what_was_finished(store):

@@ -439,3 +439,63 @@ def test_files_of_torch(tmp_path, nest):
     assert read.keys() == tensors.keys()
     for key, tensor in tensors.items():
         np.testing.assert_array_equal(read[key], tensor)
+
+
+@pytest.mark.parametrize("nest", ["student", "ema", "model_state_dict"])
+def test_files_of_torch_are_unwrapped(tmp_path, nest):
+    """Also parameters of a compiled network on several devices."""
+    tensors = weights.to_torch("resnet8", filled("resnet8", num_classes=7))
+    content = {
+        f"module._orig_mod.{key}": torch.nn.Parameter(torch.from_numpy(value))
+        for key, value in tensors.items()
+    }
+    path = tmp_path / "best.pth"
+    torch.save({"epoch": 3, nest: content, "teacher": {"x": torch.ones(2)}}, path)
+    read = weights.read_torch(path)
+    assert read.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(read[key], tensor)
+
+
+def test_half_precision_is_read(tmp_path):
+    content = {"a": torch.ones(2, dtype=torch.bfloat16), "b": torch.ones(2).half()}
+    torch.save(content, tmp_path / "half.pth")
+    assert {
+        k: v.sum() for k, v in weights.read_torch(tmp_path / "half.pth").items()
+    } == {
+        "a": 2,
+        "b": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[: len(content) // 2], "cannot be read: "),
+        (lambda content: b"\0" + content[1:], "cannot be read: "),
+        (lambda content: b"", "it is empty"),
+        (lambda content: b"<html>", "is a web page"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_damaged_files_of_torch_are_named(damage, words, tmp_path):
+    path = tmp_path / "damaged.pth"
+    torch.save({"fc.weight": torch.ones(3, 3)}, path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{path}.*{words}") as error:
+        weights.read_torch(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (torch.nn.Linear(2, 2), "holds objects of Python besides tensors"),
+        ([torch.ones(2)], "holds a list, expected a dictionary of tensors"),
+        ({"epoch": 3}, "holds no tensors by name"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(content, words, tmp_path):
+    torch.save(content, tmp_path / "whole.pth")
+    with pytest.raises(ValueError, match=words):
+        weights.read_torch(tmp_path / "whole.pth")

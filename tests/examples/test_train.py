@@ -45,7 +45,7 @@ def assert_same_bits(ours, theirs):
         np.testing.assert_array_equal(x, y)
 
 
-def terminated_at(number):
+def terminated_at(number, *signals):
     """A step that is asked to end when so many are done."""
 
     def wrap(step):
@@ -54,7 +54,8 @@ def terminated_at(number):
         def wrapped(*args):
             calls.append(1)
             if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for one in signals or (signal.SIGTERM,):
+                    os.kill(os.getpid(), one)
             return step(*args)
 
         return wrapped
@@ -89,6 +90,27 @@ def test_terminated_run_goes_on_bit_for_bit(tmp_path, method, settings):
     for result in results:
         del result["seconds"]
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("number", [2, 2 * STEPS])
+def test_one_interrupt_saves_and_a_second_ends_at_once(number, tmp_path, capsys):
+    """Also the last step of all, behind which there is none to stop at."""
+    pupils = students()
+    fitted(pupils, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGINT)
+    twice = terminated_at(number, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(pupils, tmp_path / "twice", wrap=twice)
+    assert not (tmp_path / "twice" / "result.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        fitted(pupils, tmp_path / "cut", wrap=terminated_at(number, signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) == before
+    with Saver(tmp_path / "cut" / "checkpoints") as saver:
+        _, position = saver.restore(pupils.state(pupils.plan("kd"), 0))
+    assert STEPS * position.epoch + position.step == number
+    assert "Saving; a second Ctrl-C" in capsys.readouterr().err
+    fitted(pupils, tmp_path / "cut")
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
 def killed(*plans):

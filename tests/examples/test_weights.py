@@ -1,6 +1,7 @@
 """Round trips of weights, and agreement with networks written in PyTorch."""
 
 import importlib
+import shutil
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import safetensors.numpy
 from flax import nnx
 
 from examples.distill import weights
+from examples.distill.state_dicts import _dig
 from tests.examples._models import filled
 
 SMALL = {"num_classes": 7, "image_shape": (32, 32, 3)}
@@ -109,6 +111,124 @@ def test_errors_name_the_first_mismatch():
     assert "no tensor 'layer1.1" in shallow
     with pytest.raises(ValueError, match="no PyTorch checkpoints of 'mlp' are known"):
         weights.to_torch("mlp", filled("mlp"))
+
+
+WRAPPED = {
+    "as it is": "{}",
+    "of DataParallel": "module.{}",
+    "of torch.compile": "_orig_mod.{}",
+    "of both": "module._orig_mod.{}",
+    "of both, the other way": "_orig_mod.module.{}",
+    "of both, twice": "module._orig_mod.module._orig_mod.{}",
+    "in Lightning": "model.{}",
+    "in a distiller": "module.student.{}",
+    "of a distiller, compiled": "_orig_mod.student._orig_mod.module.{}",
+    "an average": "ema.module.{}",
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("name", ["resnet8", "mobilenet_v1"])
+def test_names_are_unwrapped(kind, name, tmp_path):
+    """Also those of a network that has a part called `model` itself."""
+    tensors = weights.to_torch(name, filled(name, **SMALL))
+    path = tmp_path / "wrapped.safetensors"
+    wrapped = {WRAPPED[kind].format(key): value for key, value in tensors.items()}
+    beside = {}
+    if "student" in WRAPPED[kind]:
+        beside = {WRAPPED[kind].format("x").replace("student", "teacher"): np.ones(3)}
+    if kind == "an average":
+        beside = {"ema.n_averaged": np.ones((), np.int64)}
+    safetensors.numpy.save_file(wrapped | beside, path)
+    loaded = weights.load(name, path, **SMALL)
+    expected = nnx.state(filled(name, **SMALL))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(loaded), expected)
+
+
+@pytest.mark.parametrize(
+    "nests",
+    [(), ("model",), ("state_dict", "model"), ("student",), ("model_ema",), ("ema",)],
+)
+def test_nested_weights_are_found(nests):
+    tensors = {"fc.weight": np.ones((2, 2)), "fc.bias": np.ones(2)}
+    content = tensors
+    for nest in nests:
+        content = {"epoch": 3, "optimizer": {"lr": 0.1}, nest: content}
+    assert _dig(content) is tensors
+
+
+def test_what_is_no_dictionary_is_refused():
+    with pytest.raises(ValueError, match="it holds a list, expected a dictionary"):
+        _dig([1, 2])
+
+
+def test_names_that_become_the_same_are_refused(tmp_path):
+    path = tmp_path / "twice.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(2), "module.a": np.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"twice\.safetensors.*of the same name"):
+        weights.read_torch(path)
+
+
+def test_what_does_not_fit_is_listed_and_counted():
+    model = filled("resnet8", **SMALL)
+    tensors = weights.to_torch("resnet8", model)
+    before = jax.tree.map(np.asarray, nnx.state(model))
+
+    def message(tensors):
+        with pytest.raises(ValueError) as error:
+            weights.from_torch("resnet8", model, tensors)
+        return str(error.value)
+
+    kept = {k: v for k, v in tensors.items() if not k.startswith("layer1")}
+    text = message(kept | {"a.weight": np.ones(2), "b.weight": np.ones(2)})
+    assert "no tensor 'layer1.0." in text and "nor 9 others (layer1." in text
+    assert "tensor 'a.weight' and 1 others have no place" in text and "b.weight" in text
+    assert f"{len(tensors) - 10 + 2} tensors, expected {len(tensors)}" in text
+    wide = message({k: np.ones((3, *np.shape(v))) for k, v in tensors.items()})
+    assert f"and so have {len(tensors) - 1} others" in wide
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_classes": 9}, ["classifier.bias", "(7,)", "needs (9,)"]),
+        ({"name": "resnet14"}, ["no tensor 'stages.", "others (stages."]),
+        ({"name": "resnet8x4"}, ["no tensor 'stages.0.0.shortcut", "expected"]),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused_whole(change, words, tmp_path):
+    weights.save_orbax(tmp_path / "teacher", filled("resnet8", **SMALL))
+    options = SMALL | {"name": "resnet8"} | change
+    other = filled(options.pop("name"), **options)
+    before = jax.tree.map(np.asarray, nnx.state(other))
+    with pytest.raises(ValueError) as error:
+        weights.load_orbax(tmp_path / "teacher", other)
+    assert all(word in str(error.value) for word in words), error.value
+    assert len(str(error.value)) < 600
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(other), before)
+
+
+@pytest.mark.parametrize("damage", ["metadata", "arrays", "pointers", "no checkpoint"])
+def test_a_damaged_checkpoint_is_named(damage, tmp_path):
+    path, model = tmp_path / "teacher", filled("mlp")
+    weights.save_orbax(path, model)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    if damage == "metadata":
+        (path / "_METADATA").write_bytes(b"{")
+    elif damage == "arrays":
+        for file in path.glob("ocdbt.process_0/d/*"):
+            file.write_bytes(file.read_bytes()[:10])
+    elif damage == "pointers":
+        for file in files:
+            file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    else:
+        shutil.rmtree(path)
+        path.mkdir()
+    with pytest.raises(ValueError, match="teacher cannot be read") as error:
+        weights.load_orbax(path, model)
+    assert "\n" not in str(error.value)
+    assert ("git lfs pull" in str(error.value)) == (damage == "pointers")
 
 
 def test_without_torch(tmp_path, monkeypatch):

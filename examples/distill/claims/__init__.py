@@ -6,11 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from examples.distill import display
 from examples.distill.claims import dot, dto, kim, trials
 from examples.distill.claims.evidence import Claim
 from examples.distill.config import Config
 from examples.distill.progress import progress_bars
 from examples.distill.report.measure import Grid
+from examples.distill.settings import expand_home
 
 HEAD = ("paper", "claim", "labels", "measured", "verdict")
 NOTE = (
@@ -56,6 +58,7 @@ class ClaimsConfig:
 
     def __post_init__(self) -> None:
         """Refuses what has no answer."""
+        expand_home(self)
         if self.seeds < 2:
             raise ValueError(
                 f"--seeds must be at least 2 for a spread, got {self.seeds}."
@@ -84,7 +87,7 @@ def run(config: ClaimsConfig, console: Console) -> list[Claim]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.md").write_text(markdown(found, config.seeds))
     console.print(render(found, config.seeds))
-    console.print(f"Written: {folder / 'claims.md'}", highlight=False)
+    display.written(console, folder / "claims.md")
     return found
 
 

@@ -5,7 +5,6 @@ state of the optimiser. So it is compiled once.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from examples.distill.data import load, num_batches
 from examples.distill.methods import METHODS, Plan, learning_rate
 from examples.distill.plot import History, read_history
 from examples.distill.progress import show_run
+from examples.distill.reading import read_json
 from examples.distill.report import measure, restore
 from examples.distill.students import Students, directory
 from examples.distill.teachers import get_teacher
@@ -185,6 +185,7 @@ def _run_one(
     )
     config.claim_directory()
     dataset = load(config.dataset, data_dir=config.data_dir)
+    config.claim_inputs(data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     students = Students(config, teacher)
     experiment = restore.Experiment(config, dataset, teacher, students)
@@ -211,7 +212,7 @@ def _run_one(
 
 
 def _result(config: Config, arm: str, seed: int) -> dict[str, float]:
-    return json.loads((directory(config, arm, seed) / "result.json").read_text())
+    return read_json(directory(config, arm, seed) / "result.json")
 
 
 def _train(

@@ -1,13 +1,18 @@
 """Prepare a data set: ``python -m examples.distill.data NAME --data-dir D``."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from rich.console import Console
+
+from examples.distill import display
 from examples.distill.data.prepare import prepare
+from examples.distill.reading import explain
 
 
-def main() -> None:
-    """Parse the command line, prepare, say where."""
+def main() -> int:
+    """Parse the command line, prepare, say where; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.distill.data",
         description="Prepare a data set once, for training without TensorFlow.",
@@ -15,8 +20,14 @@ def main() -> None:
     parser.add_argument("name", help="tiny_imagenet, imagenet2012 or a name of TFDS")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--manual-dir", type=Path, help="archives downloaded by hand")
-    print(prepare(**vars(parser.parse_args())))
+    arguments = vars(parser.parse_args())
+    try:
+        print(prepare(**arguments))
+    except (ValueError, OSError, ImportError) as error:
+        display.line(Console(), explain(error), label="error:", style="bold red")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

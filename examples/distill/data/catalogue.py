@@ -8,12 +8,14 @@ from typing import Literal
 from examples.distill.data import cifar, idx, packaged
 from examples.distill.data.dataset import Dataset
 from examples.distill.data.errors import missing_files, prepare_command
-from examples.distill.data.images import ImageSource, open_folder, to_dataset
+from examples.distill.data.folders import open_folder
+from examples.distill.data.images import ImageSource, to_dataset
 from examples.distill.data.moments import MOMENTS
 from examples.distill.data.streamed import Streamed
 from examples.distill.data.synthetic import SIZES, synthetic
 from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
 from examples.distill.hint import did_you_mean
+from examples.distill.reading import UserError
 
 # Where the Debian package `dataset-fashion-mnist` installs.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -119,7 +121,9 @@ def load(
     if name not in DATASETS:
         return _prepared(name, folder, image_size=image_size)
     if image_size is not None:
-        raise ValueError(f"{name} has images of one size; leave image_size out")
+        raise ValueError(
+            f"{name} has images of one size; leave image_size out (--image-size)"
+        )
     return DATASETS[name](folder)
 
 
@@ -195,10 +199,15 @@ def open_images(
     prepared = find_prepared(short, folder)
     if prepared is not None:
         return TfdsSource(prepared, split)
+    if getattr(DATASETS.get(short), "func", None) is _packaged:
+        raise UserError(
+            f"{name}: {short} lies in memory and is not prepared by TFDS: give "
+            f"--dataset {short}"
+        )
     known = [*DATASETS, *tfds_names()]
     if short.split("/")[0] not in known:
         raise _unknown(name, known)
-    where = f"not found in {folder}" if folder else "no data_dir given"
+    where = f"not found in {folder}" if folder else "no data_dir (--data-dir) given"
     needs = _ARCHIVES.get(
         short, "TensorFlow, and network access or the archives in FILES"
     )

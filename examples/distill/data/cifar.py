@@ -10,6 +10,7 @@ import numpy as np
 
 from examples.distill.data.dataset import Dataset
 from examples.distill.data.moments import MOMENTS
+from examples.distill.reading import UserError, reading
 
 _SIDE = 32
 
@@ -70,6 +71,9 @@ def read_archives(name: str, data_dir: Path) -> Dataset | None:
     Returns:
         The data set, or None if neither archive is there.
 
+    Raises:
+        ValueError: If the archive is damaged or incomplete.
+
     References:
         Krizhevsky, `Learning Multiple Layers of Features from Tiny Images
         <https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf>`_, 2009
@@ -89,20 +93,21 @@ def read_archives(name: str, data_dir: Path) -> Dataset | None:
 
     else:
         return None
-    parts = _read_members(archive, splits[0] + splits[1], parse)
-    train_images, train_labels = _join(parts, splits[0])
-    test_images, test_labels = _join(parts, splits[1])
     mean, std = MOMENTS[name]
-    return Dataset(
-        name=name,
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        num_classes=layout.num_classes,
-        mean=mean,
-        std=std,
-    )
+    with reading(archive):
+        parts = _read_members(archive, splits[0] + splits[1], parse)
+        train_images, train_labels = _join(parts, splits[0])
+        test_images, test_labels = _join(parts, splits[1])
+        return Dataset(
+            name=name,
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            num_classes=layout.num_classes,
+            mean=mean,
+            std=std,
+        )
 
 
 def _read_members(
@@ -117,9 +122,11 @@ def _read_members(
             file = tar.extractfile(member) if member.name in members else None
             if file is not None:
                 parts[member.name] = parse(file)
+        while tar.fileobj is not None and tar.fileobj.read(2**20):
+            pass  # gzip compares the checksum at the end
     absent = [member for member in members if member not in parts]
     if absent:
-        raise ValueError(
+        raise UserError(
             f"{archive} lacks {', '.join(absent)}; download it again from "
             "https://www.cs.toronto.edu/~kriz/cifar.html"
         )

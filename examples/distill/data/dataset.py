@@ -1,9 +1,12 @@
 """A classification data set in host memory, and what may be done to it."""
 
 import dataclasses
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int32, UInt8
+
+from examples.distill.data.fingerprint import hash_arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class Dataset:
                     f"{self.name}: {split} images are {images.dtype}"
                     f"{list(images.shape)}, expected uint8[n, h, w, c]"
                 )
+            if not len(images):
+                raise ValueError(f"{self.name}: there are no {split} images")
             if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
                 raise ValueError(
                     f"{self.name}: {split} labels are {labels.dtype}"
@@ -58,6 +63,13 @@ class Dataset:
                 f"{self.name}: train images are {self.train_images.shape[1:]}, "
                 f"test images {self.test_images.shape[1:]}; expected one shape"
             )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all images and labels and of how they are normalised."""
+        arrays = self.train_images, self.train_labels, self.test_images
+        moments = self.num_classes, tuple(self.mean), tuple(self.std)
+        return hash_arrays((*arrays, self.test_labels), moments)
 
     @property
     def num_train(self) -> int:
@@ -161,7 +173,7 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
         raise ValueError(
             f"no balanced subset of {n} images in {dataset.name}: its smallest of "
             f"{dataset.num_classes} classes has {counts.min()}; take n from 1 to "
-            f"{dataset.num_classes * int(counts.min())}"
+            f"{dataset.num_classes * int(counts.min())} (--labels)"
         )
     chosen = np.sort(stratified_order(dataset.train_labels, seed)[:n])
     return dataclasses.replace(

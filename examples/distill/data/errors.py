@@ -15,10 +15,18 @@ def missing_files(
         folder: Where they were looked for; None if no folder was given.
         how: How to get them.
     """
-    where = folder or "a folder and give it as data_dir"
+    where = folder or "a folder and give it as data_dir (--data-dir)"
+    found = ""
+    if folder and not folder.is_dir():
+        found = ", which is " + (
+            "a file, no folder" if folder.exists() else "not there"
+        )
+    elif folder:
+        same = [folder / name for name in files if (folder / name).is_dir()]
+        found = "".join(f"; {path} is a folder, not the file" for path in same)
     return FileNotFoundError(
         f"{name}: put {' or '.join(files) if len(files) == 2 else ', '.join(files)} "
-        f"into {where}. To get them: {how}"
+        f"into {where}{found}. To get them: {how}"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from examples.distill.data.dataset import Dataset
 from examples.distill.data.moments import MOMENTS
+from examples.distill.reading import reading
 
 _STEMS = (
     "train-images-idx3-ubyte",
@@ -34,20 +35,21 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         ValueError: If it is not such a file or is cut short.
     """
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        data = gzip.decompress(data)
-    if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is no IDX file of unsigned bytes; download it again")
-    rank = data[3]
-    shape = tuple(np.frombuffer(data, ">u4", count=rank, offset=4).tolist())
-    header = 4 + 4 * rank
-    if len(data) != header + math.prod(shape):
-        raise ValueError(
-            f"{path} holds {len(data)} bytes, expected {header + math.prod(shape)} for "
-            f"the shape {list(shape)}; download it again"
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    with reading(path):
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        if len(data) < 4 or data[:3] != b"\0\0\x08":
+            raise ValueError("it is no IDX file of unsigned bytes")
+        rank = data[3]
+        shape = tuple(np.frombuffer(data, ">u4", count=rank, offset=4).tolist())
+        header = 4 + 4 * rank
+        if len(data) != header + math.prod(shape):
+            raise ValueError(
+                f"it holds {len(data)} bytes, expected {header + math.prod(shape)} for "
+                f"the shape {list(shape)}"
+            )
+        return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
@@ -72,16 +74,17 @@ def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
         return None
     train_images, train_labels, test_images, test_labels = map(read_idx, paths)
     mean, std = MOMENTS[name]
-    return Dataset(
-        name=name,
-        train_images=train_images[..., None],
-        train_labels=train_labels.astype(np.int32),
-        test_images=test_images[..., None],
-        test_labels=test_labels.astype(np.int32),
-        num_classes=10,
-        mean=mean,
-        std=std,
-    )
+    with reading(paths[0].parent):
+        return Dataset(
+            name=name,
+            train_images=train_images[..., None],
+            train_labels=train_labels.astype(np.int32),
+            test_images=test_images[..., None],
+            test_labels=test_labels.astype(np.int32),
+            num_classes=10,
+            mean=mean,
+            std=std,
+        )
 
 
 def _find(folders: Sequence[Path]) -> list[Path] | None:

@@ -10,13 +10,9 @@ from absl import flags
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
-from examples.distill.data.images import (
-    EncodedImage,
-    ImageSource,
-    open_image,
-    resize_and_crop,
-    to_array,
-)
+from examples.distill.data.decoding import open_image, resize_and_crop, to_array
+from examples.distill.data.images import EncodedImage, ImageSource
+from examples.distill.reading import reading
 
 
 class ImageBatch(NamedTuple):
@@ -82,10 +78,11 @@ def train_stream(
     def crop(numbered: tuple[int, EncodedImage], rng: np.random.Generator) -> _Example:
         index, (data, label) = numbered
         mode = source.mode
-        if resize is None:
-            pixels = _random_resized_crop(data, mode, image_size, scale, rng)
-        else:
-            pixels = _middle(data, mode, image_size, resize)
+        with reading(source.where(index)):
+            if resize is None:
+                pixels = _random_resized_crop(data, mode, image_size, scale, rng)
+            else:
+                pixels = _middle(data, mode, image_size, resize)
         return pixels, np.int32(label), np.float32(1), np.int32(index)
 
     dataset = grain.MapDataset.source(_Numbered(source)).seed(seed).shuffle().repeat()
@@ -127,7 +124,8 @@ def eval_stream(
     def centre(position: int) -> _Example:
         place = position % total
         data, label = source[place]
-        pixels = _middle(data, source.mode, image_size, resize)
+        with reading(source.where(place)):
+            pixels = _middle(data, source.mode, image_size, resize)
         return pixels, np.int32(label), np.float32(position < total), np.int32(place)
 
     dataset = grain.MapDataset.range(padded)[index::count].map(centre)

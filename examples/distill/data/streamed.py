@@ -1,7 +1,9 @@
 """A data set that stays on disk."""
 
 import dataclasses
+from functools import cached_property
 
+from examples.distill.data.fingerprint import hash_arrays
 from examples.distill.data.images import ImageSource
 
 
@@ -26,6 +28,13 @@ class Streamed:
     std: tuple[float, ...]
     image_size: int
     resize: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the images, their labels and what is done to them."""
+        sources = self.train.fingerprint, self.test.fingerprint, self.num_classes
+        seen = tuple(self.mean), tuple(self.std), self.image_size, self.resize
+        return hash_arrays((), sources, seen, self.train.mode)
 
     @property
     def num_classes(self) -> int:

@@ -1,15 +1,14 @@
 """Outputs of a fixed teacher, computed once and kept on disk."""
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from examples.distill.data.dataset import Dataset
+from examples.distill.data.fingerprint import hash_arrays
+from examples.distill.data.kept import keep, short_name
 
 
 def cached_outputs(
@@ -18,6 +17,7 @@ def cached_outputs(
     params: PyTree,
     dataset: Dataset,
     cache_dir: Path,
+    settings: Mapping[str, object] | None = None,
     augmentation: str = "none",
     seed: int | None = None,
     epoch: int | None = None,
@@ -34,8 +34,10 @@ def cached_outputs(
             if the file is not there.
         params: All variables of the teacher, batch statistics included: a hash of them
             is part of the file's name.
-        dataset: What the teacher sees; its name and training images enter the hash.
+        dataset: What the teacher sees; its name and its fingerprint enter the hash.
         cache_dir: Where the files are; made if need be.
+        settings: What else decides the outputs, such as the name of the network and
+            the type that it computes in.
         augmentation: Name of the augmentation; ``none`` if there is none.
         seed: What determines the augmentation, with the epoch.
         epoch: Of the augmented images.
@@ -70,28 +72,6 @@ def cached_outputs(
             "every step"
         )
     key = (augmentation, seed, epoch) if augmentation != "none" else (augmentation,)
-    digest = _digest(params, dataset, key)
-    path = Path(cache_dir) / f"{dataset.name.replace('/', '-')}-{digest}.npz"
-    if path.is_file():
-        with np.load(path) as file:
-            return dict(file)
-    outputs = {name: np.asarray(value) for name, value in compute().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete: an interrupted run leaves no half file to be read later.
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **outputs)
-    partial.replace(path)
-    return outputs
-
-
-def _digest(params: PyTree, dataset: Dataset, key: tuple[object, ...]) -> str:
-    """Hash of everything that the outputs depend on."""
-    digest = hashlib.blake2b(repr((dataset.name, key)).encode(), digest_size=12)
-    images = {"images": dataset.train_images}
-    for path, leaf in jax.tree.leaves_with_path((images, params)):
-        array = np.ascontiguousarray(leaf)
-        header = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
-        digest.update(header.encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    decisive = dataset.name, dataset.fingerprint, sorted((settings or {}).items()), key
+    name = f"{short_name(dataset.name)}-{hash_arrays(params, decisive)}.npz"
+    return keep(Path(cache_dir) / name, compute)

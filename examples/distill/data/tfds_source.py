@@ -1,11 +1,34 @@
 """Image classification sets prepared by TFDS, read without TensorFlow."""
 
 import importlib.util
+import json
+import re
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
+from examples.distill.data.fingerprint import hash_files
 from examples.distill.data.images import EncodedImage
 from examples.distill.data.tfrecord import TFRecords
+from examples.distill.reading import UserError, reading
+
+PREPARE = "Prepare the data set again, or copy it again."
+"""What to do with a damaged one."""
+
+
+def read_info(folder: Path) -> Any:
+    """What a prepared set says of itself, a ``tfds.core.DatasetInfo``.
+
+    Raises:
+        ValueError: If one of its descriptions is damaged; names the file.
+    """
+    import tensorflow_datasets as tfds
+
+    for path in sorted(folder.glob("*.json")):
+        with reading(path, PREPARE):
+            json.loads(path.read_text())
+    with reading(folder, PREPARE):
+        return tfds.builder_from_directory(folder).info
 
 
 def find_prepared(name: str, data_dir: Path | None) -> Path | None:
@@ -38,7 +61,9 @@ def find_prepared(name: str, data_dir: Path | None) -> Path | None:
 
 
 def _versions(folder: Path) -> list[Path]:
-    return [path.parent for path in folder.glob("*/dataset_info.json")]
+    """Folders such as 1.0.0; TFDS leaves others behind where it is interrupted."""
+    found = [path.parent for path in folder.glob("*/dataset_info.json")]
+    return [path for path in found if re.fullmatch(r"\d+(\.\d+)*", path.name)]
 
 
 def _version_key(folder: Path) -> tuple[int, ...]:
@@ -71,7 +96,7 @@ class TfdsSource:
         import tensorflow_datasets as tfds
 
         self._folder, self._split = folder, split
-        info = tfds.builder_from_directory(folder).info
+        info = read_info(folder)
         # ImageNet has a test split, but its labels are secret.
         if split == "test" and (
             "test" not in info.splits or info.name == "imagenet2012"
@@ -96,8 +121,14 @@ class TfdsSource:
         self._skip = {self._image_key: tfds.decode.SkipDecoding()}
         self.mode = "L" if image.shape[-1] == 1 else "RGB"
         self.num_classes = label.num_classes or 0
-        paths = [Path(path) for path in info.splits[split].filepaths]
-        self._records = open_records(paths, info.file_format)
+        self._paths = [Path(path) for path in info.splits[split].filepaths]
+        self._records = open_records(self._paths, info.file_format)
+        expected = info.splits[split].num_examples
+        if expected and len(self._records) != expected:
+            raise UserError(
+                f"{folder} holds {len(self._records)} examples of the split {split!r}, "
+                f"expected {expected}. {PREPARE}"
+            )
 
     def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
         """Open the files again in another process instead of sending them there."""
@@ -109,9 +140,20 @@ class TfdsSource:
 
     def __getitem__(self, index: SupportsIndex) -> EncodedImage:
         """One image and its label."""
-        record = self._records[index]
-        example = self._features.deserialize_example_np(record, decoders=self._skip)
-        return EncodedImage(example[self._image_key], int(example[self._label_key]))
+        with reading(self.where(index.__index__()), PREPARE):
+            record = self._records[index]
+            example = self._features.deserialize_example_np(record, decoders=self._skip)
+            return EncodedImage(example[self._image_key], int(example[self._label_key]))
+
+    def where(self, index: int) -> str:
+        """The folder and the split of an image, and its place in it."""
+        return f"image {index} of the split {self._split} of {self._folder}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the files of the split and of what describes them."""
+        described = sorted(self._folder.glob("*.json"))
+        return hash_files([*described, *self._paths], root=self._folder)
 
 
 class _Records(Protocol):
@@ -131,9 +173,15 @@ def open_records(paths: list[Path], file_format: object) -> _Records:
     if file_format == FileFormat.TFRECORD:
         return TFRecords(paths)
     if file_format == FileFormat.ARRAY_RECORD:
-        from array_record.python import array_record_data_source
+        from array_record.python import array_record_data_source as array_record
 
-        return array_record_data_source.ArrayRecordDataSource(list(map(str, paths)))
+        try:
+            return array_record.ArrayRecordDataSource(list(map(str, paths)))
+        except Exception:  # which may not say of which file
+            for path in paths:
+                with reading(path, PREPARE):
+                    array_record.ArrayRecordDataSource(str(path))
+            raise
     raise ValueError(
         f"{paths[0].parent} is in the format {file_format}; prepare it as array_record"
     )

@@ -2,11 +2,13 @@
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
+
+from examples.distill.reading import reading
 
 _HEADER = 8 + 4  # length, its checksum
 _FOOTER = 4  # checksum of the record
@@ -31,24 +33,12 @@ class TFRecords:
     """
 
     def __init__(self, paths: Sequence[Path]):
-        self._maps = []
-        spans = []
+        self._maps, spans = [], []
         for number, path in enumerate(paths):
-            if path.stat().st_size == 0:  # an empty shard cannot be mapped
-                self._maps.append(b"")
-                continue
-            with path.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with reading(path, "Prepare the data set again."):
+                content = _map(path)
+                spans += [(number, *span) for span in _spans(content)]
             self._maps.append(content)
-            position = 0
-            while position < len(content):
-                header = content[position : position + 8]
-                length = struct.unpack("<Q", header)[0] if len(header) == 8 else 0
-                start = position + _HEADER
-                position = start + length + _FOOTER
-                if position > len(content):
-                    raise ValueError(f"{path} is cut short; prepare it again")
-                spans.append((number, start, start + length))
         self._spans = np.array(spans, np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
@@ -59,3 +49,23 @@ class TFRecords:
         """The bytes of one record."""
         number, start, end = self._spans[index.__index__()].tolist()
         return self._maps[number][start:end]
+
+
+def _map(path: Path) -> mmap.mmap | bytes:
+    if path.stat().st_size == 0:  # an empty shard cannot be mapped
+        return b""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _spans(content: mmap.mmap | bytes) -> Iterator[tuple[int, int]]:
+    """Where the records of a file begin and end."""
+    position = 0
+    while position < len(content):
+        header = content[position : position + 8]
+        length = struct.unpack("<Q", header)[0] if len(header) == 8 else 0
+        start = position + _HEADER
+        position = start + length + _FOOTER
+        if position > len(content):
+            raise ValueError("it is cut short")
+        yield start, start + length

@@ -8,6 +8,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from examples.distill.data.folders import is_hidden
+from examples.distill.reading import reading
+
 ARCHIVE = "tiny-imagenet-200.zip"
 _ROOT = "tiny-imagenet-200"
 
@@ -55,7 +58,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, archive: Path, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        with zipfile.ZipFile(archive) as files:
+        with reading(archive), zipfile.ZipFile(archive) as files:
             # Sorted, as a tree of class folders numbers its classes.
             wnids = sorted(files.read(f"{_ROOT}/wnids.txt").decode().split())
             labels = {wnid: label for label, wnid in enumerate(wnids)}
@@ -75,7 +78,8 @@ def _training_files(files: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
     for path in files.namelist():
         match path.split("/"):
             case [_, "train", wnid, "images", name] if name.endswith(".JPEG"):
-                yield path, wnid
+                if not is_hidden(name):
+                    yield path, wnid
 
 
 def _validation_files(files: zipfile.ZipFile) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """Prints the table of models."""
 
 from rich.console import Console
-from rich.table import Table
 
+from examples.distill import display
 from examples.distill.models._summary import summary
 from examples.distill.models._zoo import MODELS
 
@@ -13,21 +13,23 @@ def print_table(console: Console | None = None) -> None:
     Args:
         console: Where to print; standard output if None.
     """
-    table = Table(title="Models")
-    for column in ("model", "classes", "image"):
-        table.add_column(column)
-    table.add_column("parameters", justify="right")
-    table.add_column("multiply-adds", justify="right")
-    table.add_column("features (channels x height)")
+    rows = []
     for name, spec in MODELS.items():
         counts = summary(name)
         shapes = [feature.shape for feature in counts.outputs.features]
-        table.add_row(
-            name,
-            str(spec.num_classes),
-            "x".join(map(str, spec.image_shape)),
-            f"{counts.parameters:,}",
-            f"{counts.multiply_adds / 1e6:,.1f} M",
-            " ".join(f"{channels}x{height}" for _, height, _, channels in shapes),
+        rows.append(
+            (
+                name,
+                str(spec.num_classes),
+                "x".join(map(str, spec.image_shape)),
+                f"{counts.parameters:,}",
+                f"{counts.multiply_adds / 1e6:,.1f} M",
+                " ".join(f"{channels}x{height}" for _, height, _, channels in shapes),
+            )
         )
-    (console or Console()).print(table)
+    head = (
+        *("model", "classes", "image", "parameters", "multiply-adds"),
+        "features (channels x height)",
+    )
+    view = console or Console()
+    display.table(view, head, rows, title="Models", text=(0, 2, 5), whole=False)

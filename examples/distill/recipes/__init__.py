@@ -50,7 +50,7 @@ def find(name: str) -> list[Recipe]:
     if name in RECIPES:
         return [RECIPES[name]]
     if name.endswith(".json"):
-        return [read(Path(name))]
+        return [read(Path(name).expanduser())]
     chosen = [r for key, r in RECIPES.items() if key.startswith(f"{name.strip('/')}/")]
     if not chosen:
         close = difflib.get_close_matches(name, RECIPES, n=4, cutoff=0.3)

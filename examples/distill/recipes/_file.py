@@ -7,6 +7,7 @@ from typing import Any
 
 from examples.distill.config import Config
 from examples.distill.hint import did_you_mean
+from examples.distill.reading import reading
 from examples.distill.recipes._recipe import Recipe
 
 
@@ -23,10 +24,11 @@ def read(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no recipe file {path}.")
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
+    with reading(path, "Expected an object with names and values of settings."):
+        try:
+            record = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} must hold one object, got {type(record).__name__}.")
     names = [field.name for field in dataclasses.fields(Config)]
@@ -41,12 +43,12 @@ def read(path: Path) -> Recipe:
         k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
     }
     for name in ("runs", "data_dir", "teacher_weights"):
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
-    if values.get("teacher_weights") is not None:
+        if isinstance(values.get(name), str):
+            values[name] = Path(values[name]).expanduser()
+    if isinstance(values.get("teacher_weights"), Path):
         values["teacher_weights"] = path.parent / values["teacher_weights"]
     try:
         config = Config(**values)
-    except TypeError as error:  # a word where a number belongs
-        raise ValueError(f"{path}: {error}.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return Recipe(config, None, f"from {path}")

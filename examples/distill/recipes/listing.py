@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 
+from examples.distill import display
 from examples.distill.recipes import RECIPES, Recipe, find
 
 
@@ -15,19 +15,18 @@ def print_recipes(console: Console, beginning: str | None = None) -> None:
         console: Where to print.
         beginning: Beginning of the names, up to a slash; None for all.
     """
-    caption = (
+    found = find(beginning) if beginning else RECIPES.values()
+    rows = []
+    for name, number, source, hours in map(_row, found):
+        rows.append((name, number, hours, source))
+    head = ("name", "top-1 (%)", "hours >=", "source")
+    display.table(console, head, rows, title="Recipes", text=(0, 3), whole=False)
+    display.line(
+        console,
         "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
         "not measured, and for small networks far too few. Run one: python -m "
-        "examples.distill --recipe NAME"
+        "examples.distill --recipe NAME",
     )
-    table = Table(title="Recipes", caption=caption)
-    table.add_column("name", no_wrap=True)
-    table.add_column("top-1 (%)", justify="right")
-    table.add_column("source", no_wrap=True)
-    table.add_column("hours >=", justify="right")
-    for recipe in find(beginning) if beginning else RECIPES.values():
-        table.add_row(*_row(recipe))
-    console.print(table)
 
 
 def markdown() -> Iterator[str]:

@@ -8,11 +8,13 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from examples.distill import display
 from examples.distill.methods import METHODS
 from examples.distill.progress import progress_bars
 from examples.distill.report import page, restore, runs
 from examples.distill.report.measure import Grid
 from examples.distill.report.runs import Source
+from examples.distill.settings import expand_home
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,10 @@ class ReportConfig:
     data are there and it was not done before: some seconds each."""
     data_dir: Path | None = None
     """Where downloaded data sets lie, to look at the minima."""
+
+    def __post_init__(self) -> None:
+        """Finds the home of the user."""
+        expand_home(self)
 
 
 def run(config: ReportConfig, console: Console) -> Path:
@@ -59,12 +65,13 @@ def run(config: ReportConfig, console: Console) -> Path:
         sources, skipped = runs.read(config.runs)
         skipped += reasons
     for place, reason in skipped:
-        console.print(f"[yellow]left out[/] {place}: {reason}", highlight=False)
+        what = f"{place}: {reason}"
+        display.line(console, what, label="left out", style="yellow")
     path = config.out or config.runs[0] / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.render(sources, skipped), encoding="utf-8")
     size = path.stat().st_size / 1e6
-    console.print(f"Written: {path} ({size:.1f} MB)", highlight=False)
+    display.line(console, f"{path} ({size:.1f} MB)", label="Written:")
     return path
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from examples import toy
-from examples.distill import claims, plot
+from examples.distill import claims, display, plot
 from examples.distill.claims import ClaimsConfig
 from examples.distill.claims.trials import ALPHAS, DELTAS, MEASURED, Trial, name_of
 from examples.distill.report import figures
@@ -52,7 +52,7 @@ def run(config: FiguresConfig, console: Console) -> list[Path]:
         for name, figure in _figures(done["clean"], done["noisy"], config.toy_steps):
             paths.append(config.out / f"{name}.png")
             figure.savefig(paths[-1], dpi=110)
-            console.print(f"Figure: {paths[-1]}", highlight=False)
+            display.written(console, paths[-1], "Figure")
     return paths
 
 

@@ -1,9 +1,8 @@
 """Brings the students of a finished experiment back, to be measured."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.progress import Progress
 
@@ -12,6 +11,7 @@ from examples.distill.config import Config
 from examples.distill.data import Dataset, load
 from examples.distill.methods import Plan
 from examples.distill.network import Network, Split
+from examples.distill.reading import read_json
 from examples.distill.report import measure
 from examples.distill.students import Students, Teacher, directory
 from examples.distill.teachers import get_teacher
@@ -60,7 +60,7 @@ def config_of(folder: Path, data_dir: Path | None = None) -> Config:
         FileNotFoundError: If the folder has no such file.
     """
     path = folder / "config.json"
-    settings: dict[str, Any] = json.loads(path.read_text())
+    settings = read_json(path)
     unknown = set(settings) - {field.name for field in dataclasses.fields(Config)}
     if unknown:
         raise ValueError(
@@ -87,11 +87,12 @@ def reopen(
         data_dir: Where downloaded data sets lie.
 
     Raises:
-        ValueError: If its settings are of another version.
+        ValueError: If its settings are of another version, or the data have changed.
         FileNotFoundError: If the data set is not there.
     """
     config = config_of(folder, data_dir)
-    dataset = load(config.dataset, data_dir=data_dir)
+    dataset = load(config.dataset, data_dir=data_dir, image_size=config.image_size)
+    config.claim_inputs(data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     return Experiment(config, dataset, teacher, Students(config, teacher))
 

@@ -9,6 +9,7 @@ import optuna
 from rich.console import Console
 from rich.progress import Progress
 
+from examples.distill import display
 from examples.distill.progress import progress_bars
 from examples.distill.study import figures, recipe, report, search, tasks
 from examples.distill.study.config import StudyConfig
@@ -66,13 +67,13 @@ def run(config: StudyConfig, console: Console) -> None:
         progress.remove_task(bar)
     caption = _caption(config, task)
     for sheet in sheets:
-        console.print(sheet.rich())
-    console.print(caption)
+        sheet.show(console)
+    display.line(console, caption)
     paths = [report.write(config.directory, caption, sheets)]
     paths += figures.draw(results, config.directory / "figures")
     paths.append(recipe.write(task, results.chosen, config.directory))
     for path in paths:
-        console.print(f"Written: {path}", highlight=False)
+        display.written(console, path)
 
 
 def _balancers(config: StudyConfig) -> list[str]:

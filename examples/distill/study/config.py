@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from examples.distill.checks import differences
+from examples.distill.reading import read_json
+from examples.distill.settings import expand_home
 from examples.distill.study import space
 from examples.distill.study.space import BALANCERS, SPACE, Space
 
@@ -65,6 +67,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Refuses wrong values with the right ones."""
+        expand_home(self)
         space.check(self.space("fixed") | {"balancer": self.balancers})
         for field in ("trials", "seeds"):
             value = getattr(self, field)
@@ -106,7 +109,7 @@ class StudyConfig:
         path = self.directory / "study.json"
         made_of = json.loads(json.dumps(made_of | {"seeds": self.seeds}))
         if path.exists():
-            earlier = json.loads(path.read_text())
+            earlier = read_json(path)
             changed = differences(earlier, made_of)
             if changed:
                 raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from examples.distill.reading import read_json
 from examples.distill.study.locks import exclusive
 from examples.distill.study.space import Setting, canonical, key
 from examples.distill.study.task import Task
@@ -62,7 +63,7 @@ class Lab:
         """Accuracy on the test part of students with other seeds, each setting once."""
         path = self._folder / "test.json"
         with exclusive(path.with_suffix(".lock")):
-            known = json.loads(path.read_text()) if path.exists() else {}
+            known = read_json(path) if path.exists() else {}
             name = json.dumps(key(setting))
             if name not in known:
                 students = self._students(canonical(setting), self._seeds)

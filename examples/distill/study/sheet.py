@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.console import Console
+
+from examples.distill import display
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +24,11 @@ class Sheet:
     rows: list[tuple[str, ...]]
     note: str = ""
 
-    def rich(self) -> Table:
-        """For a terminal."""
-        view = Table(title=self.title, caption=self.note, title_justify="left")
-        for i, column in enumerate(self.columns):
-            view.add_column(column, justify="right" if i > 1 else "left")
-        for row in self.rows:
-            view.add_row(*row)
-        return view
+    def show(self, console: Console) -> None:
+        """Prints it."""
+        display.table(console, self.columns, self.rows, title=self.title, text=(0, 1))
+        if self.note:
+            display.line(console, self.note)
 
     def markdown(self) -> str:
         """For a file."""

@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from examples.distill.reading import reading
 from examples.distill.study.locks import exclusive
 from examples.distill.study.search import BudgetSpent
 from examples.distill.study.space import (
@@ -67,15 +68,22 @@ class Store:
         self._worker = uuid.uuid4().hex
         self._alive = (self._locks / self._worker).open("w")
         fcntl.flock(self._alive, fcntl.LOCK_EX)
-        with exclusive(
-            self._locks / "claim"
-        ):  # two processes would both make the tables
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=url or f"sqlite:///{(folder / 'study.db').resolve()}",
-                direction="maximize",
-                load_if_exists=True,
-            )
+        database = folder / "study.db" if url is None else "--storage"
+        try:
+            # Two processes would both make the tables.
+            with (
+                exclusive(self._locks / "claim"),
+                reading(database, "Move it away to begin a new study."),
+            ):
+                self.study = optuna.create_study(
+                    study_name=name,
+                    storage=url or f"sqlite:///{(folder / 'study.db').resolve()}",
+                    direction="maximize",
+                    load_if_exists=True,
+                )
+        except ValueError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives up the trials of this process."""

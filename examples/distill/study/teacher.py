@@ -1,6 +1,7 @@
 """Trains the teacher of a task and keeps two of its checkpoints."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from flax import nnx
 
 from examples.distill import weights
+from examples.distill.reading import UserError, reading
 from examples.distill.study.locks import exclusive
 from examples.distill.study.task import Task, everything
 from examples.distill.study.training import Trainer, metrics
 
+_log = logging.getLogger(__name__)
 ALONE = {"alpha": 0.0, "balancer": "fixed"}
 
 
@@ -59,10 +62,22 @@ def teacher_logits(
     """
     kept = folder / "logits.npz"
     with exclusive(folder.with_suffix(".lock")):
-        if not kept.exists():
-            _train(task, folder, progress)
-    with np.load(kept) as file:
-        return {name: jnp.asarray(file[name]) for name in file.files}
+        if kept.exists():
+            try:
+                return _read(kept)
+            except UserError as error:
+                _log.warning("%s", error)
+        _train(task, folder, progress)
+        return _read(kept)
+
+
+def _read(path: Path) -> dict[str, jax.Array]:
+    with (
+        reading(path, "The teacher is trained again."),
+        path.open("rb") as file,
+        np.load(file) as content,
+    ):
+        return {name: jnp.asarray(content[name]) for name in ("t_hs", "t_ll")}
 
 
 def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> None:

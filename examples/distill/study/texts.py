@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from examples.distill.data.errors import prepare_command
-from examples.distill.data.tfds_source import find_prepared, open_records
+from examples.distill.data.tfds_source import (
+    PREPARE,
+    find_prepared,
+    open_records,
+    read_info,
+)
+from examples.distill.reading import reading
 from examples.distill.study.transformer import PADDING, UNKNOWN
 
 LANGUAGES = ("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl", "pl", "ro", "tr")
@@ -125,7 +131,7 @@ def read_split(folder: Path, split: str) -> Texts | None:
     """Reads a split without TensorFlow; None if there is no such split."""
     import tensorflow_datasets as tfds
 
-    info = tfds.builder_from_directory(folder).info
+    info = read_info(folder)
     features = dict(info.features.items())
     # What is read from disk comes in any order.
     texts = sorted(k for k, f in features.items() if isinstance(f, tfds.features.Text))
@@ -142,9 +148,10 @@ def read_split(folder: Path, split: str) -> Texts | None:
     paths = [Path(path) for path in info.splits[split].filepaths]
     rows = []
     for i, record in enumerate(open_records(paths, info.file_format)):
-        example = info.features.deserialize_example_np(record)
-        parts = [example[key].decode("utf-8", "replace") for key in texts]
-        rows.append((" | ".join(parts), int(example[classes[0]]), i))
+        with reading(f"text {i} of the split {split} of {folder}", PREPARE):
+            example = info.features.deserialize_example_np(record)
+            parts = [example[key].decode("utf-8", "replace") for key in texts]
+            rows.append((" | ".join(parts), int(example[classes[0]]), i))
     return _texts(rows, features[classes[0]].num_classes)
 
 

@@ -1,0 +1,83 @@
+"""Refuses a teacher whose outputs are not finite."""
+
+import functools
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from examples.distill import splits
+from examples.distill.config import Config
+from examples.distill.data import Dataset, Streamed, normalize
+from examples.distill.feed import Stream, whole
+from examples.distill.mesh import make_layout
+from examples.distill.network import Network
+from examples.distill.problem import EVALUATION_BATCH
+from examples.distill.reading import UserError
+
+
+def check_outputs(
+    network: Network,
+    config: Config,
+    dataset: Dataset | Streamed,
+    source: Path,
+    *,
+    training: bool = True,
+) -> float:
+    """Refuses a teacher whose outputs are not finite, before anyone learns from it.
+
+    All images are looked at; of a stream those of the test and the first batch to
+    learn from.
+
+    Args:
+        network: The teacher.
+        config: The settings.
+        dataset: What it is to be asked about.
+        source: Where its weights come from, for the message.
+        training: Whether to look at the training images too.
+
+    Returns:
+        Its accuracy on the test images.
+
+    Raises:
+        ValueError: At the first batch with an output that is not finite.
+    """
+    layout = make_layout(config.devices)
+    network = layout.replicate(network)
+    moments = tuple(dataset.mean), tuple(dataset.std)
+    parts = {
+        "test": splits.testing(config, dataset),
+        "training": splits.whole_training(config, dataset),
+    }
+    # One size for both, so that one program looks at them.
+    size = min(EVALUATION_BATCH, *(data.size for data in parts.values()))
+    hits = {}
+    if not training:
+        del parts["training"]
+    for name, data in parts.items():
+        batches = whole(data, layout, size)
+        if name == "training" and isinstance(data, Stream):
+            batches = itertools.islice(batches, 1)
+        hits[name] = 0.0
+        for number, batch in enumerate(batches):
+            right, finite = _look(network, moments, batch)
+            hits[name] += float(right)
+            if not finite:
+                start = number * len(batch["labels"])
+                raise UserError(
+                    f"{source}: the outputs of {config.teacher} are not finite, first "
+                    f"in batch {number} of the {name} images of {dataset.name} (from "
+                    f"image {start} on). Give other --teacher-weights, or leave the "
+                    "option out to train a teacher."
+                )
+    return hits["test"] / parts["test"].size
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _look(network: Network, moments: tuple, batch: dict) -> tuple[jax.Array, jax.Array]:
+    """How many labels are predicted, and whether all outputs are finite."""
+    outputs = network.outputs(normalize(batch["images"], *moments))
+    right = jnp.argmax(outputs.logits, -1) == batch["labels"]
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs)]
+    return jnp.sum(batch["weights"], where=right), jnp.stack(finite).all()
