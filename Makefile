@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Undoes what tests/conftest.py saves in the compiler.
-OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
-  --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
 
 .PHONY: help demo claims figures test test-all test-peers lint format bench gpu gpu-distil docs clean
 help:  ## list the commands
@@ -39,7 +36,7 @@ test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal
 
 test-all: lint  ## the same and the slow ones, of programs as users compile them
-	$(OPTIMISED) $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+	KDOPT_TESTS=optimised $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
 
 test-peers: $(VENV)/.test  ## compare with TorchJD and PyTorch (installs both)
 	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17'
