@@ -3,11 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Undoes what tests/conftest.py saves in the compiler.
-OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
-  --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
+LIBRARY := kdopt tests --ignore=tests/examples --ignore=tests/test_examples.py \
+  README.md docs/index.md docs/choosing.md docs/use_with.md
 
-.PHONY: help demo claims figures test test-all test-peers lint format bench gpu gpu-distil docs clean
+.PHONY: help demo claims figures test test-lib test-all test-peers lint format bench gpu gpu-distil docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -35,11 +34,14 @@ claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 min
 figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
 	$(BIN)/python -m examples.distill figures
 
-test: lint  ## format, lint, types, doctests and tests
+test: lint  ## format, lint, types, doctests and tests (8 minutes)
 	$(PYTEST) -q -n 2 --dist worksteal
 
+test-lib: lint  ## the library alone: its tests, doctests and pages (4 minutes)
+	$(PYTEST) -q -n 2 --dist worksteal $(LIBRARY)
+
 test-all: lint  ## the same and the slow ones, of programs as users compile them
-	$(OPTIMISED) $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+	KDOPT_TESTS=optimised $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
 
 test-peers: $(VENV)/.test  ## compare with TorchJD and PyTorch (installs both)
 	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17'

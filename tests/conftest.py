@@ -5,21 +5,9 @@ import itertools
 import os
 from pathlib import Path
 
-# Before jax starts. Eight fake devices: sharding is tested everywhere. Hardly any
-# optimisation: a test runs its small programs once or twice, and spends its time in the
-# compiler. What a test says of optimised programs it compiles with _hlo.OPTIMISED.
-# The caller's environment wins: `make test-all` runs everything optimised.
-os.environ["XLA_FLAGS"] = " ".join(
-    (
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=1",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
-        os.environ.get("XLA_FLAGS", ""),
-    )
-)
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from tests import _compiler
+
+os.environ.update(_compiler.environment())  # before jax starts
 
 import jax
 import pytest

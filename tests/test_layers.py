@@ -2,9 +2,8 @@
 
 import ast
 import inspect
+import sys
 from pathlib import Path
-
-import pytest
 
 import kdopt
 
@@ -127,13 +126,13 @@ def imports(path):
                 assert alias.name.split(".")[0] != "kdopt", f"{path}: import from it"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_one_way(module):
-    allowed = MAY_IMPORT.get(layer(module))
-    assert allowed is not None, f"give {module} a layer in MAY_IMPORT"
-    for name in imports(MODULES[module]):
-        known = layer(name) in allowed or name in SIBLINGS.get(module, ())
-        assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
+def test_imports_go_one_way():
+    for module, path in MODULES.items():
+        allowed = MAY_IMPORT.get(layer(module))
+        assert allowed is not None, f"give {module} a layer in MAY_IMPORT"
+        for name in imports(path):
+            known = layer(name) in allowed or name in SIBLINGS.get(module, ())
+            assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
 
 
 def test_layers_have_no_cycle():
@@ -151,23 +150,19 @@ def third_party(path):
             yield from (alias.name.split(".")[0] for alias in node.names)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_dependencies_are_few(module):
-    import sys
-
+def test_dependencies_are_few():
     allowed = {"jax", "optax", "jaxtyping", "numpy", "kdopt", *sys.stdlib_module_names}
-    if module == "nnx":
-        allowed.add("flax")  # imported by those who use it
-    assert set(third_party(MODULES[module])) <= allowed
+    for module, path in MODULES.items():
+        # nnx is imported by those who use it
+        extra = {"flax"} if module == "nnx" else set()
+        assert set(third_party(path)) <= allowed | extra, module
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if m not in WITHOUT_TESTS_OF_ITS_OWN]
-)
-def test_every_module_has_its_tests(module):
-    *folders, name = module.split("/")
-    path = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
-    assert path.exists(), f"kdopt/{module}.py needs {path.relative_to(ROOT)}"
+def test_every_module_has_its_tests():
+    for module in MODULES.keys() - WITHOUT_TESTS_OF_ITS_OWN:
+        *folders, name = module.split("/")
+        path = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
+        assert path.exists(), f"kdopt/{module}.py needs {path.relative_to(ROOT)}"
 
 
 def public_names():
@@ -179,19 +174,21 @@ def public_names():
             yield f"kdopt.diagnostics.{name}", value
 
 
-FUNCTIONS = {name: f for name, f in public_names() if inspect.isfunction(f)}
+def test_docstrings_are_complete():
+    for name, function in public_names():
+        if inspect.isfunction(function):
+            check_docstring(name, function)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_docstring_is_complete(name):
-    doc, function = inspect.getdoc(FUNCTIONS[name]) or "", FUNCTIONS[name]
+def check_docstring(name, function):
+    doc = inspect.getdoc(function) or ""
     first = doc.splitlines()[0]
-    assert first.endswith(".") and len(first) <= 88
+    assert first.endswith(".") and len(first) <= 88, name
     for section in ("Args:", "Returns:", "Examples:"):
         assert f"\n{section}\n" in doc, f"{name} lacks {section}"
     example = doc[doc.index("\nExamples:\n") :]
     assert ">>> " in example and "print(" in example, f"{name}: a doctest that prints"
-    assert "+SKIP" not in doc
+    assert "+SKIP" not in doc, name
     arguments = doc[doc.index("\nArgs:\n") : doc.index("\nReturns:\n")]
     for parameter in inspect.signature(function).parameters:
         assert f"    {parameter}" in arguments or f"*{parameter}" in arguments, (
@@ -199,35 +196,32 @@ def test_docstring_is_complete(name):
         )
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, value in public_names() if inspect.isclass(value)]
-)
-def test_public_classes_say_what_they_are(name):
-    value = dict(public_names())[name]
-    assert value.__doc__ and "Alias for field" not in value.__doc__
+def test_public_classes_say_what_they_are():
+    for name, value in public_names():
+        if inspect.isclass(value):
+            assert value.__doc__ and "Alias for field" not in value.__doc__, name
 
 
-@pytest.mark.parametrize("package", ["balancers", "scalarizers", "losses"])
-def test_all_is_sorted_and_complete(package):
-    module = getattr(kdopt, package)
-    public = {
-        name
-        for name, value in vars(module).items()
-        if name[0] != "_" and getattr(value, "__module__", "").startswith("kdopt")
-    }
-    assert list(module.__all__) == sorted(module.__all__)
-    assert set(module.__all__) == public
+def test_all_is_sorted_and_complete():
+    for module in (kdopt.balancers, kdopt.scalarizers, kdopt.losses):
+        public = {
+            name
+            for name, value in vars(module).items()
+            if name[0] != "_" and getattr(value, "__module__", "").startswith("kdopt")
+        }
+        assert list(module.__all__) == sorted(module.__all__), module
+        assert set(module.__all__) == public, module
 
 
 PUBLIC = [kdopt, kdopt.balancers, kdopt.scalarizers, kdopt.losses, kdopt.wrappers]
 
 
-@pytest.mark.parametrize("module", [*PUBLIC, kdopt.diagnostics, kdopt.nnx])
-def test_dir_shows_public_names_alone(module):
-    names = dir(module)
-    assert set(module.__all__) <= set(names)
-    assert not [name for name in names if name[0] == "_" and name != "__version__"]
-    assert all(hasattr(module, name) for name in names)
+def test_dir_shows_public_names_alone():
+    for module in (*PUBLIC, kdopt.diagnostics, kdopt.nnx):
+        names = dir(module)
+        assert set(module.__all__) <= set(names), module
+        assert not [name for name in names if name[0] == "_" and name != "__version__"]
+        assert all(hasattr(module, name) for name in names), module
 
 
 def test_face_is_sorted():

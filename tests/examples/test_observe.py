@@ -8,7 +8,7 @@ import pytest
 
 import kdopt
 from examples.distill.observe import seen_in
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 
 pytestmark = pytest.mark.usefixtures("standard")
 

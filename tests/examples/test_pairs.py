@@ -16,6 +16,7 @@ from flax import nnx
 from examples.distill.kd_losses import LOSSES, Pupil, Setting
 from examples.distill.models import Model, Outputs
 from examples.distill.problem import Network, Problem
+from tests import _compiler
 from tests.examples._models import filled
 from tests.examples.test_models import MODELS, OTHER_DATA
 
@@ -39,7 +40,7 @@ PAIRS = [(*pair, 100, 32) for pair in CIFAR]
 SLOW = [pytest.param(*pair, 200, 64, marks=pytest.mark.slow) for pair in TINY]
 EXAMPLES = 4
 # The programs run a few times: machine code of any quality will do.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+jit = functools.partial(jax.jit, compiler_options=_compiler.FASTEST)
 
 
 class Recorded(Model):

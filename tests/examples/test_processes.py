@@ -1,7 +1,6 @@
 """Two processes on loopback train as one does with their joint batch."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from examples.distill import command
+from tests import _compiler
 from tests.examples import _archives
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -44,12 +44,10 @@ def pair():
     def begin(*arguments):
         program = [sys.executable, "-m", "examples.distill", *arguments]
         program += [f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"]
-        flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
-        environment = os.environ | {"XLA_FLAGS": flags}
         begun.extend(
             subprocess.Popen(
                 [*program, f"--process-id={number}"],
-                env=environment,
+                env=_compiler.environment(devices=1),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

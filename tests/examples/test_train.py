@@ -13,6 +13,7 @@ import pytest
 from examples.distill.__main__ import main
 from examples.distill.checkpoint import Position, Saver
 from examples.distill.interrupt import TerminatedError
+from tests import _compiler
 from tests.examples._students import fitted, students
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -116,11 +117,7 @@ def test_one_interrupt_saves_and_a_second_ends_at_once(number, tmp_path, capsys)
 def killed(*plans):
     """Runs plans in a process of their own; returns its exit code."""
     program = [sys.executable, "-m", "tests.examples._killed", *plans]
-    environment = os.environ | {
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for compiling takes longest
-    }
+    environment = _compiler.environment(devices=1)
     with subprocess.Popen(
         program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:

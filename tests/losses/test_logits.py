@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdopt import losses
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 from tests.losses._inputs import LABELS, logits
 from tests.losses._table import CASES
 
