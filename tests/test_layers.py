@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "_checks": BASE,
     "_keys": BASE,
     "_present": BASE,
-    "_loss_weights": BASE,
+    "_loss_weights": {*BASE, "_present"},
     "_mesh": BASE,
     "_gram_rows": BASE,
     "_gram": {*BASE, *SUMS},
