@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+LIBRARY := kdopt tests --ignore=tests/examples --ignore=tests/test_examples.py \
+  README.md docs/index.md docs/choosing.md docs/use_with.md
 
-.PHONY: help demo claims figures test test-all test-peers lint format bench gpu gpu-distil docs clean
+.PHONY: help demo claims figures test test-lib test-all test-peers lint format bench gpu gpu-distil docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -32,8 +34,11 @@ claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 min
 figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
 	$(BIN)/python -m examples.distill figures
 
-test: lint  ## format, lint, types, doctests and tests
+test: lint  ## format, lint, types, doctests and tests (8 minutes)
 	$(PYTEST) -q -n 2 --dist worksteal
+
+test-lib: lint  ## the library alone: its tests, doctests and pages (4 minutes)
+	$(PYTEST) -q -n 2 --dist worksteal $(LIBRARY)
 
 test-all: lint  ## the same and the slow ones, of programs as users compile them
 	KDOPT_TESTS=optimised $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'

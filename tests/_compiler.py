@@ -15,8 +15,8 @@ DEVICES = 8
 
 def _known(options: dict) -> dict:
     """Leaves out what this jaxlib lacks: an unknown flag aborts the process."""
-    jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:2])
-    gone = {"xla_cpu_use_fusion_emitters": (0, 11)}
+    jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3])
+    gone = {"xla_cpu_use_fusion_emitters": (0, 11, 1)}
     return {name: x for name, x in options.items() if jaxlib < gone.get(name, (99,))}
 
 

@@ -591,6 +591,28 @@ METHODS = (
     ),
 )
 
+
+def engine(method: Method) -> tuple:
+    """What runs a method: the code of its update, and what that needs and keeps.
+
+    Methods that are one call of ``from_weights`` differ in their weights alone.
+    """
+    k = method.few
+    tx = method.make(k)
+    state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((3,), jnp.float32))
+    kept = jax.tree.leaves(getattr(state, "inner", ()))
+    keeps = bool(kept), any(jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in kept)
+    return tx.update.__code__, method.needs_values, keeps, *sorted(method.extras(k))
+
+
+def one_per_engine(methods: tuple[Method, ...]) -> list[str]:
+    """Names of the first row of each engine, for tests of what is around a method."""
+    first: dict[tuple, str] = {}
+    for method in methods:
+        first.setdefault(engine(method), method.name)
+    return list(first.values())
+
+
 METHOD = {method.name: method for method in METHODS}
 BALANCERS = tuple(method for method in METHODS if not method.scalarizer)
 
