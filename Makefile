@@ -34,10 +34,10 @@ claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 min
 figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
 	$(BIN)/python -m examples.distill figures
 
-test: lint  ## format, lint, types, doctests and tests (8 minutes)
+test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal
 
-test-lib: lint  ## the library alone: its tests, doctests and pages (4 minutes)
+test-lib: lint  ## the library alone: its tests, doctests and pages
 	$(PYTEST) -q -n 2 --dist worksteal $(LIBRARY)
 
 test-all: lint  ## the same and the slow ones, of programs as users compile them

@@ -1,9 +1,7 @@
 """Strict arrays for every test: no silent promotion of rank or dtype."""
 
 import gc
-import itertools
 import os
-from pathlib import Path
 
 from tests import _compiler
 
@@ -14,20 +12,19 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-_ENDED, _MAPPINGS = itertools.count(1), Path("/proc/self/maps")
+_modules: list = []  # the one of the last test
 
 
-def pytest_runtest_teardown():
-    """Forgets compiled programs before there are too many.
+def pytest_runtest_setup(item):
+    """Forgets compiled programs when the test module changes.
 
-    Linux allows a process 65,530 mappings, of which each program takes several. The
-    compiler crashes when there is none left.
+    Each takes several memory mappings, of which Linux allows a process 65,530.
     """
-    if next(_ENDED) % 10 or not _MAPPINGS.exists():
-        return
-    if _MAPPINGS.read_bytes().count(b"\n") > 20_000:
+    module = getattr(item, "module", None)  # None for all doctests
+    if _modules and _modules != [module]:
         jax.clear_caches()
         gc.collect()
+    _modules[:] = [module]
 
 
 @pytest.fixture(autouse=True)
