@@ -47,7 +47,8 @@ def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
 
 def gathered(x: jax.Array, *, axis: int | None = 0) -> jax.Array:
     """Brings an array together along an axis, or along all if it is None."""
-    spec = [() if axis in (None, i) else axes for i, axes in enumerate(_spec(x))]
+    whole = range(x.ndim) if axis is None else (axis % x.ndim,)
+    spec = [() if i in whole else axes for i, axes in enumerate(_spec(x))]
     return _place(x, spec, _mesh(x))
 
 

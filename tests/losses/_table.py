@@ -18,47 +18,50 @@ class Case(NamedTuple):
         kind: "logits" [b, c], "vectors" [b, d], or "maps", a tuple of [b, h, w, c].
         call: The loss.
         same_width: Whether channels must agree.
+        relations: Whether examples are compared with one another; the other losses on
+            logits are sums over them, and take a ``denominator``.
     """
 
     name: str
     kind: str
     call: Callable[..., Any]
     same_width: bool = False
+    relations: bool = False
 
 
 def _plain(loss, **options):
-    return lambda s, t, y, w: loss(s, t, sample_weights=w, **options)
+    return lambda s, t, y, w, **more: loss(s, t, sample_weights=w, **options, **more)
 
 
 def _labelled(loss, **options):
-    return lambda s, t, y, w: loss(s, t, y, sample_weights=w, **options)
+    return lambda s, t, y, w, **more: loss(s, t, y, sample_weights=w, **options, **more)
 
 
-def _cross_entropy(s, t, y, w):
-    return losses.cross_entropy(s, y, sample_weights=w)
+def _cross_entropy(s, t, y, w, **more):
+    return losses.cross_entropy(s, y, sample_weights=w, **more)
 
 
-def _soft_cross_entropy(s, t, y, w):
+def _soft_cross_entropy(s, t, y, w, **more):
     labels = jax.nn.softmax(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
-    return losses.cross_entropy(s, labels, sample_weights=w)
+    return losses.cross_entropy(s, labels, sample_weights=w, **more)
 
 
-def _binary_cross_entropy(s, t, y, w):
+def _binary_cross_entropy(s, t, y, w, **more):
     labels = jax.nn.sigmoid(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
-    return losses.binary_cross_entropy(s, labels, sample_weights=w)
+    return losses.binary_cross_entropy(s, labels, sample_weights=w, **more)
 
 
 def _mlkd(s, t, y, w):
     return losses.mlkd((s, s / 2), (t, t / 2), sample_weights=w)
 
 
-def _deepkd(s, t, y, w):
-    return sum(losses.deepkd(s, t, y, top_k=2, sample_weights=w)[1:])
+def _deepkd(s, t, y, w, **more):
+    return sum(losses.deepkd(s, t, y, top_k=2, sample_weights=w, **more)[1:])
 
 
-def _ctkd(s, t, y, w):
+def _ctkd(s, t, y, w, **more):
     tau = losses.ctkd_temperature(jnp.zeros(()), 0.5)
-    return losses.kd(s, t, temperature=tau, sample_weights=w)
+    return losses.kd(s, t, temperature=tau, sample_weights=w, **more)
 
 
 def _nd(s, t, y, w):
@@ -114,11 +117,15 @@ CASES = [
     Case("soft_mse", "logits", _plain(losses.soft_distance, kind="mse")),
     Case("dkd", "logits", _labelled(losses.dkd)),
     Case("kd_standardized", "logits", _plain(losses.kd_standardized)),
-    Case("dist", "logits", _plain(losses.dist)),
+    Case("dist", "logits", _plain(losses.dist), relations=True),
     Case("kd_multi", "logits", _plain(losses.kd_multi)),
-    Case("batch_correlation", "logits", _plain(losses.batch_correlation)),
-    Case("class_correlation", "logits", _plain(losses.class_correlation)),
-    Case("mlkd", "logits", _mlkd),
+    Case(
+        "batch_correlation", "logits", _plain(losses.batch_correlation), relations=True
+    ),
+    Case(
+        "class_correlation", "logits", _plain(losses.class_correlation), relations=True
+    ),
+    Case("mlkd", "logits", _mlkd, relations=True),
     Case("ctkd", "logits", _ctkd),
     Case("deepkd", "logits", _deepkd),
     Case("tpkd", "logits", _labelled(losses.tpkd)),

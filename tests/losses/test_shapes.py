@@ -38,13 +38,16 @@ def row_mistakes(case):
     if case.name != "soft_cross_entropy":
         yield "scalar", (), (), both
     yield "empty batch", (0, C), (0, C), both
-    if case.name != "sp":
+    if case.name != "sp" and case.kind != "logits":
         yield "sequence", (B, 3, C), (B, 3, C), both
         yield "image", (B, 3, 3, C), (B, 3, 3, C), both
     if case.kind == "logits" and case.name not in ONE_CLASS:
         yield "one class", (B, 1), (B, 1), both
     if case.name in NO_TEACHER:
         return
+    if case.kind == "logits":
+        yield "a sequence and one position", (B, 3, C), one, teacher
+        yield "fewer tokens", (B, 3, C), (B, 2, C), teacher
     yield "one teacher for all", one, (1, C), teacher
     yield "fewer examples", one, (B - 1, C), teacher
     yield "teacher without batch", one, (C,), teacher
@@ -196,9 +199,9 @@ def test_what_is_no_number(value):
 
 
 def test_weights_and_temperatures_keep_what_is_right():
-    weights = check_weights(np.array([1, 0, -3]), 3, jnp.dtype("float32"))
+    weights = check_weights(np.array([1, 0, -3]), (3,), jnp.dtype("float32"))
     np.testing.assert_array_equal(weights, [1, 0, 0])
-    assert check_weights(None, 3, weights.dtype) is None
+    assert check_weights(None, (3,), weights.dtype) is None
     rows, taus = jnp.ones((3, 2)), jnp.array([[2.0], [jnp.nan], [0.0]])
     assert check_temperature(4, rows, None).dtype == jnp.float32
     np.testing.assert_array_equal(
