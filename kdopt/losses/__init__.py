@@ -40,16 +40,23 @@ from kdopt.losses._dist import dist
 from kdopt.losses._fitnet import fitnet
 from kdopt.losses._hcl import hcl
 from kdopt.losses._kdsvd import kdsvd
+from kdopt.losses._linear import linear_losses
 from kdopt.losses._logits import cross_entropy, dkd, kd, soft_distance
+from kdopt.losses._mixtures import jensen_shannon, skew_kl
 from kdopt.losses._mlkd import batch_correlation, class_correlation, kd_multi, mlkd
 from kdopt.losses._nd import class_means, nd
 from kdopt.losses._nst import nst
 from kdopt.losses._ofd import ofd, ofd_margin
 from kdopt.losses._pkt import pkt
+from kdopt.losses._reverse_kl import reverse_kl
 from kdopt.losses._rkd import rkd, rkd_angle, rkd_distance
 from kdopt.losses._sp import sp
+from kdopt.losses._span import span_cross_entropy, span_kd
 from kdopt.losses._standardize import kd_standardized, standardize_logits
+from kdopt.losses._top_k import top_k_kl
+from kdopt.losses._total_variation import total_variation
 from kdopt.losses._tpkd import tpkd
+from kdopt.losses._universal_logit import universal_logit
 from kdopt.losses._vid import vid
 from kdopt.losses._vkd import vkd
 
@@ -72,23 +79,32 @@ __all__ = [
     "dkd",
     "fitnet",
     "hcl",
+    "jensen_shannon",
     "kd",
     "kd_multi",
     "kd_standardized",
     "kdsvd",
+    "linear_losses",
     "mlkd",
     "nd",
     "nst",
     "ofd",
     "ofd_margin",
     "pkt",
+    "reverse_kl",
     "rkd",
     "rkd_angle",
     "rkd_distance",
+    "skew_kl",
     "soft_distance",
     "sp",
+    "span_cross_entropy",
+    "span_kd",
     "standardize_logits",
+    "top_k_kl",
+    "total_variation",
     "tpkd",
+    "universal_logit",
     "vid",
     "vkd",
 ]

@@ -115,6 +115,37 @@ def kl_divergence(pair: Softened) -> Float[Array, "*b"]:
     return _kl(*pair, -1)
 
 
+def log_ratio(pair: Softened) -> Float[Array, "*b c"]:
+    """Logarithm of the student's probability over the teacher's, class by class.
+
+    Args:
+        pair: Softened logits.
+
+    Returns:
+        ``log p - log q``, ``[..., c]``, to its last digits where the networks almost
+        agree; 0 for a class that is impossible for both, infinite for one.
+    """
+    none_s, none_t = jnp.isneginf(pair.student), jnp.isneginf(pair.teacher)
+    divergence = kl_divergence(pair)[..., None]
+    near = divergence < 1
+    known = near & ~none_s & ~none_t
+    gap = jnp.where(known, pair.gap, 0)
+    mean = jnp.sum(jax.nn.softmax(pair.teacher) * gap, axis=-1, keepdims=True)
+    careful = gap - mean - jnp.where(near, divergence, 0)
+    log_p, log_q = (
+        jnp.where(none, 0, x - log_sum_exp(x)[..., None])
+        for none, x in ((none_s, pair.student), (none_t, pair.teacher))
+    )
+    plain = jnp.where(none_s, -jnp.inf, jnp.where(none_t, jnp.inf, log_p - log_q))
+    return jnp.where(known, careful, jnp.where(none_s & none_t, 0, plain))
+
+
+def log_sum_exp(logits: Float[Array, "*b c"]) -> Float[Array, "*b"]:
+    """Logarithm of the sum over classes; ``-inf``, with a finite slope, of none."""
+    top = _top(logits)
+    return _log(jnp.sum(jnp.exp(logits - top), axis=-1)) + jnp.squeeze(top, -1)
+
+
 def bernoulli_kl(
     student: Float[Array, "..."], teacher: Float[Array, "..."], gap: Float[Array, "..."]
 ) -> Float[Array, "..."]:

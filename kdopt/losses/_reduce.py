@@ -36,23 +36,31 @@ def batch_mean(
     Raises:
         ValueError: If the denominator is none of the three.
     """
-    check_denominator(denominator)
-    given = not isinstance(denominator, str)
     dtype = per_sample.dtype
     if sample_weights is None:
-        if given:
-            return divide_or_zero(
-                jnp.sum(per_sample), jnp.asarray(denominator).astype(dtype)
-            )
-        return jnp.mean(per_sample)
+        if isinstance(denominator, str):
+            check_denominator(denominator)
+            return jnp.mean(per_sample)
+        total = total_of(jnp.ones((), dtype), denominator)
+        return divide_or_zero(jnp.sum(per_sample), total)
     weights = sample_weights.astype(dtype)
     # A masked example may hold anything, NaN included: select before multiplying.
     kept = jnp.where(weights > 0, per_sample, 0)
-    if given:
-        total = jnp.asarray(denominator).astype(dtype)
-    else:
-        total = jnp.sum(weights if denominator == "mean" else weights > 0, dtype=dtype)
-    return divide_or_zero(jnp.sum(weights * kept), total)
+    return divide_or_zero(jnp.sum(weights * kept), total_of(weights, denominator))
+
+
+def total_of(weights: Float[Array, "*b"], denominator: Denominator) -> Scalar:
+    """Returns the number that a sum over examples is divided by.
+
+    Raises:
+        ValueError: If the denominator is none of the three.
+    """
+    check_denominator(denominator)
+    if isinstance(denominator, str):
+        counted = weights if denominator == "mean" else weights > 0
+        return jnp.sum(counted, dtype=weights.dtype)
+    number = jnp.asarray(denominator).astype(weights.dtype)
+    return jax.lax.stop_gradient(number)
 
 
 def row_weights(

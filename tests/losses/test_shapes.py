@@ -17,7 +17,8 @@ WEIGHTS = jnp.ones(B)
 ROWS = {"logits": (B, C), "vectors": (B, C)}
 MAPS = ((B, 5, 5, 3), (B, 3, 3, 3))
 HARD = {"cross_entropy", "dkd", "deepkd", "tpkd", "nd", "class_means"}
-NO_TEACHER = {"cross_entropy", "class_means"}
+NO_TEACHER = {"cross_entropy", "span_cross_entropy", "class_means"}
+ANY_CLASSES = {"universal_logit"}
 ONE_CLASS = {"binary_cross_entropy", "binary_kd", "soft_mse"}
 LABELS_OF_THE_TEACHER = {"soft_cross_entropy", "binary_cross_entropy"}
 GRIDS = {"hcl", "kdsvd"}
@@ -51,7 +52,7 @@ def row_mistakes(case):
     yield "one teacher for all", one, (1, C), teacher
     yield "fewer examples", one, (B - 1, C), teacher
     yield "teacher without batch", one, (C,), teacher
-    if case.kind == "logits" or case.same_width:
+    if (case.kind == "logits" or case.same_width) and case.name not in ANY_CLASSES:
         yield "one teacher class", one, (B, 1), teacher
         yield "more teacher classes", one, (B, C + 2), teacher
 
@@ -99,8 +100,10 @@ def traced(case, s, t, y=LABELS, w=None):
     return jax.eval_shape(case.call, s, t, y, w)
 
 
-# Row by row in the table; the embeddings and places have tests of their own below.
-TABLE = [case for case in CASES if case.name != "crd"]
+# Row by row in the table; embeddings and places have tests of their own below, stored
+# logits and heads theirs in test_top_k and test_linear.
+ELSEWHERE = {"crd", "stored_top_k", "linear_losses"}
+TABLE = [case for case in CASES if case.name not in ELSEWHERE]
 every = pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
 
 
