@@ -52,6 +52,10 @@ MAY_IMPORT = {
         *SMALL,
         *("_checks", "_gram", "_loss_weights", "_parabola", "_present", "_simplex"),
     },
+    "_balanced_loss": {
+        *BASE,
+        *("_differentiate", "_gram", "_loss_weights", "per_loss", "diagnostics"),
+    },
     "_reachable": {*BASE, "_differentiate"},
     "wrappers": {
         *BASE,
