@@ -11,8 +11,9 @@ import optax
 from rich.console import Console
 
 import kdopt
-from examples.distill import experiment, methods
-from examples.distill.config import Config
+from kdlab.experiment import run as experiment
+from kdlab.settings.config import Config
+from kdlab.train import methods
 
 LOSSES = "task", "distill"
 

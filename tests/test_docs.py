@@ -14,7 +14,7 @@ import pytest
 
 import kdopt
 from docs import dropped_rate
-from examples.distill.config import Config
+from kdlab.settings.config import Config
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill.config import Config
-from examples.distill.data import Dataset
-from examples.distill.models import Model, Outputs
-from examples.distill.network import Split
-from examples.distill.recipes._cost import SIZES
-from examples.distill.step import TrainState
-from examples.distill.students import Students, Teacher, make_model
+from kdlab.data import Dataset
+from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.models import Model, Outputs
+from kdlab.models.network import Split
+from kdlab.papers.recipes._cost import SIZES
+from kdlab.settings.config import Config
+from kdlab.train.step import TrainState
 
 
 @functools.cache
@@ -116,7 +116,7 @@ def step(config: Config) -> tuple[TrainState, TrainState, dict]:
         return students.state(plan, 0)
 
     stubs = {"make_model": zeroed, "class_means": no_means}
-    with mock.patch.multiple("examples.distill.students", **stubs):
+    with mock.patch.multiple("kdlab.experiment.students", **stubs):
         before = jax.eval_shape(begin)
     students, plan = made
     count, batch = len(data.train_labels), config.batch_size

@@ -1,4 +1,4 @@
-"""A training that is killed: ``python -m tests.examples._killed PLAN...``.
+"""A training that is killed: ``python _killed.py PLAN...``.
 
 Each PLAN is DIRECTORY:WHEN. A training in the directory begins or goes on; WHEN it is
 ``end`` its final parameters are written to DIRECTORY.npz and the next plan follows; at
@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from examples.distill.checkpoint import Saver
-from tests.examples._students import fitted, students
+from _students import fitted, students
+from kdlab.devices.checkpoint import Saver
 
 
 def kill():

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from examples.distill.report import measure
+from kdlab.minima import measure
 
 METHODS = ("kd", "dot", "dto_kd")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from flax import nnx
 
-from examples.distill import models
+from kdlab import models
 
 
 def filled(name, seed=0, **options):

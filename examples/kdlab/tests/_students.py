@@ -4,11 +4,11 @@ import functools
 
 from flax import nnx
 
-from examples.distill.config import Config
-from examples.distill.data import batches, load
-from examples.distill.problem import Network
-from examples.distill.students import Students, Teacher, make_model
-from examples.distill.train import fit
+from kdlab.data import batches, load
+from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.settings.config import Config
+from kdlab.train.fit import fit
+from kdlab.train.problem import Network
 
 SETTINGS = {
     "dataset": "digits",

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from examples.distill import models
-from examples.distill.data import load
-from examples.distill.study import task
+from kdlab import models
+from kdlab.data import load
+from kdlab.study import task
 
 
 def tiny(name="tiny"):

@@ -1,7 +1,15 @@
-"""Most trainings use one device, and the generator that JAX begins with."""
+"""What the tests of the library have, one device, and JAX's own random generator."""
 
 import jax
 import pytest
+
+# Compiler flags, eight fake devices, strict arrays: the same as for the library.
+from tests.conftest import (  # noqa: F401
+    _strict_dtypes,
+    pytest_runtest_teardown,
+    standard,
+    x64,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -16,5 +24,5 @@ def _default_generator():
 def _one_device():
     """Of the eight fake ones; a test of several takes them back."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("examples.distill.mesh.available", lambda: jax.devices()[:1])
+        patch.setattr("kdlab.devices.mesh.available", lambda: jax.devices()[:1])
         yield

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill import weights
-from examples.distill.__main__ import main
-from examples.distill.checkpoint import Position, Saver
-from examples.distill.config import Config
-from examples.distill.data import __main__ as preparing
-from examples.distill.data import load
-from examples.distill.recipes import smoke
-from examples.distill.run_record import attempt
-from examples.distill.students import make_model
-from tests.examples import _archives
-from tests.examples._models import filled
+import _archives
+from _models import filled
+from kdlab.cli.main import main
+from kdlab.data import load
+from kdlab.devices.checkpoint import Position, Saver
+from kdlab.experiment.students import make_model
+from kdlab.models import weights
+from kdlab.papers.recipes import smoke
+from kdlab.runs.record import attempt
+from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -37,7 +36,7 @@ def command(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["kdlab", "distill", *map(str, arguments)])
         capsys.readouterr()  # of what made the data
         try:
             code = main()
@@ -134,7 +133,7 @@ def test_errors_of_the_system_are_told(number, words, command, monkeypatch):
     def fail(*_):
         raise OSError(number, os.strerror(number), "runs/demo/[config].json")
 
-    monkeypatch.setattr("examples.distill.experiment.run", fail)
+    monkeypatch.setattr("kdlab.experiment.run.run", fail)
     code, shown = command(*SMALL, "--dataset", "digits")
     assert_one_paragraph(code, shown, words, "runs/demo/[config].json: ")
 
@@ -176,7 +175,7 @@ def test_a_smoke_run_removes_nothing_else(tmp_path):
 
 def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path, monkeypatch):
     """Else a wrong path would have to be put right under another name."""
-    monkeypatch.setattr("examples.distill.plot.figures", lambda _: [])  # take long
+    monkeypatch.setattr("kdlab.runs.plot.figures", lambda _: [])  # take long
     options = (*SMALL, "--dataset", "digits", "--labels", "40")
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
     assert_one_paragraph(code, shown, "--teacher-weights nowhere.pth is not there")
@@ -243,9 +242,9 @@ def test_preparing_a_data_set_ends_the_same_way(
 ):
     if content is not None:
         (tmp_path / "tiny-imagenet-200.zip").write_bytes(content)
-    arguments = ["data", "tiny_imagenet", "--data-dir", str(tmp_path)]
+    arguments = ["kdlab", "prepare", "tiny_imagenet", "--data-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
-    assert preparing.main() == 2
+    assert main() == 2
     shown = capsys.readouterr().out
     assert words in shown.splitlines()[-1]
     assert shown.splitlines()[-1].startswith("error: ")

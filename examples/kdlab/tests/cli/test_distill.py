@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from examples.distill.__main__ import main
-from examples.distill.config import Config
-from examples.distill.experiment import run
-from examples.distill.methods import METHODS
-from examples.distill.table import rows
+from kdlab.cli.main import main
+from kdlab.experiment.run import run
+from kdlab.runs.table import rows
+from kdlab.settings.config import Config
+from kdlab.train.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -89,7 +89,7 @@ def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch
         next(epochs)
         raise KilledError
 
-    monkeypatch.setattr("examples.distill.experiment.show_run", two_epochs)
+    monkeypatch.setattr("kdlab.experiment.run.show_run", two_epochs)
     with pytest.raises(KilledError):
         run(config, Console(quiet=True))
     monkeypatch.undo()
@@ -127,7 +127,9 @@ def test_other_settings_under_the_same_name_are_refused(finished, settings):
 def test_wrong_value_lists_the_right_ones(
     arguments, message, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.setattr("sys.argv", ["distill", "--runs", str(tmp_path), *arguments])
+    monkeypatch.setattr(
+        "sys.argv", ["kdlab", "distill", "--runs", str(tmp_path), *arguments]
+    )
     with pytest.raises(SystemExit, match="2"):
         sys.exit(main())
     shown = capsys.readouterr()
@@ -135,7 +137,7 @@ def test_wrong_value_lists_the_right_ones(
 
 
 def test_help_explains_every_field(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["distill", "--help"])
+    monkeypatch.setattr("sys.argv", ["kdlab", "distill", "--help"])
     with pytest.raises(SystemExit):
         main()
     shown = capsys.readouterr().out

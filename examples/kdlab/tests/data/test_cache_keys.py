@@ -12,16 +12,18 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import experiment, splits, teachers, weights
-from examples.distill.config import Config
-from examples.distill.data import open_dataset
-from examples.distill.data.kept import keep
-from examples.distill.mesh import make_layout
-from examples.distill.network import Network
-from examples.distill.remembered import remember
-from examples.distill.report.restore import reopen
-from examples.distill.students import make_model
-from tests.examples import _archives
+import _archives
+from kdlab.data import open_dataset
+from kdlab.data.kept import keep
+from kdlab.devices.mesh import make_layout
+from kdlab.experiment import run as experiment
+from kdlab.experiment import splits, teachers
+from kdlab.experiment.remembered import remember
+from kdlab.experiment.students import make_model
+from kdlab.minima.restore import reopen
+from kdlab.models import weights
+from kdlab.models.network import Network
+from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -166,7 +168,7 @@ def test_what_a_teacher_said_is_kept_by_all_that_decides_it(base, field, monkeyp
         names.append(path.name)
         return {"logits": np.zeros((1, 1))}
 
-    monkeypatch.setattr("examples.distill.data.teacher_cache.keep", spy)
+    monkeypatch.setattr("kdlab.data.teacher_cache.keep", spy)
     for config in (base[0], changed(base, field)):
         dataset = dataset_of(config)
         arrays = {"params": {"w": np.ones(2)}, "rest": {}}
@@ -343,7 +345,7 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
 
 def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
     """Nor is it measured with others; images of several sizes are brought to one."""
-    monkeypatch.setattr("examples.distill.plot.figures", lambda _: [])  # take long
+    monkeypatch.setattr("kdlab.runs.plot.figures", lambda _: [])  # take long
     root = Path(small.dataset.removeprefix("folder:"))
     shutil.rmtree(root)
     _archives.write_folders(root, sizes=(8, 10))

@@ -4,11 +4,11 @@ import gzip
 
 import pytest
 
-from examples.distill import weights
-from examples.distill.data import load, open_streamed
-from examples.distill.data.stream import eval_stream
-from tests.examples import _archives
-from tests.examples._models import filled
+import _archives
+from _models import filled
+from kdlab.data import load, open_streamed
+from kdlab.data.stream import eval_stream
+from kdlab.models import weights
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 HTML = b"<!DOCTYPE html><html><body>403 Forbidden</body></html>"

@@ -3,16 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from examples.distill.data import (
-    DATASETS,
-    batches,
-    corrupt_labels,
-    load,
-    num_batches,
-    subset,
-)
-from examples.distill.data.dataset import channel_moments, stratified_order
-from examples.distill.data.synthetic import SIZES
+from kdlab.data import DATASETS, batches, corrupt_labels, load, num_batches, subset
+from kdlab.data.dataset import channel_moments, stratified_order
+from kdlab.data.sources.synthetic import SIZES
 
 
 @pytest.fixture(scope="module")

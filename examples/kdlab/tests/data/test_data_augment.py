@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from examples.distill.data import AUGMENTATIONS, normalize
-from examples.distill.data.augment import (
+from kdlab.data import AUGMENTATIONS, normalize
+from kdlab.data.augment import (
     random_crop_flip,
     random_resized_crop_flip,
     random_rotation_flip,

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from examples.distill.data import load, subset
-from examples.distill.data.teacher_cache import cached_outputs
+from kdlab.data import load, subset
+from kdlab.data.teacher_cache import cached_outputs
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.distill.data.decoding import decode
-from tests.examples import _archives
+import _archives
+from kdlab.data.decoding import decode
 
 RAMP = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)

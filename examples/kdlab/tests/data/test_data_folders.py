@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from examples.distill.__main__ import main
-from examples.distill.data import load, open_streamed
-from examples.distill.data.fingerprint import hash_files
-from tests.examples import _archives
+import _archives
+from kdlab.cli.main import main
+from kdlab.data import load, open_streamed
+from kdlab.data.fingerprint import hash_files
 
 IMAGE = _archives.encode(np.full((8, 8, 3), 7, np.uint8))
 
@@ -181,8 +181,8 @@ def test_a_split_instead_of_the_root_is_noticed(tmp_path):
 
 def test_sizes_that_differ_are_named_with_their_images(tmp_path, monkeypatch, capsys):
     _archives.write_folders(tmp_path, sizes=(8, 10))
-    arguments = ["distill", "--dataset", f"folder:{tmp_path}", "--runs", f"{tmp_path}"]
-    monkeypatch.setattr(sys, "argv", arguments)
+    arguments = ["--dataset", f"folder:{tmp_path}", "--runs", f"{tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["kdlab", "distill", *arguments])
     assert main() == 2
     shown = capsys.readouterr().out
     images = tmp_path / "train" / "cat" / "images"
@@ -209,7 +209,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path):
 def test_any_change_of_the_files_changes_their_hash(limit, tmp_path, monkeypatch):
     """Of the contents; of large ones, of names, sizes and times."""
     if limit is not None:
-        monkeypatch.setattr("examples.distill.data.fingerprint.CONTENTS", limit)
+        monkeypatch.setattr("kdlab.data.fingerprint.CONTENTS", limit)
     one, two = tmp_path / "cat.png", tmp_path / "dog.png"
     one.write_bytes(b"cat"), two.write_bytes(b"dogs")
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.distill.data import catalogue, load, open_dataset
-from examples.distill.data.catalogue import open_images
-from examples.distill.data.idx import read_idx
-from examples.distill.data.images import decode
-from examples.distill.data.prepare import prepare
-from examples.distill.data.tfds_source import TfdsSource, find_prepared
-from examples.distill.data.tfrecord import TFRecords
-from tests.examples import _archives
+import _archives
+from kdlab.data import catalogue, load, open_dataset
+from kdlab.data.catalogue import open_images
+from kdlab.data.images import decode
+from kdlab.data.sources.idx import read_idx
+from kdlab.data.sources.prepare import prepare
+from kdlab.data.sources.tfds_source import TfdsSource, find_prepared
+from kdlab.data.sources.tfrecord import TFRecords
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +204,7 @@ def test_tiny_imagenet_is_prepared_from_its_zip(tmp_path):
     # In a process of its own: the name of the set is registered once per process.
     command = ["tiny_imagenet", "--data-dir", data_dir, "--manual-dir", manual]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "examples.distill.data", *command],
+        [sys.executable, "-W", "error", "-m", "kdlab", "prepare", *command],
         capture_output=True,
         text=True,
         check=True,
@@ -313,9 +313,9 @@ def test_a_set_without_images_is_refused(tmp_path):
         ("fashion_mnist", "apt-get install dataset-fashion-mnist"),
         ("cifar10", "cifar-10-binary.tar.gz or cifar-10-python.tar.gz"),
         ("cifar100", "cifar-100-binary.tar.gz or cifar-100-python.tar.gz"),
-        ("tiny_imagenet", "python -m examples.distill.data tiny_imagenet"),
+        ("tiny_imagenet", "kdlab prepare tiny_imagenet"),
         ("tiny_imagenet", "tiny-imagenet-200.zip"),
-        ("eurosat", "python -m examples.distill.data eurosat"),
+        ("eurosat", "kdlab prepare eurosat"),
         ("tfds:imagenet2012", "ILSVRC2012_img_train.tar"),
     ],
 )

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from examples.distill.data import is_streamed, open_streamed
-from examples.distill.data.catalogue import open_images
-from examples.distill.data.images import EncodedImage
-from examples.distill.data.stream import eval_stream, train_stream
-from tests.examples import _archives
+import _archives
+from kdlab.data import is_streamed, open_streamed
+from kdlab.data.catalogue import open_images
+from kdlab.data.images import EncodedImage
+from kdlab.data.stream import eval_stream, train_stream
 
 
 class Numbered:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from examples.distill.data import open_streamed
-from examples.distill.feed import Feed, Stream, whole
-from examples.distill.mesh import make_layout
-from examples.distill.network import Split
-from tests.examples import _archives
+import _archives
+from kdlab.data import open_streamed
+from kdlab.data.feed import Feed, Stream, whole
+from kdlab.devices.mesh import make_layout
+from kdlab.models.network import Split
 
 LAYOUT = make_layout(2)
 

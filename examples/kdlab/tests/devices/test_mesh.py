@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from examples.distill import mesh
-from tests.examples._students import students, train
+from _students import students, train
+from kdlab.devices import mesh
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -18,7 +18,7 @@ DEVICES = 8
 
 @pytest.fixture(autouse=True)
 def _all_devices(monkeypatch):
-    monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
 
 
 @functools.cache

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from examples.distill import command
-from tests.examples import _archives
+import _archives
+from kdlab.cli import distill as command
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -42,7 +42,7 @@ def pair():
     begun = []
 
     def begin(*arguments):
-        program = [sys.executable, "-m", "examples.distill", *arguments]
+        program = [sys.executable, "-m", "kdlab", "distill", *arguments]
         program += [f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"]
         flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
         environment = os.environ | {"XLA_FLAGS": flags}

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill import weights
-from examples.distill.__main__ import main
-from examples.distill.config import Config
-from examples.distill.data import open_dataset
-from examples.distill.finite import check_outputs
-from examples.distill.network import Network
-from examples.distill.problem import EVALUATION_BATCH
-from examples.distill.students import make_model
-from tests.examples import _archives
+import _archives
+from kdlab.cli.main import main
+from kdlab.data import open_dataset
+from kdlab.experiment.finite import check_outputs
+from kdlab.experiment.students import make_model
+from kdlab.models import weights
+from kdlab.models.network import Network
+from kdlab.settings.config import Config
+from kdlab.train.problem import EVALUATION_BATCH
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -35,7 +35,7 @@ def broken(dataset, value):
 
 
 def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["kdlab", "distill", *map(str, arguments)])
     code = main()
     return code, capsys.readouterr().out
 

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from examples.distill.logs import Report
-from examples.distill.progress import progress_bars, show
+from kdlab.experiment.progress import progress_bars, show
+from kdlab.runs.logs import Report
 
 
 def trained(first_epoch=0, epochs=3, steps=20, seconds=0.5):

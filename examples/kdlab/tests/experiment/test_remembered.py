@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from examples.distill.kd_losses import LOSSES
-from examples.distill.remembered import is_valid
-from tests.examples._students import order, students
+from _students import order, students
+from kdlab.experiment.remembered import is_valid
+from kdlab.losses.table import LOSSES
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -40,7 +40,7 @@ def test_a_step_is_the_same(still):
 
 def test_what_it_said_is_read_again(still, monkeypatch):
     first = still().run("kd", 0).remembered.logits
-    monkeypatch.setattr("examples.distill.remembered.whole", None)  # so it cannot ask
+    monkeypatch.setattr("kdlab.experiment.remembered.whole", None)  # so it cannot ask
     np.testing.assert_array_equal(still().run("kd", 0).remembered.logits, first)
     with pytest.raises(TypeError):
         still().run("kd", 1)  # other images

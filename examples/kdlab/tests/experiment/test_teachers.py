@@ -8,12 +8,12 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from examples.distill import weights
-from examples.distill.config import Config
-from examples.distill.data import load
-from examples.distill.experiment import run
-from examples.distill.students import make_model
-from examples.distill.teachers import load_teacher
+from kdlab.data import load
+from kdlab.experiment.run import run
+from kdlab.experiment.students import make_model
+from kdlab.experiment.teachers import load_teacher
+from kdlab.models import weights
+from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 

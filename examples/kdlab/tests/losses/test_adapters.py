@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill import adapters
+from kdlab.losses import adapters
 from kdopt import losses
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill.mesh import make_layout
-from examples.distill.models._blocks import BatchNorm
-from tests.examples._students import students
+from _students import students
+from kdlab.devices.mesh import make_layout
+from kdlab.models._blocks import BatchNorm
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -45,7 +45,7 @@ def test_running_statistics_serve_any_batch():
 
 def test_groups_do_not_depend_on_the_devices(monkeypatch):
     """Two images a device: each group is spread over two of them."""
-    monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
     graphdef, state = nnx.split(norm(group=GROUP))
 
     @jax.jit

@@ -10,16 +10,18 @@ from flax import nnx
 from rich.console import Console
 
 import kdopt
-from examples.distill import experiment, loss_table, table
-from examples.distill.__main__ import main
-from examples.distill.config import Config, LossesConfig
-from examples.distill.data import load
-from examples.distill.kd_losses import LOSSES
-from examples.distill.models import Outputs
-from examples.distill.problem import Network
-from examples.distill.step import make_step
-from examples.distill.students import Students, Teacher, make_model
-from examples.distill.train import fit
+from kdlab.cli.main import main
+from kdlab.data import load
+from kdlab.experiment import loss_table
+from kdlab.experiment import run as experiment
+from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.losses.table import LOSSES
+from kdlab.models import Outputs
+from kdlab.runs import table
+from kdlab.settings.config import Config, LossesConfig
+from kdlab.train.fit import fit
+from kdlab.train.problem import Network
+from kdlab.train.step import make_step
 from kdopt import losses
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -219,7 +221,7 @@ def test_losses_command(tmp_path, monkeypatch, capsys):
     del arguments["batch_size"], arguments["timing_rounds"]
     words = [w for k, v in arguments.items() for w in (f"--{k}", str(v))]
     words += ["--losses", "dist", "sp", "--methods", "kd", "dto_kd_shared"]
-    monkeypatch.setattr("sys.argv", ["distill", "losses", *words])
+    monkeypatch.setattr("sys.argv", ["kdlab", "losses", *words])
     assert main() == 0
     assert "dto_kd_shared" in capsys.readouterr().out
     folder = tmp_path / "losses"

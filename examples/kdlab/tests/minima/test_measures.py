@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import kdopt
-from examples.distill.report import kim
-from examples.distill.report.landscape import evaluate, filter_normalized, moved
-from examples.distill.report.sharpness import largest_eigenvalues
+from kdlab.minima import kim
+from kdlab.minima.landscape import evaluate, filter_normalized, moved
+from kdlab.minima.sharpness import largest_eigenvalues
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -11,11 +11,11 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from examples.distill import models
-from examples.distill.models import _blocks, table
-from examples.distill.models.resnet import ResNet, cifar_resnet
-from examples.distill.models.wrn import WideResNet
-from tests.examples._models import filled
+from _models import filled
+from kdlab import models
+from kdlab.models import _blocks, table
+from kdlab.models.resnet import ResNet, cifar_resnet
+from kdlab.models.wrn import WideResNet
 
 TINY = {"num_classes": 200, "image_shape": (64, 64, 3)}
 CIFAR_MAPS = "16x32 16x32 32x16 64x8"

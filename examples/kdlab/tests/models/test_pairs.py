@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from test_models import MODELS, OTHER_DATA
 
-from examples.distill.kd_losses import LOSSES, Pupil, Setting
-from examples.distill.models import Model, Outputs
-from examples.distill.problem import Network, Problem
-from tests.examples._models import filled
-from tests.examples.test_models import MODELS, OTHER_DATA
+from _models import filled
+from kdlab.losses.table import LOSSES, Pupil, Setting
+from kdlab.models import Model, Outputs
+from kdlab.train.problem import Network, Problem
 
 pytestmark = pytest.mark.usefixtures("standard")
 

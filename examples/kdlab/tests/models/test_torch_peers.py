@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill import weights
-from tests.examples._models import filled
+from _models import filled
+from kdlab.models import weights
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from examples.distill import weights
-from examples.distill.state_dicts import _dig
-from tests.examples._models import filled
+from _models import filled
+from kdlab.models import weights
+from kdlab.models.state_dicts import _dig
 
 SMALL = {"num_classes": 7, "image_shape": (32, 32, 3)}
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import kdopt
-from examples.distill.claims import cells, markdown
-from examples.distill.claims.evidence import (
+from kdlab.papers.claims import cells, markdown
+from kdlab.papers.claims.evidence import (
     CONFIRMED,
     OPEN,
     REFUTED,
@@ -18,9 +18,9 @@ from examples.distill.claims.evidence import (
     judge,
     less,
 )
-from examples.distill.claims.kim import RATES, errors_of
-from examples.distill.claims.trials import DELTAS, momenta
-from examples.distill.config import Config
+from kdlab.papers.claims.kim import RATES, errors_of
+from kdlab.papers.claims.trials import DELTAS, momenta
+from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -10,11 +10,12 @@ import jax
 import pytest
 from rich.console import Console
 
-from examples.distill import command, experiment
-from examples.distill.__main__ import main
-from examples.distill.models import find as find_model
-from examples.distill.models import summary
-from examples.distill.recipes import (
+from kdlab.cli import distill as command
+from kdlab.cli.main import main
+from kdlab.experiment import run as experiment
+from kdlab.models import find as find_model
+from kdlab.models import summary
+from kdlab.papers.recipes import (
     RECIPES,
     _cost,
     cifar100_dot,
@@ -24,7 +25,7 @@ from examples.distill.recipes import (
     smoke,
     tiny_imagenet_dot,
 )
-from examples.distill.recipes.listing import markdown
+from kdlab.papers.recipes.listing import markdown
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -126,7 +127,7 @@ def test_beginning_of_a_name_is_all_of_them(capsys):
 
 def test_list_of_recipes(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("sys.argv", ["distill", "recipes"])
+    monkeypatch.setattr("sys.argv", ["kdlab", "recipes"])
     assert main() == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in RECIPES)
@@ -233,7 +234,45 @@ def only_training(monkeypatch):
     monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def features(recipe):
+    """What the smoke run of a recipe exercises."""
+    config = recipe.config
+    (method,) = config.methods
+    data, loss = config.dataset, config.loss if config.teacher else None
+    pair = config.teacher, config.student
+    return {("pair", data, *pair), ("loss", loss, method)} | {
+        ("on", data, part) for part in (loss, method)
+    }
+
+
+def covering():
+    """Names of a few recipes that have together what all of them have."""
+    todo, chosen = set().union(*map(features, RECIPES.values())), []
+    while todo:
+        most = max(RECIPES.values(), key=lambda recipe: len(features(recipe) & todo))
+        chosen.append(most.name)
+        todo -= features(most)
+    return chosen
+
+
+COVERING = covering()
+
+
+def test_default_suite_covers_networks_losses_and_methods():
+    here = [RECIPES[name] for name in COVERING]
+    for part in ("student", "teacher", "loss", "methods", "augment", "dataset"):
+        values = {getattr(recipe.config, part) for recipe in RECIPES.values()}
+        assert {getattr(recipe.config, part) for recipe in here} == values
+    assert len(COVERING) < 45
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in COVERING else pytest.mark.slow)
+        for name in RECIPES
+    ],
+)
 def test_smoke_run(name, tmp_path, only_training):
     run_smoke(name, tmp_path)
     weights = tmp_path / smoke.FOLDER / name / "weights"
@@ -254,7 +293,7 @@ def test_smoke_run_on_eight_devices_loses_the_same(
     Teacher and student are fresh, so that their divergence is a small difference of
     logarithms of size one, whose rounding it keeps.
     """
-    monkeypatch.setattr("examples.distill.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
     one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))
     for alone, divided in zip(one, eight, strict=True):
         for key in ("train/loss/task", "train/loss/distill"):

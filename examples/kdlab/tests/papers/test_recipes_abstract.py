@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from examples.distill.recipes import RECIPES, Recipe
-from tests.examples import _abstract
+import _abstract
+from kdlab.papers.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -28,7 +28,7 @@ for _recipe in RECIPES.values():
     PROGRAMS.setdefault(program(_recipe), _recipe)
 
 
-# In the default suite one of each loss on each data set: all run small as well.
+# In the default suite one of each loss on each data set; smoke runs cover the rest.
 FIRSTS: dict[tuple, str] = {}
 for _recipe in PROGRAMS.values():
     FIRSTS.setdefault((_recipe.config.dataset, _recipe.config.loss), _recipe.name)

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from examples.distill.report import figures
-from tests.examples.report._made_up import METHODS, history, measures
+from _made_up import METHODS, history, measures
+from kdlab.report import figures
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from examples.distill.report import command
-from examples.distill.report.command import ReportConfig
-from examples.distill.report.svg import Line, chart, nice_ticks
-from tests.examples.report._made_up import METHODS, experiment
+from _made_up import METHODS, experiment
+from kdlab.report import command
+from kdlab.report.command import ReportConfig
+from kdlab.report.svg import Line, chart, nice_ticks
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -42,7 +42,7 @@ def test_everything_is_told(page):
     for name in ("first", "second"):
         for method in METHODS:
             assert f"<td>{name}/{method}</td>" in text
-        assert f"python -m examples.distill --name {name}" in text
+        assert f"kdlab distill --name {name}" in text
     assert "The teacher reaches 97.50 %." in text
     for anchor in ("results", "curves", "balance", "minima", "cost", "reproduce"):
         assert f'id="{anchor}"' in text

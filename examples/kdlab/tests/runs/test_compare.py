@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from examples.distill import compare
-from examples.distill.__main__ import main
-from examples.distill.compare import CompareConfig, collect, differing
+from kdlab.runs import compare
+from kdlab.cli.main import main
+from kdlab.runs.compare import CompareConfig, collect, differing
 
 ACCURACIES = {"kd": (0.90, 0.92, 0.97), "dot": (0.8, 0.85)}
 
@@ -123,7 +123,7 @@ def test_absent_and_empty_places_are_named(runs):
 
 
 def test_nothing_to_compare_is_an_error_of_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["distill", "compare", str(tmp_path / "nowhere")])
+    monkeypatch.setattr("sys.argv", ["kdlab", "compare", str(tmp_path / "nowhere")])
     assert main() == 2
     assert "no finished run in" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

@@ -5,12 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
-from examples.distill import compare, display
-from examples.distill.config import Config
-from examples.distill.models import table as models_table
-from examples.distill.recipes import RECIPES
-from examples.distill.recipes.listing import print_recipes
-from examples.distill.table import COLUMNS
+from kdlab.runs import compare
+from kdlab.basics import display
+from kdlab.settings.config import Config
+from kdlab.models import table as models_table
+from kdlab.papers.recipes import RECIPES
+from kdlab.papers.recipes.listing import print_recipes
+from kdlab.runs.table import COLUMNS
 
 HEAD = ("run", *COLUMNS[1:])
 ROWS = [
@@ -88,7 +89,7 @@ def test_paths_in_a_comparison_are_whole(tmp_path):
 
 
 def test_the_table_of_an_experiment_names_its_data(tmp_path):
-    from examples.distill import table
+    from kdlab.runs import table
 
     view = console(60)
     config = Config(dataset=f"folder:{PATH}", runs=tmp_path)

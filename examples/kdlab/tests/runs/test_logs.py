@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from examples.distill import logs
-from examples.distill.__main__ import main
+from kdlab.runs import logs
+from kdlab.cli.main import main
 
 
 def read_events(folder):
@@ -122,7 +122,7 @@ def test_a_missing_package_is_named_with_its_cure(option, package, monkeypatch):
 def test_it_is_named_before_anything_is_written(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     arguments = [*command, "--tensorboard", "--runs", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["distill", *arguments])
+    monkeypatch.setattr("sys.argv", ["kdlab", "distill", *arguments])
     assert main() == 2
     assert "pip install tensorboardX" in " ".join(capsys.readouterr().out.split())
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from examples.distill.reading import UserError, explain, read_json, reading, summary
+from kdlab.basics.reading import UserError, explain, read_json, reading, summary
 
 ERRORS = [
     OSError("image file is truncated"),

@@ -6,7 +6,7 @@ import subprocess
 import jax
 import pytest
 
-from examples.distill import run_record
+from kdlab.runs import record as run_record
 
 
 def attempts(folder):
@@ -23,7 +23,7 @@ def test_every_start_is_kept_with_its_end(tmp_path):
     with pytest.raises(ValueError), run_record.attempt(tmp_path, []):
         raise ValueError("no such data")
     first, second, third = attempts(tmp_path)
-    assert first["command"] == "python -m examples.distill --epochs 2"
+    assert first["command"] == "kdlab --epochs 2"
     assert [x["outcome"] for x in (first, second, third)] == [
         "finished",
         "interrupted",

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from examples.distill.compare import CompareConfig
-from examples.distill.config import Config, LossesConfig
-from examples.distill.methods import METHODS, learning_rate
-from examples.distill.study.config import StudyConfig
+from kdlab.runs.compare import CompareConfig
+from kdlab.settings.config import Config, LossesConfig
+from kdlab.study.config import StudyConfig
+from kdlab.train.methods import METHODS, learning_rate
 
 pytestmark = pytest.mark.usefixtures("standard")
 

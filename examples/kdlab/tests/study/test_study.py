@@ -14,15 +14,16 @@ import optuna
 import pytest
 from flax import nnx
 
-from examples.distill import command, weights
-from examples.distill.__main__ import main
-from examples.distill.study import recipe, tasks
-from examples.distill.study.lab import Lab
-from examples.distill.study.objective import Knobs, Optimizer, make_update
-from examples.distill.study.space import RECOMMENDED, canonical
-from examples.distill.study.teacher import select
-from examples.distill.study.training import Trainer
-from tests.examples._tiny_task import tiny
+from _tiny_task import tiny
+from kdlab.cli import distill as command
+from kdlab.cli.main import main
+from kdlab.models import weights
+from kdlab.study import recipe, tasks
+from kdlab.study.lab import Lab
+from kdlab.study.objective import Knobs, Optimizer, make_update
+from kdlab.study.space import RECOMMENDED, canonical
+from kdlab.study.teacher import select
+from kdlab.study.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -36,7 +37,7 @@ def tiny_task(monkeypatch):
 
 
 def study(folder, *arguments, monkeypatch):
-    command = ["distill", "study", "--task", "tiny", "--runs", str(folder), *GRID]
+    command = ["kdlab", "study", "--task", "tiny", "--runs", str(folder), *GRID]
     monkeypatch.setattr(sys, "argv", [*command, *BALANCERS, *arguments])
     return main()
 
@@ -88,7 +89,7 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
     ],
 )
 def test_errors_name_what_is_right(arguments, message, tmp_path, monkeypatch, capsys):
-    command = ["distill", "study", "--runs", str(tmp_path), *arguments]
+    command = ["kdlab", "study", "--runs", str(tmp_path), *arguments]
     monkeypatch.setattr(sys, "argv", command)
     try:
         code = main()
@@ -206,7 +207,15 @@ def test_the_best_setting_of_the_image_task_is_a_recipe(tmp_path):
 def test_the_recipe_trains(tmp_path, monkeypatch):
     path = best_of_a_study(tmp_path)
     options = ["--epochs", "1", "--seeds", "1", "--timing-rounds", "0"]
-    arguments = ["distill", "--recipe", str(path), "--runs", str(tmp_path), *options]
+    arguments = [
+        "kdlab",
+        "distill",
+        "--recipe",
+        str(path),
+        "--runs",
+        str(tmp_path),
+        *options,
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     assert main() == 0
     assert (tmp_path / "study-mnist5k" / "table.md").exists()
@@ -234,9 +243,9 @@ def test_a_wrong_recipe_file_is_explained(content, message, tmp_path):
 
 PROGRAM = """
 import sys
-from examples.distill.__main__ import main
-from examples.distill.study import lab, tasks
-from tests.examples._tiny_task import tiny
+from kdlab.cli.main import main
+from kdlab.study import lab, tasks
+from _tiny_task import tiny
 tasks.load = lambda name, data_dir=None: tiny(name)
 train = lab.Lab.train
 def reported(self, setting):

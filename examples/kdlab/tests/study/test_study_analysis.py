@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from examples.distill.study import analysis, figures, report, search
-from examples.distill.study.search import greedy, grid
-from examples.distill.study.space import RECOMMENDED, SPACE, canonical, distinct, key
-from examples.distill.study.space import points as all_points
+from kdlab.study import analysis, figures, report, search
+from kdlab.study.search import greedy, grid
+from kdlab.study.space import RECOMMENDED, SPACE, canonical, distinct, key
+from kdlab.study.space import points as all_points
 
 NOISE = np.array([-0.01, 0.0, 0.01])
 WORTH = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from examples.distill.study import search
-from examples.distill.study.space import (
+from kdlab.study import search
+from kdlab.study.space import (
     BALANCERS,
     DISTANCES,
     RECOMMENDED,

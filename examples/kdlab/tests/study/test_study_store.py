@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from examples.distill.study.search import BudgetSpent, grid, search
-from examples.distill.study.space import RECOMMENDED, SPACE, distinct, key, points
-from examples.distill.study.store import Store
-from examples.distill.study.teacher import teacher_logits
-from tests.examples._tiny_task import tiny
+from _tiny_task import tiny
+from kdlab.study.search import BudgetSpent, grid, search
+from kdlab.study.space import RECOMMENDED, SPACE, distinct, key, points
+from kdlab.study.store import Store
+from kdlab.study.teacher import teacher_logits
 
 ALPHAS = [RECOMMENDED | {"alpha": alpha} for alpha in (0.5, 0.75, 1.0)]
 
@@ -107,8 +107,8 @@ def test_two_processes_share_the_work(store, tmp_path):
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from examples.distill.study.space import RECOMMENDED
-from examples.distill.study.store import Store
+from kdlab.study.space import RECOMMENDED
+from kdlab.study.store import Store
 def train(setting):
     if setting["alpha"] == 0.75:
         print("training", flush=True)

@@ -6,8 +6,8 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 
-from examples.distill.study import tasks, texts
-from examples.distill.study.transformer import PADDING, UNKNOWN, Transformer
+from kdlab.study import tasks, texts
+from kdlab.study.transformer import PADDING, UNKNOWN, Transformer
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -4,7 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from tests.examples._students import students, train
+from _students import students, train
 
 pytestmark = pytest.mark.usefixtures("standard")
 

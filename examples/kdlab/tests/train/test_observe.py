@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import kdopt
-from examples.distill.observe import seen_in
+from kdlab.train.observe import seen_in
 from tests._hlo import OPTIMISED
 
 pytestmark = pytest.mark.usefixtures("standard")

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from examples.distill.step import make_seeds_step, stacked
-from tests.examples._students import order, students, train
+from _students import order, students, train
+from kdlab.train.step import make_seeds_step, stacked
 
 pytestmark = pytest.mark.usefixtures("standard")
 

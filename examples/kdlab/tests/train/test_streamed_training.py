@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.distill import splits
-from examples.distill.config import Config
-from examples.distill.data import normalize, open_dataset
-from examples.distill.feed import whole
-from examples.distill.network import Network
-from examples.distill.students import Students, Teacher, make_model
-from tests.examples import _archives
-from tests.examples._students import fitted
+import _archives
+from _students import fitted
+from kdlab.data import normalize, open_dataset
+from kdlab.data.feed import whole
+from kdlab.experiment import splits
+from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.models.network import Network
+from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 

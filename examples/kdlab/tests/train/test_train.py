@@ -5,18 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from examples.distill.__main__ import main
-from examples.distill.checkpoint import Position, Saver
-from examples.distill.interrupt import TerminatedError
-from tests.examples._students import fitted, students
+from _students import fitted, students
+from kdlab.cli.main import main
+from kdlab.devices.checkpoint import Position, Saver
+from kdlab.devices.interrupt import TerminatedError
 
 pytestmark = pytest.mark.usefixtures("standard")
 
+KILLED = Path(__file__).parents[1] / "_killed.py"
 STEPS = 4  # of an epoch
 
 
@@ -115,7 +117,7 @@ def test_one_interrupt_saves_and_a_second_ends_at_once(number, tmp_path, capsys)
 
 def killed(*plans):
     """Runs plans in a process of their own; returns its exit code."""
-    program = [sys.executable, "-m", "tests.examples._killed", *plans]
+    program = [sys.executable, str(KILLED), *plans]
     environment = os.environ | {
         "XLA_FLAGS": "",
         "JAX_PLATFORMS": "cpu",
@@ -202,7 +204,7 @@ def test_terminated_command_says_how_to_go_on(monkeypatch, capsys):
     def run(*_):
         raise TerminatedError
 
-    monkeypatch.setattr("sys.argv", ["distill"])
-    monkeypatch.setattr("examples.distill.experiment.run", run)
+    monkeypatch.setattr("sys.argv", ["kdlab", "demo"])
+    monkeypatch.setattr("kdlab.experiment.run.run", run)
     assert main() == 143
     assert "the same command goes on" in capsys.readouterr().out

@@ -8,7 +8,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The closest of the known names, as a question before more text; or nothing.
 
     Examples:
-        >>> from examples.distill.hint import did_you_mean
+        >>> from kdlab.basics.hint import did_you_mean
         >>> did_you_mean("alhpa", ["alpha", "delta"]) + "There are alpha and delta."
         "did you mean 'alpha'? There are alpha and delta."
         >>> did_you_mean("x", ["alpha", "delta"])

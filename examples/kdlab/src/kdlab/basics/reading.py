@@ -56,7 +56,7 @@ def reading(place: Path | str, advice: str = AGAIN) -> Iterator[None]:
         >>> with reading("labels.gz"):
         ...     gzip.decompress(b"<html>")
         Traceback (most recent call last):
-        examples.distill.reading.UserError: labels.gz cannot be read: Not a gzipped file
+        kdlab.basics.reading.UserError: labels.gz cannot be read: Not a gzipped file
         (b'<h'). Download or copy it again.
     """
     try:

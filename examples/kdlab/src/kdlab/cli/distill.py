@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from examples.distill import display, experiment, mesh
-from examples.distill.config import Config
-from examples.distill.recipes import RECIPES, Recipe, find, smoke
+from kdlab.basics import display
+from kdlab.devices import mesh
+from kdlab.experiment import run as experiment
+from kdlab.papers.recipes import RECIPES, Recipe, find, smoke
+from kdlab.settings.config import Config
 
 RecipeName: Any = tyro.extras.literal_type_from_choices(tuple(RECIPES))
 
@@ -26,7 +28,7 @@ class Command(Config):
     Other settings: ``--noise 0`` (clean labels), ``--labels 1000``, ``--dataset
     fashion_mnist``. Other commands: ``recipes`` lists the experiments of the papers,
     ``models`` the networks, ``compare`` tabulates finished runs, ``losses`` compares
-    distillation losses, ``python -m examples.distill.data`` prepares data sets.
+    distillation losses, ``kdlab prepare`` prepares data sets.
     """
 
     recipe: Annotated[RecipeName | None, tyro.conf.arg(metavar="NAME")] = None

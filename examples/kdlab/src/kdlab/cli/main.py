@@ -1,21 +1,121 @@
-"""``python -m examples.distill``: distil a student by several methods and compare."""
+"""The command ``kdlab``: one subcommand for each thing that the laboratory does."""
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import tyro
 from rich.console import Console
 
-from examples.distill import command, compare, display, loss_table
-from examples.distill.compare import CompareConfig
-from examples.distill.config import LossesConfig
-from examples.distill.interrupt import TerminatedError
-from examples.distill.models.table import print_table
-from examples.distill.reading import explain
-from examples.distill.recipes.listing import markdown, print_recipes
+from kdlab.basics import display
+from kdlab.basics.hint import did_you_mean
+from kdlab.basics.reading import UserError, explain
+from kdlab.devices.interrupt import TerminatedError
 
-PROGRAM = "python -m examples.distill"
+PROGRAM = "kdlab"
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        summary: What it does, for ``kdlab --help``.
+        run: Runs it, given the arguments that follow its name.
+    """
+
+    summary: str
+    run: Callable[[Sequence[str], Console], object]
+
+
+# Each command imports what it alone needs, so that the others start quickly.
+
+
+def _distill(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.cli import distill
+
+    distill.run(arguments, f"{PROGRAM} distill", console)
+
+
+def _losses(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.cli.distill import start
+    from kdlab.experiment import loss_table
+    from kdlab.settings.config import LossesConfig
+
+    config = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=arguments)
+    start(config, console)
+    loss_table.run(config, console)
+
+
+def _models(_: Sequence[str], console: Console) -> None:
+    from kdlab.models.table import print_table
+
+    print_table(console)
+
+
+def _recipes(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.papers.recipes.listing import markdown, print_recipes
+
+    if list(arguments) == ["--markdown"]:
+        print("\n".join(markdown()))
+    else:
+        print_recipes(console, *arguments[:1])
+
+
+def _claims(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.papers import claims
+
+    config = tyro.cli(claims.ClaimsConfig, prog=f"{PROGRAM} claims", args=arguments)
+    claims.run(config, console)
+
+
+def _figures(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.papers import gallery
+
+    config = tyro.cli(gallery.FiguresConfig, prog=f"{PROGRAM} figures", args=arguments)
+    gallery.run(config, console)
+
+
+def _report(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.report import command
+
+    config = tyro.cli(command.ReportConfig, prog=f"{PROGRAM} report", args=arguments)
+    command.run(config, console)
+
+
+def _compare(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.runs import compare
+
+    config = tyro.cli(compare.CompareConfig, prog=f"{PROGRAM} compare", args=arguments)
+    compare.run(config, console)
+
+
+def _study(arguments: Sequence[str], console: Console) -> None:
+    from kdlab import study
+
+    study.main(arguments, prog=f"{PROGRAM} study", console=console)
+
+
+def _prepare(arguments: Sequence[str], _: Console) -> None:
+    from kdlab.cli import prepare
+
+    prepare.run(arguments, f"{PROGRAM} prepare")
+
+
+COMMANDS = {
+    "demo": Command("distil students on 5,000 digits (4 minutes)", _distill),
+    "distill": Command("distil students; the defaults are those of demo", _distill),
+    "losses": Command("compare distillation losses", _losses),
+    "models": Command("list the networks", _models),
+    "recipes": Command("list the experiments of the papers", _recipes),
+    "claims": Command("test the claims of the papers (20 minutes)", _claims),
+    "figures": Command("draw the figures of the papers", _figures),
+    "report": Command("write one HTML page about finished runs", _report),
+    "compare": Command("tabulate finished runs", _compare),
+    "study": Command("find out which settings matter on a task", _study),
+    "prepare": Command("prepare a data set of the TFDS catalogue", _prepare),
+}
 
 
 def main() -> int:
@@ -23,50 +123,12 @@ def main() -> int:
     # Compiles in a third of the time of the default generator, on CPU.
     jax.config.update("jax_default_prng_impl", "rbg")
     console = Console()
-    arguments = sys.argv[1:]
+    name, *arguments = sys.argv[1:] or ["--help"]
     try:
-        match arguments:
-            case ["models", *_]:
-                print_table(console)
-            case ["recipes", "--markdown"]:
-                print("\n".join(markdown()))
-            case ["recipes", *rest]:
-                print_recipes(console, *rest[:1])
-            case ["losses", *rest]:
-                settings = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=rest)
-                command.start(settings, console)
-                loss_table.run(settings, console)
-            # SciPy, Jinja and Optuna are no need of the other commands.
-            case ["claims", *rest]:
-                from examples.distill import claims
-
-                tested = tyro.cli(
-                    claims.ClaimsConfig, prog=f"{PROGRAM} claims", args=rest
-                )
-                claims.run(tested, console)
-            case ["figures", *rest]:
-                from examples.distill.report import gallery
-
-                drawn = tyro.cli(
-                    gallery.FiguresConfig, prog=f"{PROGRAM} figures", args=rest
-                )
-                gallery.run(drawn, console)
-            case ["report", *rest]:
-                from examples.distill.report import command as report
-
-                shown = tyro.cli(
-                    report.ReportConfig, prog=f"{PROGRAM} report", args=rest
-                )
-                report.run(shown, console)
-            case ["compare", *rest]:
-                chosen = tyro.cli(CompareConfig, prog=f"{PROGRAM} compare", args=rest)
-                compare.run(chosen, console)
-            case ["study", *rest]:
-                from examples.distill import study
-
-                study.main(rest, prog=f"{PROGRAM} study", console=console)
-            case _:
-                command.run(arguments, PROGRAM, console)
+        if name in ("--help", "-h"):
+            print(usage())
+            return 0
+        _find(name).run(arguments, console)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         display.line(console, explain(error), label="error:", style="bold red")
         return 2
@@ -77,6 +139,32 @@ def main() -> int:
         console.print("Interrupted; the same command goes on from here.")
         return 130
     return 0
+
+
+def usage() -> str:
+    """The help of the program: its commands, one a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [options]",
+            "",
+            "Knowledge distillation with several losses, from data to figures.",
+            "",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help explains the options of a command.",
+        ]
+    )
+
+
+def _find(name: str) -> Command:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    raise UserError(
+        f"{name!r} is no command of {PROGRAM}: {did_you_mean(name, COMMANDS)}"
+        f"There are {', '.join(COMMANDS)}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,33 +1,28 @@
-"""Prepare a data set: ``python -m examples.distill.data NAME --data-dir D``."""
+"""``kdlab prepare NAME --data-dir D``: prepares a data set once."""
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from examples.distill import display
-from examples.distill.data.prepare import prepare
-from examples.distill.reading import explain
+from kdlab.data.sources.prepare import prepare
 
 
-def main() -> int:
-    """Parse the command line, prepare, say where; return the exit code."""
+def run(arguments: Sequence[str], prog: str) -> None:
+    """Parses the command line, prepares the data set and prints where it is.
+
+    Args:
+        arguments: What follows the name of the command.
+        prog: Name of the program, for its help.
+
+    Raises:
+        ValueError: If the data set is unknown.
+        ImportError: If a package that it needs is missing.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m examples.distill.data",
+        prog=prog,
         description="Prepare a data set once, for training without TensorFlow.",
     )
     parser.add_argument("name", help="tiny_imagenet, imagenet2012 or a name of TFDS")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--manual-dir", type=Path, help="archives downloaded by hand")
-    arguments = vars(parser.parse_args())
-    try:
-        print(prepare(**arguments))
-    except (ValueError, OSError, ImportError) as error:
-        display.line(Console(), explain(error), label="error:", style="bold red")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(prepare(**vars(parser.parse_args(arguments))))

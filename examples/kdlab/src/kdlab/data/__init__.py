@@ -1,16 +1,16 @@
 """Data sets for distillation: arrays in, batches out, augmentation inside the step."""
 
-from examples.distill.data.augment import AUGMENTATIONS, normalize
-from examples.distill.data.catalogue import (
+from kdlab.data.augment import AUGMENTATIONS, normalize
+from kdlab.data.catalogue import (
     DATASETS,
     is_streamed,
     load,
     open_dataset,
     open_streamed,
 )
-from examples.distill.data.dataset import Dataset, corrupt_labels, subset
-from examples.distill.data.sampling import IndexBatch, batches, num_batches
-from examples.distill.data.streamed import Streamed
+from kdlab.data.dataset import Dataset, corrupt_labels, subset
+from kdlab.data.sampling import IndexBatch, batches, num_batches
+from kdlab.data.streamed import Streamed
 
 __all__ = [
     "AUGMENTATIONS",

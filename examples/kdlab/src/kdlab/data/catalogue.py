@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from examples.distill.data import cifar, idx, packaged
-from examples.distill.data.dataset import Dataset
-from examples.distill.data.errors import missing_files, prepare_command
-from examples.distill.data.folders import open_folder
-from examples.distill.data.images import ImageSource, to_dataset
-from examples.distill.data.moments import MOMENTS
-from examples.distill.data.streamed import Streamed
-from examples.distill.data.synthetic import SIZES, synthetic
-from examples.distill.data.tfds_source import TfdsSource, find_prepared, tfds_names
-from examples.distill.hint import did_you_mean
-from examples.distill.reading import UserError
+from kdlab.basics.hint import did_you_mean
+from kdlab.basics.reading import UserError
+from kdlab.data.dataset import Dataset
+from kdlab.data.images import ImageSource, to_dataset
+from kdlab.data.sources import cifar, idx, packaged
+from kdlab.data.sources.errors import missing_files, prepare_command
+from kdlab.data.sources.folders import open_folder
+from kdlab.data.sources.moments import MOMENTS
+from kdlab.data.sources.synthetic import SIZES, synthetic
+from kdlab.data.sources.tfds_source import TfdsSource, find_prepared, tfds_names
+from kdlab.data.streamed import Streamed
 
 # Where the Debian package `dataset-fashion-mnist` installs.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

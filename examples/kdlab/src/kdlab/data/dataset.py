@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from examples.distill.data.fingerprint import hash_arrays
+from kdlab.data.fingerprint import hash_arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -14,7 +14,7 @@ class Dataset:
     """Images and labels on the host, small enough to stay there.
 
     Images remain ``uint8``: a quarter of the memory and of the transfer of float32.
-    :func:`~examples.distill.data.augment.normalize` converts them inside the step.
+    :func:`~kdlab.data.augment.normalize` converts them inside the step.
 
     Attributes:
         name: What `load` was asked for.
@@ -163,7 +163,7 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
 
     Examples:
         >>> import numpy as np
-        >>> from examples.distill.data import load
+        >>> from kdlab.data import load
         >>> np.bincount(subset(load("digits"), 20, seed=0).train_labels).tolist()
         [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """

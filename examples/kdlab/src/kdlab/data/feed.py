@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from examples.distill.data import batches, num_batches
-from examples.distill.data.images import ImageSource
-from examples.distill.mesh import Layout
-from examples.distill.network import Chosen, Split
+from kdlab.data import batches, num_batches
+from kdlab.data.images import ImageSource
+from kdlab.devices.mesh import Layout
+from kdlab.models.network import Chosen, Split
 
 
 class Stream(NamedTuple):
@@ -112,7 +112,7 @@ class Feed:
             raise
 
     def _open(self, data: Stream, seed: int, done: int) -> Iterator:
-        from examples.distill.data.stream import train_stream
+        from kdlab.data.stream import train_stream
 
         return train_stream(
             data.source,
@@ -140,7 +140,7 @@ def whole(data: Split | Stream, layout: Layout, batch_size: int) -> Iterator[dic
             batch = {"images": images, "labels": labels, "weights": weights}
             yield layout.divide(batch)
         return
-    from examples.distill.data.stream import eval_stream
+    from kdlab.data.stream import eval_stream
 
     stream = eval_stream(
         data.source,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
 
 CONTENTS = 256 * 2**20  # bytes that are read; of more data only sizes and times
 

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol, SupportsIndex
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from examples.distill.data.dataset import Dataset, channel_moments
-from examples.distill.data.decoding import decode
-from examples.distill.data.kept import keep
-from examples.distill.reading import UserError, reading
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.dataset import Dataset, channel_moments
+from kdlab.data.decoding import decode
+from kdlab.data.kept import keep
 
 
 class EncodedImage(NamedTuple):

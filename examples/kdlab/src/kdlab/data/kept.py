@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.distill.reading import UserError, reading
+from kdlab.basics.reading import UserError, reading
 
 _NAME = "name of the file"  # inside it, so that no other file can take its place
 _log = logging.getLogger(__name__)

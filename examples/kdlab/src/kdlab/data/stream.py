@@ -10,9 +10,9 @@ from absl import flags
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
 
-from examples.distill.data.decoding import open_image, resize_and_crop, to_array
-from examples.distill.data.images import EncodedImage, ImageSource
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
+from kdlab.data.decoding import open_image, resize_and_crop, to_array
+from kdlab.data.images import EncodedImage, ImageSource
 
 
 class ImageBatch(NamedTuple):

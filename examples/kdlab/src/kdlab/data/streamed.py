@@ -3,8 +3,8 @@
 import dataclasses
 from functools import cached_property
 
-from examples.distill.data.fingerprint import hash_arrays
-from examples.distill.data.images import ImageSource
+from kdlab.data.fingerprint import hash_arrays
+from kdlab.data.images import ImageSource
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import PyTree
 
-from examples.distill.data.dataset import Dataset
-from examples.distill.data.fingerprint import hash_arrays
-from examples.distill.data.kept import keep, short_name
+from kdlab.data.dataset import Dataset
+from kdlab.data.fingerprint import hash_arrays
+from kdlab.data.kept import keep, short_name
 
 
 def cached_outputs(
@@ -50,7 +50,7 @@ def cached_outputs(
 
     Examples:
         >>> import functools, tempfile
-        >>> from examples.distill.data import load
+        >>> from kdlab.data import load
         >>> folder = tempfile.TemporaryDirectory()
         >>> cached = functools.partial(
         ...     cached_outputs,

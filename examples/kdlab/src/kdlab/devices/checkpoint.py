@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 import jax
 import orbax.checkpoint as ocp
 
-from examples.distill.mesh import is_key
-from examples.distill.reading import UserError, summary
+from kdlab.basics.reading import UserError, summary
+from kdlab.devices.mesh import is_key
 
 State = TypeVar("State")
 

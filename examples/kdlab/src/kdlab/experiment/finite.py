@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from examples.distill import splits
-from examples.distill.config import Config
-from examples.distill.data import Dataset, Streamed, normalize
-from examples.distill.feed import Stream, whole
-from examples.distill.mesh import make_layout
-from examples.distill.network import Network
-from examples.distill.problem import EVALUATION_BATCH
-from examples.distill.reading import UserError
+from kdlab.basics.reading import UserError
+from kdlab.data import Dataset, Streamed, normalize
+from kdlab.data.feed import Stream, whole
+from kdlab.devices.mesh import make_layout
+from kdlab.experiment import splits
+from kdlab.models.network import Network
+from kdlab.settings.config import Config
+from kdlab.train.problem import EVALUATION_BATCH
 
 
 def check_outputs(

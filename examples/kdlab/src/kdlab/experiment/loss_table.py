@@ -1,4 +1,4 @@
-"""``python -m examples.distill losses``: distillation losses by balancing method."""
+"""``kdlab losses``: distillation losses by balancing method."""
 
 import contextlib
 import json
@@ -9,15 +9,18 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from examples.distill import display, logs, mesh, run_record
-from examples.distill.config import Config, LossesConfig
-from examples.distill.data import open_dataset
-from examples.distill.experiment import train_students
-from examples.distill.progress import progress_bars
-from examples.distill.reading import read_json
-from examples.distill.students import Students
-from examples.distill.table import caption, spread
-from examples.distill.teachers import get_teacher
+from kdlab.basics import display
+from kdlab.basics.reading import read_json
+from kdlab.data import open_dataset
+from kdlab.devices import mesh
+from kdlab.experiment.progress import progress_bars
+from kdlab.experiment.run import train_students
+from kdlab.experiment.students import Students
+from kdlab.experiment.teachers import get_teacher
+from kdlab.runs import logs
+from kdlab.runs import record as run_record
+from kdlab.runs.table import caption, spread
+from kdlab.settings.config import Config, LossesConfig
 
 BASELINE = "labels_only"
 

@@ -15,8 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from examples.distill.logs import Record, Report
-from examples.distill.train import Run
+from kdlab.runs.logs import Record, Report
+from kdlab.train.fit import Run
 
 
 class _Speed(ProgressColumn):

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from examples.distill.config import Config
-from examples.distill.data import Dataset, normalize
-from examples.distill.data.teacher_cache import cached_outputs
-from examples.distill.feed import whole
-from examples.distill.mesh import Layout
-from examples.distill.network import Network, Remembered, Split
+from kdlab.data import Dataset, normalize
+from kdlab.data.feed import whole
+from kdlab.data.teacher_cache import cached_outputs
+from kdlab.devices.mesh import Layout
+from kdlab.models.network import Network, Remembered, Split
+from kdlab.settings.config import Config
 
 BATCH = 500
 DECISIVE = ("teacher", "max_blocks", "dtype")

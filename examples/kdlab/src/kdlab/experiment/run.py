@@ -9,16 +9,20 @@ from functools import partial
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import display, logs, mesh, plot, run_record, table, timing
-from examples.distill.config import Config
-from examples.distill.data import open_dataset
-from examples.distill.feed import Feed
-from examples.distill.progress import progress_bars, show_run
-from examples.distill.reading import read_json
-from examples.distill.step import Step, TrainState
-from examples.distill.students import Students, unfinished
-from examples.distill.teachers import export_student, get_teacher
-from examples.distill.train import fit
+from kdlab.basics import display
+from kdlab.basics.reading import read_json
+from kdlab.data import open_dataset
+from kdlab.data.feed import Feed
+from kdlab.devices import mesh
+from kdlab.experiment import timing
+from kdlab.experiment.progress import progress_bars, show_run
+from kdlab.experiment.students import Students, unfinished
+from kdlab.experiment.teachers import export_student, get_teacher
+from kdlab.runs import logs, plot, table
+from kdlab.runs import record as run_record
+from kdlab.settings.config import Config
+from kdlab.train.fit import fit
+from kdlab.train.step import Step, TrainState
 
 
 def run(config: Config, console: Console) -> None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from examples.distill.config import Config
-from examples.distill.data import Dataset, Streamed, corrupt_labels, subset
-from examples.distill.data.images import ImageSource, read_labels
-from examples.distill.data.kept import short_name
-from examples.distill.feed import Stream
-from examples.distill.network import Split
+from kdlab.data import Dataset, Streamed, corrupt_labels, subset
+from kdlab.data.feed import Stream
+from kdlab.data.images import ImageSource, read_labels
+from kdlab.data.kept import short_name
+from kdlab.models.network import Split
+from kdlab.settings.config import Config
 
 # Random crops of large images are made where they are decoded.
 HOST_AUGMENTATION = "resized_crop_flip"

@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill import models, splits
-from examples.distill.config import Config
-from examples.distill.data import Dataset, Streamed, num_batches
-from examples.distill.feed import Stream
-from examples.distill.kd_losses import KdLoss, Pupil, Setting
-from examples.distill.mesh import make_layout
-from examples.distill.methods import METHODS, Plan, learning_rate
-from examples.distill.network import Network, Remembered, Split
-from examples.distill.problem import Problem, class_means
-from examples.distill.remembered import is_valid, remember
-from examples.distill.step import Step, TrainState, initial_state, make_step
-from examples.distill.train import Run
+from kdlab import models
+from kdlab.data import Dataset, Streamed, num_batches
+from kdlab.data.feed import Stream
+from kdlab.devices.mesh import make_layout
+from kdlab.experiment import splits
+from kdlab.experiment.remembered import is_valid, remember
+from kdlab.losses.table import KdLoss, Pupil, Setting
+from kdlab.models.network import Network, Remembered, Split
+from kdlab.settings.config import Config
+from kdlab.train.fit import Run
+from kdlab.train.methods import METHODS, Plan, learning_rate
+from kdlab.train.problem import Problem, class_means
+from kdlab.train.step import Step, TrainState, initial_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,18 +13,19 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from examples.distill import checkpoint, mesh, weights
-from examples.distill.config import Config
-from examples.distill.data import Dataset, Streamed
-from examples.distill.data.fingerprint import hash_arrays
-from examples.distill.finite import check_outputs
-from examples.distill.problem import Network
-from examples.distill.progress import show_run
-from examples.distill.reading import UserError, read_json
-from examples.distill.settings import without_effect
-from examples.distill.step import TrainState
-from examples.distill.students import Students, Teacher, make_teacher
-from examples.distill.train import fit
+from kdlab.basics.reading import UserError, read_json
+from kdlab.data import Dataset, Streamed
+from kdlab.data.fingerprint import hash_arrays
+from kdlab.devices import checkpoint, mesh
+from kdlab.experiment.finite import check_outputs
+from kdlab.experiment.progress import show_run
+from kdlab.experiment.students import Students, Teacher, make_teacher
+from kdlab.models import weights
+from kdlab.settings.config import Config
+from kdlab.settings.fields import without_effect
+from kdlab.train.fit import fit
+from kdlab.train.problem import Network
+from kdlab.train.step import TrainState
 
 BATCH, RATE = 64, 0.05
 ALONE = "labels_only"

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill import adapters
-from examples.distill.models import Model, Outputs
+from kdlab.losses import adapters
+from kdlab.models import Model, Outputs
 from kdopt import losses
 
 # The recipes of the literature train for 240 epochs, 20 of which warm the loss up.

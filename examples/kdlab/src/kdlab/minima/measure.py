@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill.data import Dataset, batches, normalize
-from examples.distill.problem import EVALUATION_BATCH, Network, Split
-from examples.distill.report.landscape import Batches, evaluate, filter_normalized
-from examples.distill.report.sharpness import largest_eigenvalues
+from kdlab.data import Dataset, batches, normalize
+from kdlab.minima.landscape import Batches, evaluate, filter_normalized
+from kdlab.minima.sharpness import largest_eigenvalues
+from kdlab.train.problem import EVALUATION_BATCH, Network, Split
 from kdopt import losses
 
 FILE = "measures.npz"

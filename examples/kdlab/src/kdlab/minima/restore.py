@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 from rich.progress import Progress
 
-from examples.distill import checkpoint
-from examples.distill.config import Config
-from examples.distill.data import Dataset, load
-from examples.distill.methods import Plan
-from examples.distill.network import Network, Split
-from examples.distill.reading import read_json
-from examples.distill.report import measure
-from examples.distill.students import Students, Teacher, directory
-from examples.distill.teachers import get_teacher
+from kdlab.basics.reading import read_json
+from kdlab.data import Dataset, load
+from kdlab.devices import checkpoint
+from kdlab.experiment.students import Students, Teacher, directory
+from kdlab.experiment.teachers import get_teacher
+from kdlab.minima import measure
+from kdlab.models.network import Network, Split
+from kdlab.settings.config import Config
+from kdlab.train.methods import Plan
 
 
 class Experiment(NamedTuple):

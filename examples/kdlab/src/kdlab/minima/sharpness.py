@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from examples.distill.report.landscape import Batches
+from kdlab.minima.landscape import Batches
 
 
 def largest_eigenvalues(

@@ -2,7 +2,7 @@
 
 >>> import jax.numpy as jnp
 >>> from flax import nnx
->>> from examples.distill import models
+>>> from kdlab import models
 >>> model = models.create(
 ...     "cnn_student", num_classes=10, image_shape=(28, 28, 1), rngs=nnx.Rngs(0)
 ... )
@@ -11,9 +11,9 @@
 ((2, 10), [(28, 28, 8), (14, 14, 16)])
 """
 
-from examples.distill.models._outputs import Model, Outputs
-from examples.distill.models._summary import Summary, summary
-from examples.distill.models._zoo import MODELS, ModelSpec, create, find
+from kdlab.models._outputs import Model, Outputs
+from kdlab.models._summary import Summary, summary
+from kdlab.models._zoo import MODELS, ModelSpec, create, find
 
 __all__ = [
     "MODELS",

@@ -10,8 +10,8 @@ from flax import nnx
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from examples.distill.models._outputs import Outputs
-from examples.distill.models._zoo import create, find
+from kdlab.models._outputs import Outputs
+from kdlab.models._zoo import create, find
 
 
 class Summary(NamedTuple):
@@ -42,7 +42,7 @@ def summary(
         \qquad \mathrm{dense} = d_{in}\,d_{out}
 
     Args:
-        name: A key of :data:`~examples.distill.models.MODELS`.
+        name: A key of :data:`~kdlab.models.MODELS`.
         num_classes: Number of classes; by default that of the model's own data set.
         image_shape: ``(height, width, channels)``; the same.
         **options: What else the constructor takes.
@@ -54,7 +54,7 @@ def summary(
         ValueError: If there is no such model.
 
     Examples:
-        >>> from examples.distill import models
+        >>> from kdlab import models
         >>> counts = models.summary("resnet20")
         >>> f"{counts.parameters:,} parameters, {counts.multiply_adds:,} multiply-adds"
         '278,324 parameters, 40,818,944 multiply-adds'

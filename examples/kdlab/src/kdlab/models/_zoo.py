@@ -9,18 +9,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from examples.distill.hint import did_you_mean
-from examples.distill.models import _torch_names as names
-from examples.distill.models._blocks import Layers
-from examples.distill.models._outputs import Model
-from examples.distill.models.cnn import CNN, MLP
-from examples.distill.models.mobilenet_v1 import MobileNetV1
-from examples.distill.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
-from examples.distill.models.resnet import ResNet, cifar_resnet
-from examples.distill.models.shufflenet_v1 import ShuffleNetV1
-from examples.distill.models.shufflenet_v2 import ShuffleNetV2
-from examples.distill.models.vgg import VGG
-from examples.distill.models.wrn import WideResNet
+from kdlab.basics.hint import did_you_mean
+from kdlab.models import _torch_names as names
+from kdlab.models._blocks import Layers
+from kdlab.models._outputs import Model
+from kdlab.models.cnn import CNN, MLP
+from kdlab.models.mobilenet_v1 import MobileNetV1
+from kdlab.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from kdlab.models.resnet import ResNet, cifar_resnet
+from kdlab.models.shufflenet_v1 import ShuffleNetV1
+from kdlab.models.shufflenet_v2 import ShuffleNetV2
+from kdlab.models.vgg import VGG
+from kdlab.models.wrn import WideResNet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ import math
 import jax
 from flax import nnx
 
-from examples.distill.models._blocks import Layers, flatten, max_pool
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._blocks import Layers, flatten, max_pool
+from kdlab.models._outputs import Model, Outputs
 
 
 class CNN(Model):

@@ -3,8 +3,8 @@
 import jax
 from flax import nnx
 
-from examples.distill.models._blocks import Layers, global_pool, relu_stages
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._blocks import Layers, global_pool, relu_stages
+from kdlab.models._outputs import Model, Outputs
 
 # (width, stride of the first, number) of the units; each stage ends in a feature.
 STAGES = (

@@ -6,13 +6,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from examples.distill.models._blocks import (
-    Layers,
-    global_pool,
-    kaiming_fan_out,
-    small_normal,
-)
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._blocks import Layers, global_pool, kaiming_fan_out, small_normal
+from kdlab.models._outputs import Model, Outputs
 
 Activation = Callable[[jax.Array], jax.Array]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill.models import Outputs
+from kdlab.models import Outputs
 
 
 class Network(NamedTuple):

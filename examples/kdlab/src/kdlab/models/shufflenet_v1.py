@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill.models._blocks import (
+from kdlab.models._blocks import (
     Layers,
     avg_pool,
     channel_shuffle,
     global_pool,
     relu_stages,
 )
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._outputs import Model, Outputs
 
 GROUPS = 3
 STEM = 24

@@ -4,13 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill.models._blocks import (
-    Layers,
-    channel_shuffle,
-    global_pool,
-    relu_stages,
-)
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._blocks import Layers, channel_shuffle, global_pool, relu_stages
+from kdlab.models._outputs import Model, Outputs
 
 STEM = 24
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
 
 # Names under which training scripts nest the weights; the first that is there is taken.
 _NESTS = (

@@ -2,9 +2,9 @@
 
 from rich.console import Console
 
-from examples.distill import display
-from examples.distill.models._summary import summary
-from examples.distill.models._zoo import MODELS
+from kdlab.basics import display
+from kdlab.models._summary import summary
+from kdlab.models._zoo import MODELS
 
 
 def print_table(console: Console | None = None) -> None:

@@ -5,14 +5,14 @@ import dataclasses
 import jax
 from flax import nnx
 
-from examples.distill.models._blocks import (
+from kdlab.models._blocks import (
     Layers,
     global_pool,
     kaiming_fan_out,
     max_pool,
     small_normal,
 )
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._outputs import Model, Outputs
 
 
 class VGG(Model):

@@ -25,11 +25,11 @@ import orbax.checkpoint as ocp
 import safetensors.numpy
 from flax import nnx
 
-from examples.distill import models
-from examples.distill.checkpoint import quiet_orbax
-from examples.distill.models import Model
-from examples.distill.reading import reading
-from examples.distill.state_dicts import Shapes, check_fit, counts, read_torch
+from kdlab import models
+from kdlab.basics.reading import reading
+from kdlab.devices.checkpoint import quiet_orbax
+from kdlab.models import Model
+from kdlab.models.state_dicts import Shapes, check_fit, counts, read_torch
 
 # Of convolutions and matrices, of biases, of BatchNorm.
 _LEAVES = {
@@ -54,11 +54,11 @@ def load(
     """Makes a model with the weights of a PyTorch or safetensors file.
 
     Args:
-        name: A key of :data:`~examples.distill.models.MODELS`.
+        name: A key of :data:`~kdlab.models.MODELS`.
         path: A file that :func:`read_torch` reads.
         num_classes: Number of classes; by default that of the model's own data set.
         image_shape: ``(height, width, channels)``; the same.
-        **options: What else :func:`~examples.distill.models.create` takes.
+        **options: What else :func:`~kdlab.models.create` takes.
 
     Returns:
         The model, in training mode as any new one.
@@ -84,7 +84,7 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
     """Turns a PyTorch state dict into the state of a model.
 
     Args:
-        name: The model's key in :data:`~examples.distill.models.MODELS`.
+        name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model, whose shapes and types the state takes; may be abstract.
         tensors: The state dict, as arrays.
 
@@ -116,7 +116,7 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
     """Turns a model into a PyTorch state dict, the inverse of :func:`from_torch`.
 
     Args:
-        name: The model's key in :data:`~examples.distill.models.MODELS`.
+        name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model.
 
     Returns:
@@ -129,7 +129,7 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
     Examples:
         >>> import jax, numpy as np
         >>> from flax import nnx
-        >>> from examples.distill import models, weights
+        >>> from kdlab import models, weights
         >>> model = nnx.eval_shape(lambda: models.create("resnet8", rngs=nnx.Rngs(0)))
         >>> graphdef, shapes = nnx.split(model)
         >>> zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
@@ -152,7 +152,7 @@ def write_safetensors(path: str | Path, name: str, model: Model) -> None:
 
     Args:
         path: The file.
-        name: The model's key in :data:`~examples.distill.models.MODELS`.
+        name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model.
     """
     safetensors.numpy.save_file(to_torch(name, model), path)
@@ -202,7 +202,7 @@ def fill(name: str, model: Model, path: Path) -> None:
     """Reads weights in any of the three formats into a model.
 
     Args:
-        name: The model's key in :data:`~examples.distill.models.MODELS`.
+        name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model; its parameters and statistics are overwritten.
         path: An Orbax folder, or a file that :func:`read_torch` reads.
 

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 from flax import nnx
 
-from examples.distill.models._blocks import Layers, global_pool, kaiming_fan_out
-from examples.distill.models._outputs import Model, Outputs
+from kdlab.models._blocks import Layers, global_pool, kaiming_fan_out
+from kdlab.models._outputs import Model, Outputs
 
 
 class PreactBlock(nnx.Module):

@@ -1,4 +1,4 @@
-"""``python -m examples.distill figures``: every figure of the papers, from nothing."""
+"""``kdlab figures``: every figure of the papers, from nothing."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from examples import toy
-from examples.distill import claims, display, plot
-from examples.distill.claims import ClaimsConfig
-from examples.distill.claims.trials import ALPHAS, DELTAS, MEASURED, Trial, name_of
-from examples.distill.report import figures
+from kdlab.basics import display
+from kdlab.papers import claims
+from kdlab.papers.claims import ClaimsConfig
+from kdlab.papers.claims.trials import ALPHAS, DELTAS, MEASURED, Trial, name_of
+from kdlab.report import figures
+from kdlab.runs import plot
 
 DOT = name_of(DELTAS[-1])
 MOMENTA = ("labels_only", "kd", DOT, "gain_matched")
 WEIGHTS = ("kd", *(f"kd-task{alpha:g}" for alpha in ALPHAS), DOT)
-TOYS = ("linear", "pcgrad", "min_norm", "vertex, no simplex", "dto_kd", "famo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,6 @@ class FiguresConfig(ClaimsConfig):
 
     out: Path = Path("runs/figures")
     """Folder of the figures."""
-    toy_steps: int = 50_000
-    """Steps of Adam on the toy problem, a multiple of 100."""
 
 
 def run(config: FiguresConfig, console: Console) -> list[Path]:
@@ -49,16 +47,14 @@ def run(config: FiguresConfig, console: Console) -> list[Path]:
     config.out.mkdir(parents=True, exist_ok=True)
     paths = []
     with plot.style():
-        for name, figure in _figures(done["clean"], done["noisy"], config.toy_steps):
+        for name, figure in _figures(done["clean"], done["noisy"]):
             paths.append(config.out / f"{name}.png")
             figure.savefig(paths[-1], dpi=110)
             display.written(console, paths[-1], "Figure")
     return paths
 
 
-def _figures(
-    clean: Trial, noisy: Trial, toy_steps: int
-) -> Iterator[tuple[str, Figure]]:
+def _figures(clean: Trial, noisy: Trial) -> Iterator[tuple[str, Figure]]:
     histories = partial(_chosen, clean.histories)
     minima = {arm: [m for m in found if m] for arm, found in clean.measures.items()}
     measures = _first(minima, MEASURED)
@@ -87,7 +83,6 @@ def _figures(
     yield "conflict", figures.draw_conflict(pair)
     yield "parabolas", figures.draw_parabolas()
     yield "lambda", figures.draw_lambda(noisy.histories["dto_kd"], "dto_kd")
-    yield "toy", toy.draw({name: toy.paths_of(name, steps=toy_steps) for name in TOYS})
 
 
 def _chosen(found: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``python -m examples.distill report RUN [RUN...]``: one page about finished runs."""
+"""``kdlab report RUN [RUN...]``: one page about finished runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import display
-from examples.distill.methods import METHODS
-from examples.distill.progress import progress_bars
-from examples.distill.report import page, restore, runs
-from examples.distill.report.measure import Grid
-from examples.distill.report.runs import Source
-from examples.distill.settings import expand_home
+from kdlab.basics import display
+from kdlab.experiment.progress import progress_bars
+from kdlab.minima import restore
+from kdlab.minima.measure import Grid
+from kdlab.report import page
+from kdlab.report.sources import Source, read
+from kdlab.settings.fields import expand_home
+from kdlab.train.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def run(config: ReportConfig, console: Console) -> Path:
     Raises:
         ValueError: If not one run has ended.
     """
-    sources, skipped = runs.read(config.runs)
+    sources, skipped = read(config.runs)
     if not sources:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
@@ -62,7 +63,7 @@ def run(config: ReportConfig, console: Console) -> Path:
     if config.minima:
         with progress_bars(console) as progress:
             reasons = _measure(sources, progress, config.data_dir)
-        sources, skipped = runs.read(config.runs)
+        sources, skipped = read(config.runs)
         skipped += reasons
     for place, reason in skipped:
         what = f"{place}: {reason}"

@@ -1,6 +1,6 @@
 """Figures of the papers for one's own runs, drawn from what was written of them.
 
-The curves over epochs are in :mod:`examples.distill.plot`; here are the pictures of the
+The curves over epochs are in :mod:`kdlab.runs.plot`; here are the pictures of the
 gradients, of the minima and of the theory.
 """
 
@@ -13,9 +13,9 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from examples.distill.plot import History, grid, legend, line
-from examples.distill.report import kim
-from examples.distill.report.measure import Measures
+from kdlab.minima import kim
+from kdlab.minima.measure import Measures
+from kdlab.runs.plot import History, grid, legend, line
 
 LAMBDAS = np.linspace(0, 1, 101)
 SAMPLE = 20_000

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from examples.distill import compare
-from examples.distill.report.runs import Group, Source
-from examples.distill.report.sections import sections
-from examples.distill.report.svg import COLORS
-from examples.distill.table import spread
+from kdlab.report.sections import sections
+from kdlab.report.sources import Group, Source
+from kdlab.report.svg import COLORS
+from kdlab.runs import compare
+from kdlab.runs.table import spread
 
 HERE = Path(__file__).parent
 
@@ -110,7 +110,7 @@ def _command(arguments: Sequence[str]) -> str:
     words = [str(word) for word in arguments]
     if words and words[0].endswith(".py"):
         words = words[1:]
-    return f"python -m examples.distill {shlex.join(words)}".rstrip()
+    return f"kdlab distill {shlex.join(words)}".rstrip()
 
 
 def _sentence(source: Source) -> str:

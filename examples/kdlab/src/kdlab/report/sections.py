@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from examples.distill.plot import style
-from examples.distill.report import figures
-from examples.distill.report.measure import Measures
-from examples.distill.report.runs import Group
-from examples.distill.report.svg import Line, chart
+from kdlab.minima.measure import Measures
+from kdlab.report import figures
+from kdlab.report.sources import Group
+from kdlab.report.svg import Line, chart
+from kdlab.runs.plot import style
 
 MOST_IMAGES = 8  # minima in one figure
 

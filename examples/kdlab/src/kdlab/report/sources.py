@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from examples.distill.compare import collect
-from examples.distill.methods import METHODS
-from examples.distill.plot import History, read_history
-from examples.distill.report import measure
+from kdlab.minima import measure
+from kdlab.runs.compare import collect
+from kdlab.runs.plot import History, read_history
+from kdlab.train.methods import METHODS
 
 
 class Group(NamedTuple):

@@ -1,4 +1,4 @@
-"""``python -m examples.distill compare RUNS...``: one table over finished runs.
+"""``kdlab compare RUNS...``: one table over finished runs.
 
 A group is a folder of seeds, the runs that differ in nothing else: one row.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from examples.distill import display
-from examples.distill.settings import expand_home
-from examples.distill.table import spread
+from kdlab.basics import display
+from kdlab.settings.fields import expand_home
+from kdlab.runs.table import spread
 
 COLUMNS = (
     ("last epoch (%)", "accuracy/last", 100, 2),

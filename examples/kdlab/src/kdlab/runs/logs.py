@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
 
 Record = dict[str, float]
 Write = Callable[[Mapping[str, float], int], None]

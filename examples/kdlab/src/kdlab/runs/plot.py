@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from examples.distill.config import Config
-from examples.distill.reading import read_json, reading
+from kdlab.settings.config import Config
+from kdlab.basics.reading import read_json, reading
 
 History = dict[str, np.ndarray]
 """Metrics over epochs, ``[seeds, epochs]`` by name."""

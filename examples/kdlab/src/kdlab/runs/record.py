@@ -29,7 +29,7 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
 
     Args:
         directory: Of the run; exists.
-        arguments: Of ``python -m examples.distill``.
+        arguments: Of ``kdlab``.
 
     Raises:
         ValueError: If the record that is there cannot be read.
@@ -40,7 +40,7 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     path = directory / RECORD
     attempts = _read(path)
     entry: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "examples.distill", *arguments]),
+        "command": shlex.join(["kdlab", *arguments]),
         "git": git_state(Path(__file__).parent),
         "environment": environment(),
         "started": _now(),

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from examples.distill import display
-from examples.distill.config import Config
-from examples.distill.reading import read_json
+from kdlab.basics import display
+from kdlab.settings.config import Config
+from kdlab.basics.reading import read_json
 
 COLUMNS = (
     "method",

@@ -70,7 +70,7 @@ def check_numbers(config: Any) -> None:
     """Refuses numbers out of their range.
 
     Args:
-        config: A :class:`~examples.distill.config.Config`.
+        config: A :class:`~kdlab.settings.config.Config`.
 
     Raises:
         ValueError: At the first one; the message gives the range.
@@ -88,7 +88,7 @@ def check_combinations(config: Any) -> None:
     """Refuses settings that contradict each other.
 
     Args:
-        config: A :class:`~examples.distill.config.Config`.
+        config: A :class:`~kdlab.settings.config.Config`.
 
     Raises:
         ValueError: At the first contradiction.

@@ -10,7 +10,11 @@ from typing import Annotated
 
 import tyro
 
-from examples.distill.checks import (
+from kdlab.basics.reading import UserError, read_json
+from kdlab.data import AUGMENTATIONS, is_streamed
+from kdlab.losses.table import LOSSES, KdLoss
+from kdlab.models import MODELS
+from kdlab.settings.checks import (
     SOFT,
     check_combinations,
     check_known,
@@ -19,17 +23,8 @@ from examples.distill.checks import (
     differences,
     flag,
 )
-from examples.distill.data import AUGMENTATIONS, is_streamed
-from examples.distill.kd_losses import LOSSES, KdLoss
-from examples.distill.methods import METHODS
-from examples.distill.models import MODELS
-from examples.distill.reading import UserError, read_json
-from examples.distill.settings import (
-    Execution,
-    Optimization,
-    expand_home,
-    without_effect,
-)
+from kdlab.settings.fields import Execution, Optimization, expand_home, without_effect
+from kdlab.train.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from examples.distill.study.config import StudyConfig
+from kdlab.study.config import StudyConfig
 
 
 def main(arguments: Sequence[str], *, prog: str, console: Console) -> None:
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str], *, prog: str, console: Console) -> None:
     """
     config = tyro.cli(StudyConfig, prog=prog, args=arguments)
     try:
-        from examples.distill.study import command
+        from kdlab.study import command
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"a study needs the package {error.name}: pip install 'kdopt[study]'"
+            f"a study needs the package {error.name}: pip install {error.name}"
         ) from error
     command.run(config, console)

@@ -5,15 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.distill.study.search import Search, search
-from examples.distill.study.space import (
-    RECOMMENDED,
-    Setting,
-    Space,
-    distinct,
-    key,
-    points,
-)
+from kdlab.study.search import Search, search
+from kdlab.study.space import RECOMMENDED, Setting, Space, distinct, key, points
 
 Scores = Mapping[tuple, Sequence[float]]
 """Accuracy of each seed, by the name of the training."""

@@ -1,4 +1,4 @@
-"""``python -m examples.distill study``: which settings matter on a task."""
+"""``kdlab study``: which settings matter on a task."""
 
 import dataclasses
 import time
@@ -9,22 +9,16 @@ import optuna
 from rich.console import Console
 from rich.progress import Progress
 
-from examples.distill import display
-from examples.distill.progress import progress_bars
-from examples.distill.study import figures, recipe, report, search, tasks
-from examples.distill.study.config import StudyConfig
-from examples.distill.study.lab import Lab, made_of
-from examples.distill.study.report import Results, describe
-from examples.distill.study.search import Found, Search
-from examples.distill.study.space import (
-    RECOMMENDED,
-    Setting,
-    distinct,
-    key,
-    points,
-)
-from examples.distill.study.store import Store
-from examples.distill.study.task import Task
+from kdlab.basics import display
+from kdlab.experiment.progress import progress_bars
+from kdlab.study import figures, recipe, report, search, tasks
+from kdlab.study.config import StudyConfig
+from kdlab.study.lab import Lab, made_of
+from kdlab.study.report import Results, describe
+from kdlab.study.search import Found, Search
+from kdlab.study.space import RECOMMENDED, Setting, distinct, key, points
+from kdlab.study.store import Store
+from kdlab.study.task import Task
 
 SAMPLED_TRIALS = 30  # of random and TPE search, which have no end of their own
 

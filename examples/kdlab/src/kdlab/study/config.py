@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from examples.distill.checks import differences
-from examples.distill.reading import read_json
-from examples.distill.settings import expand_home
-from examples.distill.study import space
-from examples.distill.study.space import BALANCERS, SPACE, Space
+from kdlab.basics.reading import read_json
+from kdlab.settings.checks import differences
+from kdlab.settings.fields import expand_home
+from kdlab.study import space
+from kdlab.study.space import BALANCERS, SPACE, Space
 
 # A name that cannot be a folder of its own: a set with configs, glue/sst2.
 _SEPARATOR = "-"

@@ -9,9 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from examples.distill.study import analysis
-from examples.distill.study.report import Results
-from examples.distill.study.space import Space, canonical, distinct, key, points
+from kdlab.study import analysis
+from kdlab.study.report import Results
+from kdlab.study.space import Space, canonical, distinct, key, points
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from examples.distill.reading import read_json
-from examples.distill.study.locks import exclusive
-from examples.distill.study.space import Setting, canonical, key
-from examples.distill.study.task import Task
-from examples.distill.study.teacher import teacher_logits
-from examples.distill.study.training import Trainer, metrics
+from kdlab.basics.reading import read_json
+from kdlab.study.locks import exclusive
+from kdlab.study.space import Setting, canonical, key
+from kdlab.study.task import Task
+from kdlab.study.teacher import teacher_logits
+from kdlab.study.training import Trainer, metrics
 
 
 def made_of(task: Task) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from examples.distill.study.space import DISTANCES, RECOMMENDED, Setting, canonical
+from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonical
 from kdopt import losses
 
 MOMENTUM, DELTA = 0.9, 0.075
@@ -86,7 +86,7 @@ class Optimizer(NamedTuple):
     Attributes:
         name: ``adamw``, or ``sgd`` with momentum 0.9.
         schedule: Of the learning rate.
-        weight_decay: As in :class:`~examples.distill.study.task.Training`.
+        weight_decay: As in :class:`~kdlab.study.task.Training`.
     """
 
     name: str

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from examples.distill.study.space import RECOMMENDED, Setting, canonical
-from examples.distill.study.task import Task
+from kdlab.study.space import RECOMMENDED, Setting, canonical
+from kdlab.study.task import Task
 
 METHODS = {
     "fixed": "kd",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.distill.study import analysis, search
-from examples.distill.study.analysis import Scores, Spread
-from examples.distill.study.search import Found
-from examples.distill.study.sheet import Sheet
-from examples.distill.study.space import (
+from kdlab.study import analysis, search
+from kdlab.study.analysis import Scores, Spread
+from kdlab.study.search import Found
+from kdlab.study.sheet import Sheet
+from kdlab.study.space import (
     RECOMMENDED,
     Setting,
     Space,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 
-from examples.distill.study.space import Setting, Space, distinct, key, points
+from kdlab.study.space import Setting, Space, distinct, key, points
 
 Evaluate = Callable[[Sequence[Setting]], Sequence[float]]
 """From settings to their scores; may raise :class:`BudgetSpent`."""

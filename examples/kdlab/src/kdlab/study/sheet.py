@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from examples.distill import display
+from kdlab.basics import display
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,10 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from examples.distill.reading import reading
-from examples.distill.study.locks import exclusive
-from examples.distill.study.search import BudgetSpent
-from examples.distill.study.space import (
+from kdlab.basics.reading import reading
+from kdlab.study.locks import exclusive
+from kdlab.study.search import BudgetSpent
+from kdlab.study.space import (
     BALANCERS,
     DISTANCES,
     TEACHERS,

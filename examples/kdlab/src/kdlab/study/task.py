@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from examples.distill.models import Model
+from kdlab.models import Model
 
 Lesson = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """From a seed to the learner's part of the training examples ``[m]``, and the labels

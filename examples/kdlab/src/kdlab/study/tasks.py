@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill import data, models
-from examples.distill.data.dataset import stratified_order
-from examples.distill.data.tfds_source import tfds_names
-from examples.distill.hint import did_you_mean
-from examples.distill.models import Model
-from examples.distill.study import texts
-from examples.distill.study.task import Part, Task, Training, everything
-from examples.distill.study.transformer import Transformer
+from kdlab import data, models
+from kdlab.basics.hint import did_you_mean
+from kdlab.data.dataset import stratified_order
+from kdlab.data.sources.tfds_source import tfds_names
+from kdlab.models import Model
+from kdlab.study import texts
+from kdlab.study.task import Part, Task, Training, everything
+from kdlab.study.transformer import Transformer
 
 SPLIT_SEED = 0  # part of the definition of the tasks
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill import weights
-from examples.distill.reading import UserError, reading
-from examples.distill.study.locks import exclusive
-from examples.distill.study.task import Task, everything
-from examples.distill.study.training import Trainer, metrics
+from kdlab.basics.reading import UserError, reading
+from kdlab.models import weights
+from kdlab.study.locks import exclusive
+from kdlab.study.task import Task, everything
+from kdlab.study.training import Trainer, metrics
 
 _log = logging.getLogger(__name__)
 ALONE = {"alpha": 0.0, "balancer": "fixed"}

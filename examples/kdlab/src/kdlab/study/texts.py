@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from examples.distill.data.errors import prepare_command
-from examples.distill.data.tfds_source import (
+from kdlab.basics.reading import reading
+from kdlab.data.sources.errors import prepare_command
+from kdlab.data.sources.tfds_source import (
     PREPARE,
     find_prepared,
     open_records,
     read_info,
 )
-from examples.distill.reading import reading
-from examples.distill.study.transformer import PADDING, UNKNOWN
+from kdlab.study.transformer import PADDING, UNKNOWN
 
 LANGUAGES = ("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl", "pl", "ro", "tr")
 _NAMES = ("territories", "languages", "currencies")

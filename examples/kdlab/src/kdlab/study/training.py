@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from examples.distill.data import batches
-from examples.distill.models import Model
-from examples.distill.study.objective import Knobs, Optimizer, Update, make_update
-from examples.distill.study.task import Lesson, Part, Task, Training
+from kdlab.data import batches
+from kdlab.models import Model
+from kdlab.study.objective import Knobs, Optimizer, Update, make_update
+from kdlab.study.task import Lesson, Part, Task, Training
 from kdopt import losses
 
 EVALUATION_BATCH = 1024
@@ -42,7 +42,7 @@ class Trainer:
             task: Its training inputs.
             make: Makes the network.
             training: How it is trained.
-            lesson: As of :class:`~examples.distill.study.task.Task`.
+            lesson: As of :class:`~kdlab.study.task.Task`.
             balancer: One of ``BALANCERS``.
         """
         self._task, self._training, self._lesson = task, training, lesson

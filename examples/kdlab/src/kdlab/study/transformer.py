@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.distill.models import Model, Outputs
+from kdlab.models import Model, Outputs
 
 PADDING, UNKNOWN = 0, 1
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from examples.distill import interrupt, logs, mesh
-from examples.distill.checkpoint import Saver
-from examples.distill.loop import DivergedError, Loop, Run
-from examples.distill.problem import Problem
-from examples.distill.step import Step, TrainState
+from kdlab.devices import interrupt, mesh
+from kdlab.devices.checkpoint import Saver
+from kdlab.runs import logs
+from kdlab.train.loop import DivergedError, Loop, Run
+from kdlab.train.problem import Problem
+from kdlab.train.step import Step, TrainState
 
 
 def fit(

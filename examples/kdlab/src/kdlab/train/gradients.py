@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 import kdopt
-from examples.distill.methods import Plan
-from examples.distill.network import taught
-from examples.distill.problem import Problem
+from kdlab.models.network import taught
+from kdlab.train.methods import Plan
+from kdlab.train.problem import Problem
 
 
 class Gradients(NamedTuple):

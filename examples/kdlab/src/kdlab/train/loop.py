@@ -9,13 +9,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from examples.distill import interrupt, logs, mesh
-from examples.distill.checkpoint import Position, Saver
-from examples.distill.data import num_batches
-from examples.distill.feed import Fed, Feed, Stream
-from examples.distill.network import Remembered, Split
-from examples.distill.problem import Metrics, Problem
-from examples.distill.step import Step, TrainState
+from kdlab.data import num_batches
+from kdlab.data.feed import Fed, Feed, Stream
+from kdlab.devices import interrupt, mesh
+from kdlab.devices.checkpoint import Position, Saver
+from kdlab.models.network import Remembered, Split
+from kdlab.runs import logs
+from kdlab.train.problem import Metrics, Problem
+from kdlab.train.step import Step, TrainState
 
 STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
 STEPS_TO_AGREE = 32  # between which several processes do not ask each other the time
@@ -39,7 +40,7 @@ class Run(NamedTuple):
         tensorboard: Whether to write TensorBoard files too.
         wandb: Whether to log to Weights & Biases too.
         skip_nonfinite: Whether the steps skip what is not finite; see
-            :func:`~examples.distill.step.train_step`.
+            :func:`~kdlab.train.step.train_step`.
         remembered: What the teacher said of the training images, to be used instead of
             asking it again.
     """

@@ -10,7 +10,7 @@ from jax import Array
 import kdopt
 
 if TYPE_CHECKING:
-    from examples.distill.config import Config
+    from kdlab.settings.config import Config
 
 
 class Plan(NamedTuple):

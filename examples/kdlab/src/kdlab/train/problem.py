@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 import kdopt
-from examples.distill.data import AUGMENTATIONS, normalize
-from examples.distill.feed import Stream, whole
-from examples.distill.kd_losses import KdLoss, Pupil
-from examples.distill.mesh import Layout, make_layout
-from examples.distill.network import Chosen, Network, Split, taught, wide
+from kdlab.data import AUGMENTATIONS, normalize
+from kdlab.data.feed import Stream, whole
+from kdlab.devices.mesh import Layout, make_layout
+from kdlab.losses.table import KdLoss, Pupil
+from kdlab.models.network import Chosen, Network, Split, taught, wide
 from kdopt import losses
 
 if TYPE_CHECKING:
-    from examples.distill.step import TrainState
+    from kdlab.train.step import TrainState
 
 EVALUATION_BATCH = 500
 

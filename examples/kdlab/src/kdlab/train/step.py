@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from examples.distill.gradients import gradients, micro_batches
-from examples.distill.mesh import Layout
-from examples.distill.methods import Plan
-from examples.distill.network import Chosen, Network, Split
-from examples.distill.observe import seen_in
-from examples.distill.problem import Metrics, Problem, named
+from kdlab.devices.mesh import Layout
+from kdlab.models.network import Chosen, Network, Split
+from kdlab.train.gradients import gradients, micro_batches
+from kdlab.train.methods import Plan
+from kdlab.train.observe import seen_in
+from kdlab.train.problem import Metrics, Problem, named
 
 
 class TrainState(NamedTuple):
@@ -60,7 +60,7 @@ def train_step(
         problem: The losses, and where arrays lie.
         plan: How gradients are combined and applied.
         accumulate: Parts in which a batch is gone through; see
-            :mod:`examples.distill.gradients`.
+            :mod:`kdlab.train.gradients`.
         ema: Decay of the averaged parameters; the state must have been made for them.
         skip_nonfinite: Whether a step whose losses or update are not finite changes
             nothing but the count of steps.

@@ -8,9 +8,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from examples.distill.data.dataset import Dataset
-from examples.distill.data.moments import MOMENTS
-from examples.distill.reading import UserError, reading
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.dataset import Dataset
+from kdlab.data.sources.moments import MOMENTS
 
 _SIDE = 32
 

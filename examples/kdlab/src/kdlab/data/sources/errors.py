@@ -32,4 +32,4 @@ def missing_files(
 
 def prepare_command(name: str) -> str:
     """The command that prepares a data set."""
-    return f"python -m examples.distill.data {name} --data-dir DATA --manual-dir FILES"
+    return f"kdlab prepare {name} --data-dir DATA --manual-dir FILES"

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import SupportsIndex
 
-from examples.distill.data.fingerprint import hash_files
-from examples.distill.data.images import EncodedImage
-from examples.distill.reading import UserError, reading
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.fingerprint import hash_files
+from kdlab.data.images import EncodedImage
 
 _SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),

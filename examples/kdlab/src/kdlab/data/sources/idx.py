@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.distill.data.dataset import Dataset
-from examples.distill.data.moments import MOMENTS
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
+from kdlab.data.dataset import Dataset
+from kdlab.data.sources.moments import MOMENTS
 
 _STEMS = (
     "train-images-idx3-ubyte",

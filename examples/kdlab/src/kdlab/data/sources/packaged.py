@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from examples.distill.data.dataset import Dataset, channel_moments, stratified_order
+from kdlab.data.dataset import Dataset, channel_moments, stratified_order
 
 _SPLIT_SEED = 0  # part of the definition of the test sets
 

@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from examples.distill.data.errors import missing_files, prepare_command
-from examples.distill.data.tfds_source import tfds_names
+from kdlab.data.sources.errors import missing_files, prepare_command
+from kdlab.data.sources.tfds_source import tfds_names
 
 
 def prepare(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
@@ -52,7 +52,7 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
 def _prepare_tiny_imagenet(data_dir: Path, manual_dir: Path | None) -> Path:
     import tensorflow_datasets as tfds
 
-    from examples.distill.data import tiny_imagenet
+    from kdlab.data.sources import tiny_imagenet
 
     folders = [manual_dir, data_dir] if manual_dir else [data_dir]
     holders = [path for path in folders if (path / tiny_imagenet.ARCHIVE).is_file()]

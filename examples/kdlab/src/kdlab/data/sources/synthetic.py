@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.distill.data.dataset import Dataset, channel_moments
+from kdlab.data.dataset import Dataset, channel_moments
 
 
 class Sizes(NamedTuple):

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, SupportsIndex
 
-from examples.distill.data.fingerprint import hash_files
-from examples.distill.data.images import EncodedImage
-from examples.distill.data.tfrecord import TFRecords
-from examples.distill.reading import UserError, reading
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.fingerprint import hash_files
+from kdlab.data.images import EncodedImage
+from kdlab.data.sources.tfrecord import TFRecords
 
 PREPARE = "Prepare the data set again, or copy it again."
 """What to do with a damaged one."""

@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
 
 _HEADER = 8 + 4  # length, its checksum
 _FOOTER = 4  # checksum of the record

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from examples.distill.data.folders import is_hidden
-from examples.distill.reading import reading
+from kdlab.basics.reading import reading
+from kdlab.data.sources.folders import is_hidden
 
 ARCHIVE = "tiny-imagenet-200.zip"
 _ROOT = "tiny-imagenet-200"

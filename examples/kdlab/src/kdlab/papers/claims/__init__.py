@@ -1,4 +1,4 @@
-"""``python -m examples.distill claims``: what the papers claim, tested in minutes."""
+"""``kdlab claims``: what the papers claim, tested in minutes."""
 
 import dataclasses
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from examples.distill import display
-from examples.distill.claims import dot, dto, kim, trials
-from examples.distill.claims.evidence import Claim
-from examples.distill.config import Config
-from examples.distill.progress import progress_bars
-from examples.distill.report.measure import Grid
-from examples.distill.settings import expand_home
+from kdlab.basics import display
+from kdlab.experiment.progress import progress_bars
+from kdlab.minima.measure import Grid
+from kdlab.papers.claims import dot, dto, kim, trials
+from kdlab.papers.claims.evidence import Claim
+from kdlab.settings.config import Config
+from kdlab.settings.fields import expand_home
 
 HEAD = ("paper", "claim", "labels", "measured", "verdict")
 NOTE = (

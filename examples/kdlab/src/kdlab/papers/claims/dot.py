@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from examples.distill.claims.evidence import Claim, Finding, judge, less
-from examples.distill.claims.trials import DELTAS, Trial, name_of
-from examples.distill.report.measure import Measures
+from kdlab.minima.measure import Measures
+from kdlab.papers.claims.evidence import Claim, Finding, judge, less
+from kdlab.papers.claims.trials import DELTAS, Trial, name_of
 
 PAPER = "DOT"
 DOT, AGAINST, KD, CONTROL = (

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from examples.distill.claims.evidence import Claim, judge, less
-from examples.distill.claims.trials import SHORTER, Trial
+from kdlab.papers.claims.evidence import Claim, judge, less
+from kdlab.papers.claims.trials import SHORTER, Trial
 
 PAPER = "DTO-KD"
 DTO, KD = "dto_kd", "kd"

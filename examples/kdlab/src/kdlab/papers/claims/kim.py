@@ -8,17 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import kdopt
-from examples.distill.claims.evidence import (
-    CONFIRMED,
-    REFUTED,
-    Claim,
-    Finding,
-    judge,
-    less,
-)
-from examples.distill.claims.trials import Trial
-from examples.distill.report import kim, restore
-from examples.distill.report.measure import training_losses
+from kdlab.minima import kim, restore
+from kdlab.minima.measure import training_losses
+from kdlab.papers.claims.evidence import CONFIRMED, REFUTED, Claim, Finding, judge, less
+from kdlab.papers.claims.trials import Trial
 
 PAPER = "Kim et al."
 LAMBDAS = np.linspace(0, 1, 11)

@@ -14,16 +14,16 @@ import optax
 from rich.progress import Progress
 
 import kdopt
-from examples.distill.config import Config
-from examples.distill.data import load, num_batches
-from examples.distill.methods import METHODS, Plan, learning_rate
-from examples.distill.plot import History, read_history
-from examples.distill.progress import show_run
-from examples.distill.reading import read_json
-from examples.distill.report import measure, restore
-from examples.distill.students import Students, directory
-from examples.distill.teachers import get_teacher
-from examples.distill.train import fit
+from kdlab.basics.reading import read_json
+from kdlab.data import load, num_batches
+from kdlab.experiment.progress import show_run
+from kdlab.experiment.students import Students, directory
+from kdlab.experiment.teachers import get_teacher
+from kdlab.minima import measure, restore
+from kdlab.runs.plot import History, read_history
+from kdlab.settings.config import Config
+from kdlab.train.fit import fit
+from kdlab.train.methods import METHODS, Plan, learning_rate
 
 TASK = 0.1  # weight of the task loss, beside 0.9 for distillation, as in the papers
 DELTAS = (-0.075, -0.04, 0.04, 0.075)

@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from examples.distill.recipes import (
+from kdlab.papers.recipes import (
     cifar100_dot,
     cifar100_dto,
     imagenet,
@@ -11,8 +11,8 @@ from examples.distill.recipes import (
     teachers,
     tiny_imagenet_dot,
 )
-from examples.distill.recipes._file import read
-from examples.distill.recipes._recipe import Recipe as Recipe
+from kdlab.papers.recipes._file import read
+from kdlab.papers.recipes._recipe import Recipe as Recipe
 
 RECIPES: dict[str, Recipe] = {}
 for _table in (
@@ -43,7 +43,7 @@ def find(name: str) -> list[Recipe]:
         ValueError: If there is none; names the closest ones.
 
     Examples:
-        >>> from examples.distill import recipes
+        >>> from kdlab import recipes
         >>> len(recipes.find("cifar100/sweeps/delta/"))
         9
     """
@@ -56,6 +56,6 @@ def find(name: str) -> list[Recipe]:
         close = difflib.get_close_matches(name, RECIPES, n=4, cutoff=0.3)
         raise ValueError(
             f"no recipe {name!r}; the closest are {', '.join(close) or 'none'}. "
-            "`python -m examples.distill recipes` lists all."
+            "`kdlab recipes` lists all."
         )
     return chosen

@@ -13,7 +13,7 @@ for kernels to start and for memory more than they compute.
 
 from typing import NamedTuple
 
-from examples.distill.config import Config
+from kdlab.settings.config import Config
 
 FLOPS = 0.3 * 156e12
 

@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from examples.distill.config import Config
-from examples.distill.hint import did_you_mean
-from examples.distill.reading import reading
-from examples.distill.recipes._recipe import Recipe
+from kdlab.basics.hint import did_you_mean
+from kdlab.basics.reading import reading
+from kdlab.papers.recipes._recipe import Recipe
+from kdlab.settings.config import Config
 
 
 def read(path: Path) -> Recipe:
-    """Reads what ``python -m examples.distill study`` writes, or your own.
+    """Reads what ``kdlab study`` writes, or your own.
 
     Args:
         path: An object with names and values of :class:`Config`; a relative
@@ -37,7 +37,7 @@ def read(path: Path) -> Recipe:
             hint = did_you_mean(name, names)
             raise ValueError(
                 f"{path}: there is no setting {name!r}; {hint}"
-                "`python -m examples.distill --help` lists all."
+                "`kdlab distill --help` lists all."
             )
     values: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.items()

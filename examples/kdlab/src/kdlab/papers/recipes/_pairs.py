@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from examples.distill.config import Config
-from examples.distill.recipes._recipe import FOLDERS, SLOW, Recipe
+from kdlab.papers.recipes._recipe import FOLDERS, SLOW, Recipe
+from kdlab.settings.config import Config
 
 
 class Pair(NamedTuple):

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from examples.distill.config import Config
-from examples.distill.recipes import _cost
+from kdlab.papers.recipes import _cost
+from kdlab.settings.config import Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Recipe:
     @property
     def command(self) -> str:
         """Runs it."""
-        return f"python -m examples.distill --recipe {self.name}"
+        return f"kdlab distill --recipe {self.name}"
 
     @property
     def wall_time(self) -> float:

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m examples.distill --recipe cifar100/dot/resnet32x4-resnet8x4
-    python -m examples.distill --recipe cifar100/dkd_dot/vgg13-vgg8
+    kdlab distill --recipe cifar100/dot/resnet32x4-resnet8x4
+    kdlab distill --recipe cifar100/dkd_dot/vgg13-vgg8
 
 ======================== ===== ====== ===== ======= ===== =======
 pair                     KD    + DOT  CRD   + DOT   DKD   + DOT
@@ -20,8 +20,8 @@ not measured (`_cost`).
 from functools import partial
 from typing import Any
 
-from examples.distill.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
-from examples.distill.recipes._recipe import CIFAR100, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
+from kdlab.papers.recipes._recipe import CIFAR100, Recipe, table
 
 SOURCE = "DOT, table 3 (a)"
 BEST = "The code of the paper reports the best epoch, CRD's baselines the last."

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m examples.distill --recipe cifar100/dto_kd/resnet56-resnet20
-    python -m examples.distill --recipe cifar100/reviewkd_pp/resnet50-mobilenet_v2
+    kdlab distill --recipe cifar100/dto_kd/resnet56-resnet20
+    kdlab distill --recipe cifar100/reviewkd_pp/resnet50-mobilenet_v2
 
 ======================== ===== ===== ===== ======== ===== ========== ======
 pair                     KD    CRD   DIST  ReviewKD DKD   ReviewKD++ DTO-KD
@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from examples.distill.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
-from examples.distill.recipes._recipe import CIFAR100, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
+from kdlab.papers.recipes._recipe import CIFAR100, Recipe, table
 
 SOURCE = "DTO-KD, table 2"
 TYPO = "67.35 is the number of CRD's paper; DTO-KD prints 67.65."

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m examples.distill --recipe imagenet/dot/resnet50-mobilenet_v1
+    kdlab distill --recipe imagenet/dot/resnet50-mobilenet_v1
 
 ===================== ===== ===== ===== ====== =======
 pair                  KD    CRD   DKD   KD+DOT DKD+DOT
@@ -18,8 +18,8 @@ not measured (`_cost`).
 from functools import partial
 from typing import Any
 
-from examples.distill.recipes._pairs import CRD, FIXED, Pair, distilled
-from examples.distill.recipes._recipe import IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, Pair, distilled
+from kdlab.papers.recipes._recipe import IMAGENET, Recipe, table
 
 SOURCE = "DOT, table 3 (c)"
 OPEN = "The published code has no settings for it; those of its parts are used."

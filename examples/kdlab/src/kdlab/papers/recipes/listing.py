@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from examples.distill import display
-from examples.distill.recipes import RECIPES, Recipe, find
+from kdlab.basics import display
+from kdlab.papers.recipes import RECIPES, Recipe, find
 
 
 def print_recipes(console: Console, beginning: str | None = None) -> None:
@@ -25,7 +25,7 @@ def print_recipes(console: Console, beginning: str | None = None) -> None:
         console,
         "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
         "not measured, and for small networks far too few. Run one: python -m "
-        "examples.distill --recipe NAME",
+        "kdlab distill --recipe NAME",
     )
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from flax import nnx
 
-from examples.distill import mesh, weights
-from examples.distill.config import Config
-from examples.distill.data import load
-from examples.distill.network import Network
-from examples.distill.students import make_teacher
+from kdlab.data import load
+from kdlab.devices import mesh
+from kdlab.experiment.students import make_teacher
+from kdlab.models import weights
+from kdlab.models.network import Network
+from kdlab.settings.config import Config
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
 DATASET = "synthetic-smoke"  # instead of those

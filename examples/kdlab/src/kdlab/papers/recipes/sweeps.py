@@ -2,8 +2,8 @@
 
 The beginning of a name runs all that begin with it, and `compare` tabulates them::
 
-    python -m examples.distill --recipe cifar100/sweeps/delta/
-    python -m examples.distill compare runs/cifar100/sweeps/delta/*
+    kdlab distill --recipe cifar100/sweeps/delta/
+    kdlab compare runs/cifar100/sweeps/delta/*
 
 One run takes at least 0.2 to 0.7 hours of an A100, computed and
 not measured (`_cost`).
@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from examples.distill.config import Config
-from examples.distill.recipes._pairs import KD, Pair, distilled
-from examples.distill.recipes._recipe import CIFAR100, TINY_IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import KD, Pair, distilled
+from kdlab.papers.recipes._recipe import CIFAR100, TINY_IMAGENET, Recipe, table
+from kdlab.settings.config import Config
 
 PAIR_OPEN = "The table does not name the pair; its KD number is that of this one."
 

@@ -2,7 +2,7 @@
 
 Weights are written to RUNS/NAME/weights, where the other recipes find them::
 
-    python -m examples.distill --recipe cifar100/teachers/resnet32x4
+    kdlab distill --recipe cifar100/teachers/resnet32x4
 
 Published ones do as well: every recipe takes them by ``--teacher-weights FILE``. One
 run takes at least 0.003 to 19 hours of an A100, computed and not measured (`_cost`).
@@ -10,8 +10,7 @@ run takes at least 0.003 to 19 hours of an A100, computed and not measured (`_co
 
 import dataclasses
 
-from examples.distill.config import Config
-from examples.distill.recipes._recipe import (
+from kdlab.papers.recipes._recipe import (
     CIFAR100,
     IMAGENET,
     SLOW,
@@ -19,6 +18,7 @@ from examples.distill.recipes._recipe import (
     Recipe,
     table,
 )
+from kdlab.settings.config import Config
 
 TEACHER_TRAINING = (
     "The schedule of the teacher is not in the papers, which take published weights; "

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m examples.distill --recipe tiny_imagenet/dot/resnet18-mobilenet_v2
+    kdlab distill --recipe tiny_imagenet/dot/resnet18-mobilenet_v2
 
 ====================== ===== ====== ===== ======= ===== =======
 pair                   KD    + DOT  CRD   + DOT   DKD   + DOT
@@ -18,8 +18,8 @@ not measured (`_cost`).
 from functools import partial
 from typing import Any
 
-from examples.distill.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
-from examples.distill.recipes._recipe import TINY_IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
+from kdlab.papers.recipes._recipe import TINY_IMAGENET, Recipe, table
 
 SOURCE = "DOT, table 3 (b)"
 OPEN = (
