@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 
 from kdlab.data import Dataset
+from kdlab.data.split import Split
 from kdlab.experiment.students import Students, Teacher, make_model
 from kdlab.models import Model, Outputs
-from kdlab.models.network import Split
 from kdlab.papers.recipes._cost import SIZES
 from kdlab.settings.config import Config
-from kdlab.train.step import TrainState
+from kdlab.train.state import TrainState
 
 
 @functools.cache
@@ -105,8 +105,9 @@ def no_means(teacher: Known, *others: Any) -> jax.Array:
 
 def step(config: Config) -> tuple[TrainState, TrainState, dict]:
     """Shapes of the state before a step and after it, and of its metrics."""
-    data = dataset(config.dataset)
-    teacher = None if config.teacher is None else Known(config.teacher, config.dataset)
+    data = dataset(config.data.dataset)
+    name = config.networks.teacher
+    teacher = None if name is None else Known(name, config.data.dataset)
     made = []
 
     def begin() -> TrainState:
@@ -119,7 +120,7 @@ def step(config: Config) -> tuple[TrainState, TrainState, dict]:
     with mock.patch.multiple("kdlab.experiment.students", **stubs):
         before = jax.eval_shape(begin)
     students, plan = made
-    count, batch = len(data.train_labels), config.batch_size
+    count, batch = len(data.train_labels), config.training.batch_size
     shapes = jax.eval_shape(
         lambda: (
             Split(

@@ -1,10 +1,13 @@
 """Histories and measures of runs that never were."""
 
-import json
-
 import numpy as np
 
 from kdlab.minima import measure
+from kdlab.runs import files
+from kdlab.runs.claim import claim
+from kdlab.runs.record import attempt
+from kdlab.settings.config import configure
+from kdlab.train.fit import summarize
 
 METHODS = ("kd", "dot", "dto_kd")
 
@@ -50,29 +53,34 @@ def measures(seed, points=5, plane=4):
 
 
 def experiment(folder, methods=METHODS, seeds=2):
-    """Writes the files of an experiment, as far as the report reads them."""
-    folder.mkdir(parents=True)
-    settings = {"dataset": "digits", "teacher": "mlp", "student": "mlp", "labels": 100}
-    settings |= {"noise": 0.4, "epochs": 4, "loss": "kd"}
-    (folder / "config.json").write_text(json.dumps(settings))
-    start = {"command": ["--name", folder.name], "git": {"revision": "0" * 40}}
-    (folder / "record.json").write_text(json.dumps([start]))
+    """Writes an experiment of made-up numbers, by what writes those of real ones."""
+    config = configure(
+        name=folder.name,
+        runs=folder.parent,
+        dataset="digits",
+        teacher="mlp",
+        student="mlp",
+        labels=100,
+        epochs=4,
+        methods=methods,
+    )
+    claim(config)
+    with attempt(folder, ["distill", "--name", folder.name]):
+        pass
     times = {"kd": {"milliseconds": 12.3, "relative": 1.0}}
-    (folder / "step_time.json").write_text(json.dumps(times))
-    (folder / "teacher.json").write_text(json.dumps({"accuracy/last": 0.975}))
+    files.write_step_times(folder, times)
+    files.write_teacher(folder, {"accuracy/last": 0.975})
     for i, method in enumerate(methods):
         told = history(i, seeds)
         for seed in range(seeds):
-            run = folder / method / f"seed{seed}"
+            run = files.seed_folder(folder, method, seed)
             run.mkdir(parents=True)
             records = [
                 {key: float(rows[seed, epoch]) for key, rows in told.items()}
                 for epoch in range(told["epoch"].shape[1])
             ]
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            (run / "metrics.jsonl").write_text(lines)
-            accuracy = records[-1]["test/accuracy"]
-            result = {"accuracy/last": accuracy, "accuracy/best": accuracy}
-            (run / "result.json").write_text(json.dumps(result))
-        measure.write(folder / method / "seed0", measures(i))
+            for record in records:
+                files.append_metrics(run, record)
+            files.write_result(run, summarize(records))
+        measure.write(files.seed_folder(folder, method, 0), measures(i))
     return folder

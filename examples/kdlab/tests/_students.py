@@ -5,10 +5,10 @@ import functools
 from flax import nnx
 
 from kdlab.data import batches, load
+from kdlab.experiment.make import make_config
 from kdlab.experiment.students import Students, Teacher, make_model
-from kdlab.settings.config import Config
+from kdlab.models.network import Network
 from kdlab.train.fit import fit
-from kdlab.train.problem import Network
 
 SETTINGS = {
     "dataset": "digits",
@@ -31,7 +31,7 @@ def teacher():
 
 
 def students(**settings):
-    return Students(Config(**(SETTINGS | settings)), teacher())
+    return Students(make_config(**(SETTINGS | settings)), teacher())
 
 
 def train(students, method="kd", steps=3, seed=0):
@@ -49,7 +49,7 @@ def train(students, method="kd", steps=3, seed=0):
 def order(students, seed):
     """Batches of the first epoch."""
     size = students.data(seed).size
-    return batches(size, students.config.batch_size, seed=seed)
+    return batches(size, students.config.training.batch_size, seed=seed)
 
 
 @functools.cache

@@ -1,5 +1,8 @@
 """What the tests of the library have, one device, and JAX's own random generator."""
 
+import os
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -9,6 +12,13 @@ from tests.conftest import (  # noqa: F401
     pytest_runtest_teardown,
     standard,
     x64,
+)
+
+HERE = Path(__file__).parent
+# Processes that tests start find the laboratory, installed or not, and these helpers.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(HERE), str(HERE.parent / "src"), str(HERE.parents[2])]
+    + [path for path in [os.environ.get("PYTHONPATH")] if path]
 )
 
 

@@ -14,11 +14,11 @@ from _models import filled
 from kdlab.cli.main import main
 from kdlab.data import load
 from kdlab.devices.checkpoint import Position, Saver
+from kdlab.experiment.make import make_config
 from kdlab.experiment.students import make_model
 from kdlab.models import weights
 from kdlab.papers.recipes import smoke
 from kdlab.runs.record import attempt
-from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -35,8 +35,8 @@ def command(monkeypatch, capsys, tmp_path):
     """Runs the command line in a folder of its own; returns its code and its output."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kdlab", "distill", *map(str, arguments)])
+    def run(*arguments, name="distill"):
+        monkeypatch.setattr(sys, "argv", ["kdlab", name, *map(str, arguments)])
         capsys.readouterr()  # of what made the data
         try:
             code = main()
@@ -159,7 +159,7 @@ def test_a_file_in_place_of_the_folder_of_runs(command, tmp_path):
 @pytest.mark.parametrize("name", ["..", "../x", "a/../../x", "/tmp/x"])
 def test_names_that_lead_out_of_the_runs_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"--name .* is no folder below --runs"):
-        Config(name=name, runs=tmp_path / "runs")
+        make_config(name=name, runs=tmp_path / "runs")
 
 
 def test_a_smoke_run_removes_nothing_else(tmp_path):
@@ -168,8 +168,8 @@ def test_a_smoke_run_removes_nothing_else(tmp_path):
     precious.mkdir()
     for name in ("smoke/../precious", "smoke/../../precious", "../precious"):
         with pytest.raises(ValueError):
-            smoke.clear(Config(name=name, runs=tmp_path / "runs"))
-    smoke.clear(Config(name="precious", runs=tmp_path))
+            smoke.clear(make_config(name=name, runs=tmp_path / "runs"))
+    smoke.clear(make_config(name="precious", runs=tmp_path))
     assert precious.is_dir()
 
 
@@ -196,7 +196,7 @@ def test_paths_of_any_kind_work(command, tmp_path):
     code, shown = command(*SMALL, *options, "--runs", "meine Läufe", "--name", name)
     assert code == 0
     assert f"Figure: meine Läufe/{name}/figures/accuracy.png\n" in shown
-    assert command("compare", "meine Läufe")[0] == 0
+    assert command("meine Läufe", name="compare")[0] == 0
 
 
 def test_a_full_disk_is_named_by_the_folder(tmp_path, monkeypatch):
@@ -221,7 +221,9 @@ def test_a_full_disk_does_not_hide_where_it_is(tmp_path, monkeypatch):
         pytest.raises(OSError) as error,
         attempt(tmp_path, []),
     ):
-        (tmp_path / "record.part").mkdir()  # so that the end cannot be written
+        (
+            tmp_path / f"record.json.{os.getpid()}.part"
+        ).mkdir()  # so that the end cannot be written
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.filename == str(tmp_path)
     assert json.loads((tmp_path / "record.json").read_text())[0]["ended"] is None

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from kdlab.cli.main import main
+from kdlab.experiment.make import make_config
 from kdlab.experiment.run import run
 from kdlab.runs.table import rows
-from kdlab.settings.config import Config
+from kdlab.settings.config import NAMES
 from kdlab.train.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -36,7 +37,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(settings):
-    config = Config(name="smoke", **settings)
+    config = make_config(name="smoke", **settings)
     console = Console(record=True, width=160)
     run(config, console)
     return config, console.export_text()
@@ -78,7 +79,7 @@ def test_second_start_trains_nothing(finished):
 def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch):
     """Killed after the first epoch and its checkpoint, then started again."""
     whole, _ = finished
-    config = Config(name="cut", methods=("kd",), checkpoint_seconds=0, **settings)
+    config = make_config(name="cut", methods=("kd",), checkpoint_seconds=0, **settings)
 
     class KilledError(Exception):
         pass
@@ -108,7 +109,7 @@ def test_interrupted_run_goes_on_to_the_same_end(finished, settings, monkeypatch
 
 
 def test_other_settings_under_the_same_name_are_refused(finished, settings):
-    other = Config(name="smoke", **(settings | {"labels": 50}))
+    other = make_config(name="smoke", **(settings | {"labels": 50}))
     with pytest.raises(ValueError, match=r"labels was 100, is 50.*another --name"):
         run(other, Console(quiet=True))
 
@@ -141,5 +142,5 @@ def test_help_explains_every_field(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     shown = capsys.readouterr().out
-    for field in Config.__dataclass_fields__:
+    for field in NAMES:
         assert f"--{field.replace('_', '-')}" in shown

@@ -18,12 +18,14 @@ from kdlab.data.kept import keep
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import run as experiment
 from kdlab.experiment import splits, teachers
+from kdlab.experiment.make import make_config
 from kdlab.experiment.remembered import remember
 from kdlab.experiment.students import make_model
 from kdlab.minima.restore import reopen
 from kdlab.models import weights
 from kdlab.models.network import Network
-from kdlab.settings.config import Config
+from kdlab.runs.claim import claim
+from kdlab.settings.config import NAMES
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -97,7 +99,7 @@ SAID = DATA | {"labels", "teacher", "max_blocks", "dtype"}
 
 
 def fields():
-    return {field.name for field in dataclasses.fields(Config)}
+    return set(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def base(tmp_path_factory):
     root, other = (tmp_path_factory.mktemp(name) for name in ("data", "other"))
     _archives.write_tfds(root, "colour")
     _archives.write_tfds(other, "grey")
-    config = Config(
+    config = make_config(
         dataset="tiny_digits",
         data_dir=root,
         labels=6,
@@ -125,21 +127,21 @@ def base(tmp_path_factory):
 def changed(base, field):
     config, other = base
     value = other if field == "data_dir" else OTHERS[field]
-    return dataclasses.replace(config, **{field: value} | WITH.get(field, {}))
+    return make_config(config, **{field: value} | WITH.get(field, {}))
 
 
 def dataset_of(config):
+    packaged = config.data.dataset.startswith("synthetic")
     return open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        image_size=None if config.dataset[:9] == "synthetic" else config.image_size,
+        config.data.dataset,
+        data_dir=config.data.data_dir,
+        image_size=None if packaged else config.data.image_size,
     )
 
 
 def test_every_setting_is_declared():
     assert set(OTHERS) == fields()
     assert fields() >= TRAINED | SAID
-    assert {*teachers.DECISIVE, "teacher", "data_dir"} == TRAINED
 
 
 @pytest.mark.parametrize("field", OTHERS)
@@ -172,15 +174,15 @@ def test_what_a_teacher_said_is_kept_by_all_that_decides_it(base, field, monkeyp
     for config in (base[0], changed(base, field)):
         dataset = dataset_of(config)
         arrays = {"params": {"w": np.ones(2)}, "rest": {}}
-        part = splits.part(config, dataset, 0)
+        part = splits.part(config.data, dataset, 0)
         remember(Network(None, **arrays), part, make_layout(), config)
     assert (names[0] != names[1]) == (field in SAID), field
 
 
 def test_the_same_data_elsewhere_are_the_same(base, tmp_path):
     config = base[0]
-    shutil.copytree(config.data_dir, tmp_path / "copy")
-    moved = dataclasses.replace(config, data_dir=tmp_path / "copy")
+    shutil.copytree(config.data.data_dir, tmp_path / "copy")
+    moved = make_config(config, data_dir=tmp_path / "copy")
     ours, theirs = dataset_of(config), dataset_of(moved)
     assert ours.fingerprint == theirs.fingerprint
 
@@ -218,7 +220,7 @@ def test_streams_are_known_by_their_files_and_what_is_done_to_them(tmp_path):
 
 def test_labels_of_a_stream_are_read_again_after_a_change(tmp_path):
     _archives.write_folders(tmp_path / "data")
-    config = Config(
+    config = make_config(
         dataset=f"stream:folder:{tmp_path / 'data'}",
         runs=tmp_path / "runs",
         labels=None,
@@ -227,7 +229,9 @@ def test_labels_of_a_stream_are_read_again_after_a_change(tmp_path):
 
     def labels():
         data = dataset_of(config)
-        return splits.all_labels(config, splits.training(config, data, 0)).tolist()
+        images = splits.training(config.data, data, 0)
+        runs = config.execution.runs
+        return splits.all_labels(images, config.data, runs).tolist()
 
     assert labels() == [0] * 4 + [1] * 4
     images = tmp_path / "data" / "train"
@@ -278,7 +282,7 @@ def small(tmp_path):
     """Two classes that a teacher tells apart, in folders."""
     root = tmp_path / "data"
     _archives.write_folders(root)
-    return Config(
+    return make_config(
         dataset=f"folder:{root}",
         runs=tmp_path / "runs",
         labels=None,
@@ -315,9 +319,9 @@ def train(config):
 
 def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplog):
     train(small)
-    train(dataclasses.replace(small, temperature=2.0, learning_rate=0.5))
+    train(make_config(small, temperature=2.0, learning_rate=0.5))
     assert len(trained) == 1
-    images = Path(small.dataset.removeprefix("folder:")) / "train"
+    images = Path(small.data.dataset.removeprefix("folder:")) / "train"
     (images / "cat/images/3.png").rename(images / "dog/images/9.png")
     train(small)
     assert len(trained) == 2
@@ -346,10 +350,10 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
 def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
     """Nor is it measured with others; images of several sizes are brought to one."""
     monkeypatch.setattr("kdlab.runs.plot.figures", lambda _: [])  # take long
-    root = Path(small.dataset.removeprefix("folder:"))
+    root = Path(small.data.dataset.removeprefix("folder:"))
     shutil.rmtree(root)
     _archives.write_folders(root, sizes=(8, 10))
-    small = dataclasses.replace(small, image_size=6)
+    small = make_config(small, image_size=6)
     experiment.run(small, Console(quiet=True))
     inputs = json.loads((small.directory / "inputs.json").read_text())
     assert inputs == {"data": dataset_of(small).fingerprint}
@@ -365,14 +369,14 @@ def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
 
 def test_a_run_does_not_go_on_with_other_weights_of_its_teacher(small):
     def save(seed):
-        path = small.runs / f"weights{seed}"
+        path = small.execution.runs / f"weights{seed}"
         model = make_model("mlp", dataset_of(small), nnx.Rngs(seed))
         weights.save_orbax(path, model)
         return path
 
     path = save(0)
-    config = dataclasses.replace(small, teacher_weights=path)
-    config.claim_directory()
+    config = make_config(small, teacher_weights=path)
+    claim(config)
     teachers.load_teacher(config, dataset_of(config))
     teachers.load_teacher(config, dataset_of(config))
     shutil.rmtree(path)

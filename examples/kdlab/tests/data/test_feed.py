@@ -6,8 +6,8 @@ import pytest
 import _archives
 from kdlab.data import open_streamed
 from kdlab.data.feed import Feed, Stream, whole
+from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
-from kdlab.models.network import Split
 
 LAYOUT = make_layout(2)
 

@@ -13,11 +13,11 @@ import _archives
 from kdlab.cli.main import main
 from kdlab.data import open_dataset
 from kdlab.experiment.finite import check_outputs
+from kdlab.experiment.make import make_config
 from kdlab.experiment.students import make_model
 from kdlab.models import weights
 from kdlab.models.network import Network
-from kdlab.settings.config import Config
-from kdlab.train.problem import EVALUATION_BATCH
+from kdlab.train.evaluate import EVALUATION_BATCH
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -64,7 +64,7 @@ def test_it_is_refused_before_training(streamed, value, tmp_path, monkeypatch, c
 
 def test_the_first_bad_batch_is_named():
     """One image of the training part is too bright for the network, all others not."""
-    config = Config(dataset="digits", teacher="mlp", student="mlp")
+    config = make_config(dataset="digits", teacher="mlp", student="mlp")
     dataset = open_dataset("digits")
     images = dataset.train_images // 2
     images[EVALUATION_BATCH + 7] = 255

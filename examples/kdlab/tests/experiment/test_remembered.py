@@ -1,12 +1,11 @@
 """A teacher that is asked once says what it would say every time."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from _students import order, students
+from kdlab.experiment.make import make_config
 from kdlab.experiment.remembered import is_valid
 from kdlab.losses.table import LOSSES
 
@@ -58,7 +57,7 @@ def test_what_it_said_is_read_again(still, monkeypatch):
     ],
 )
 def test_when_it_is_valid(still, change, valid):
-    assert is_valid(dataclasses.replace(still().config, **change)) is valid
+    assert is_valid(make_config(still().config, **change)) is valid
 
 
 @pytest.mark.parametrize("loss", [k for k, v in LOSSES.items() if v.on_logits])

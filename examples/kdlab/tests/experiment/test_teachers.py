@@ -9,11 +9,12 @@ from flax import nnx
 from rich.console import Console
 
 from kdlab.data import load
+from kdlab.experiment.make import make_config
 from kdlab.experiment.run import run
 from kdlab.experiment.students import make_model
 from kdlab.experiment.teachers import load_teacher
 from kdlab.models import weights
-from kdlab.settings.config import Config
+from kdlab.runs.claim import claim
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -32,7 +33,7 @@ def trained(tmp_path_factory):
     """A network that learned from the labels alone."""
     runs = tmp_path_factory.mktemp("runs")
     alone = {"name": "alone", "teacher": None, "methods": ("labels_only",)}
-    config = Config(runs=runs, labels=None, noise=0.0, **(SETTINGS | alone))
+    config = make_config(runs=runs, labels=None, noise=0.0, **(SETTINGS | alone))
     console = Console(record=True, width=160)
     run(config, console)
     assert f"Weights: {config.directory / 'weights'}" in console.export_text()
@@ -40,8 +41,8 @@ def trained(tmp_path_factory):
 
 
 def test_student_of_the_labels_alone_teaches_others(trained):
-    config = Config(
-        runs=trained.runs,
+    config = make_config(
+        runs=trained.execution.runs,
         name="taught",
         teacher="mlp",
         teacher_weights=trained.directory / "weights",
@@ -53,12 +54,14 @@ def test_student_of_the_labels_alone_teaches_others(trained):
     teacher = json.loads(files[0].read_text())
     result = json.loads((files[1] / "result.json").read_text())
     assert teacher["accuracy/last"] == pytest.approx(result["accuracy/last"])
-    assert not list((trained.runs / "teachers").glob("mlp-*"))  # none was trained
+    assert not list(
+        (trained.execution.runs / "teachers").glob("mlp-*")
+    )  # none was trained
 
 
 def test_weights_of_another_network_are_refused(trained):
-    config = Config(
-        runs=trained.runs,
+    config = make_config(
+        runs=trained.execution.runs,
         teacher="cnn_student",
         teacher_weights=trained.directory / "weights",
         **SETTINGS,
@@ -68,7 +71,7 @@ def test_weights_of_another_network_are_refused(trained):
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):
-    config = Config(teacher_weights=tmp_path / "no.pth", **SETTINGS)
+    config = make_config(teacher_weights=tmp_path / "no.pth", **SETTINGS)
     with pytest.raises(FileNotFoundError, match=r"no\.pth is not there; expected"):
         load_teacher(config, load("digits"))
 
@@ -78,13 +81,13 @@ def test_published_file_is_loaded(tmp_path):
     model = make_model("resnet8", dataset, nnx.Rngs(3))
     file = tmp_path / "published.safetensors"
     weights.write_safetensors(file, "resnet8", model)
-    config = Config(
+    config = make_config(
         runs=tmp_path,
         dataset="synthetic-tiny",
         teacher="resnet8",
         teacher_weights=file,
     )
-    config.claim_directory()
+    claim(config)
     teacher = load_teacher(config, dataset)
     ours = jax.tree.leaves(nnx.state(model, nnx.Param))
     theirs = jax.tree.leaves(teacher.network.params)
@@ -94,4 +97,4 @@ def test_published_file_is_loaded(tmp_path):
 
 def test_only_labels_need_no_teacher():
     with pytest.raises(ValueError, match="needs --methods labels_only"):
-        Config(teacher=None, methods=("kd",))
+        make_config(teacher=None, methods=("kd",))

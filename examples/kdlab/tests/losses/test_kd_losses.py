@@ -14,13 +14,15 @@ from kdlab.cli.main import main
 from kdlab.data import load
 from kdlab.experiment import loss_table
 from kdlab.experiment import run as experiment
+from kdlab.experiment.loss_table import LossesConfig
+from kdlab.experiment.make import make_config
 from kdlab.experiment.students import Students, Teacher, make_model
-from kdlab.losses.table import LOSSES
+from kdlab.losses.table import LOSSES, loss_weights, make_loss
 from kdlab.models import Outputs
+from kdlab.models.network import Network
 from kdlab.runs import table
-from kdlab.settings.config import Config, LossesConfig
+from kdlab.settings.parts import Distillation
 from kdlab.train.fit import fit
-from kdlab.train.problem import Network
 from kdlab.train.step import make_step
 from kdopt import losses
 
@@ -57,7 +59,7 @@ def cnn_teacher():
 
 def train(teacher, loss, method, steps=2, **settings):
     """States before and after some steps on one batch, and the last metrics."""
-    students = Students(Config(loss=loss, **(SETTINGS | settings)), teacher)
+    students = Students(make_config(loss=loss, **(SETTINGS | settings)), teacher)
     plan = students.plan(method)
     step, data = make_step(students.problem, plan), students.data(0)
     batch = jnp.arange(20), jnp.ones(20)
@@ -134,7 +136,7 @@ def test_shared_and_exact_see_the_same(loss, teacher):
 
 def test_memory_moves_once_a_step(teacher):
     """The memory after a step is that of `crd` called by hand on the old one."""
-    students = Students(Config(loss="crd", **SETTINGS), teacher)
+    students = Students(make_config(loss="crd", **SETTINGS), teacher)
     plan = students.plan("kd")
     state, data = students.state(plan, 0), students.data(0)
     memory = jax.tree.map(jnp.copy, state.rest["adapter"]["memory"].get_value())
@@ -156,17 +158,21 @@ def test_memory_moves_once_a_step(teacher):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def weights(**settings):
+    return loss_weights(Distillation(**settings))
+
+
 def test_fixed_weights_are_those_of_the_recipe_unless_given():
-    assert Config().weights == (0.1, 0.9)
-    assert Config(loss="at").weights == (1, 1)
+    assert weights() == (0.1, 0.9)
+    assert weights(loss="at") == (1, 1)
     assert LOSSES["at"].scale == 1000
-    assert Config(loss="at", alpha=0.25).weights == (0.75, 0.25)
+    assert weights(loss="at", alpha=0.25) == (0.75, 0.25)
 
 
 @pytest.mark.parametrize("loss", ["kd", "ctkd", "sp", "vid", "crd"])
 def test_reach_is_that_of_the_traced_program(loss, cnn_teacher):
     settings = SETTINGS | {"student": "cnn_student"}
-    students = Students(Config(loss=loss, **settings), cnn_teacher)
+    students = Students(make_config(loss=loss, **settings), cnn_teacher)
     problem, state = students.problem, students.state(students.plan("kd"), 0)
     data, order = (
         problem.layout.replicate(students.data(0)),
@@ -186,7 +192,7 @@ def test_reach_is_that_of_the_traced_program(loss, cnn_teacher):
 
 def test_loss_that_is_not_finite_ends_the_run(teacher, tmp_path):
     """What came before is kept, and nothing is raised."""
-    students = Students(Config(runs=tmp_path, **SETTINGS), teacher)
+    students = Students(make_config(runs=tmp_path, **SETTINGS), teacher)
     calls = []
 
     def step(state, *_):
@@ -204,7 +210,7 @@ def test_loss_that_is_not_finite_ends_the_run(teacher, tmp_path):
 
 def test_diverged_run_does_not_stop_the_others(tmp_path):
     settings = SETTINGS | {"teacher_epochs": 1, "learning_rate": 1e20, "seeds": 2}
-    config = Config(runs=tmp_path, methods=("labels_only", "kd"), **settings)
+    config = make_config(runs=tmp_path, methods=("labels_only", "kd"), **settings)
     experiment.run(config, Console(width=200))
     assert [row[1] for row in table.rows(config)] == ["diverged (2 of 2)"] * 2
 
@@ -258,7 +264,7 @@ def test_cell_names_both_epochs_or_how_many_diverged():
 
 def test_unknown_loss_lists_those_there_are():
     with pytest.raises(ValueError, match="--loss 'kl' is unknown; choose kd, "):
-        Config(loss="kl")
+        make_config(loss="kl")
     with pytest.raises(ValueError, match="--losses 'kl' is unknown; choose kd, "):
         LossesConfig(losses=("kl",))
 
@@ -269,7 +275,7 @@ def test_the_soft_losses_take_a_temperature_of_the_students_own():
     batch = labels | {"temperature": 4.0}
 
     def value(loss, **options):
-        apply = Config(loss=loss, **options).kd_loss.apply
+        apply = make_loss(Distillation(loss, **options), epochs=20).apply
         return float(apply(None, logits, None, teacher, batch))
 
     assert value("soft_kl") == value("kd")

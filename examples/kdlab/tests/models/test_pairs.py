@@ -17,7 +17,7 @@ from test_models import MODELS, OTHER_DATA
 from _models import filled
 from kdlab.losses.table import LOSSES, Pupil, Setting
 from kdlab.models import Model, Outputs
-from kdlab.train.problem import Network, Problem
+from kdlab.models.network import Network, Problem
 
 pytestmark = pytest.mark.usefixtures("standard")
 

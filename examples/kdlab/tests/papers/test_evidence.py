@@ -19,8 +19,8 @@ from kdlab.papers.claims.evidence import (
     less,
 )
 from kdlab.papers.claims.kim import RATES, errors_of
-from kdlab.papers.claims.trials import DELTAS, momenta
-from kdlab.settings.config import Config
+from kdlab.papers.claims.trials import DELTAS
+from kdlab.train.methods import Numbers, momenta
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -72,11 +72,11 @@ def updates(plan, grads, steps=4, begin=None):
 
 
 GRADS = jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0])
-CONFIG = Config(weight_decay=0.0)
+PLAIN = Numbers(weights=(0.1, 0.9), delta=0.0)
 
 
 def one(delta=0.0, matched=0.0):
-    return momenta(CONFIG, lambda _: 1.0, delta=delta, matched=matched)
+    return momenta(PLAIN._replace(delta=delta, matched=matched), lambda _: 1.0)
 
 
 def of(balancer):
@@ -97,10 +97,12 @@ def test_arms_are_the_trainers_they_are_named_for():
     )
 
 
-@pytest.mark.parametrize("arm", [{"delta": 0.075}, {"matched": 0.05}, {"task": 0.5}])
+@pytest.mark.parametrize(
+    "arm", [{"delta": 0.075}, {"matched": 0.05}, {"weights": (0.5, 0.5)}]
+)
 def test_arms_of_momentum_share_one_compiled_step(arm):
     """Their numbers are in the state: the step of one with the state of another."""
-    other = momenta(CONFIG, lambda _: 1.0, **arm)
+    other = momenta(PLAIN._replace(**arm), lambda _: 1.0)
     np.testing.assert_allclose(
         updates(one(), GRADS, begin=other), updates(other, GRADS), rtol=1e-6
     )

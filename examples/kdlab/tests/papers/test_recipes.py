@@ -1,6 +1,5 @@
 """Recipes as data, on the command line, and run at sizes of seconds."""
 
-import dataclasses
 import json
 import re
 from functools import partial
@@ -13,6 +12,7 @@ from rich.console import Console
 from kdlab.cli import distill as command
 from kdlab.cli.main import main
 from kdlab.experiment import run as experiment
+from kdlab.experiment.make import make_config
 from kdlab.models import find as find_model
 from kdlab.models import summary
 from kdlab.papers.recipes import (
@@ -26,6 +26,8 @@ from kdlab.papers.recipes import (
     tiny_imagenet_dot,
 )
 from kdlab.papers.recipes.listing import markdown
+from kdlab.runs.claim import claim
+from kdlab.settings.config import flat
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -63,13 +65,13 @@ def test_every_recipe_names_itself_its_networks_and_its_teacher():
         config = recipe.config
         assert config.name == name
         assert recipe.source
-        find_model(config.student)
-        if config.teacher is None:
+        find_model(config.networks.student)
+        if config.networks.teacher is None:
             assert recipe.teacher is None
         else:
             trains = RECIPES[recipe.teacher].config
-            assert trains.student == config.teacher
-            assert trains.dataset == config.dataset
+            assert trains.networks.student == config.networks.teacher
+            assert trains.data.dataset == config.data.dataset
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_every_recipe_names_itself_its_networks_and_its_teacher():
 )
 def test_settings_of_the_references(name, expected):
     config = RECIPES[name].config
-    assert {key: getattr(config, key) for key in expected} == expected
+    assert {key: flat(config)[key] for key in expected} == expected
 
 
 def test_computed_hours():
@@ -149,7 +151,7 @@ def test_any_field_is_overridden():
     (config,) = parsed(
         *("--recipe", "cifar100/dot/vgg13-vgg8", "--delta", "0.05", "--seeds", "1")
     )
-    expected = dataclasses.replace(
+    expected = make_config(
         RECIPES["cifar100/dot/vgg13-vgg8"].config, delta=0.05, seeds=1
     )
     assert config == expected
@@ -181,26 +183,26 @@ def test_missing_teacher_says_how_to_get_it(tmp_path):
         command.run(arguments, "distill", Console(quiet=True))
     (tmp_path / "cifar100/teachers/vgg13/weights").mkdir(parents=True)
     recipe = RECIPES["cifar100/dot/vgg13-vgg8"]
-    config = command.with_teacher(
-        recipe, dataclasses.replace(recipe.config, runs=tmp_path)
-    )
-    assert config.teacher_weights == tmp_path / "cifar100/teachers/vgg13/weights"
+    config = command.with_teacher(recipe, make_config(recipe.config, runs=tmp_path))
+    path = tmp_path / "cifar100/teachers/vgg13/weights"
+    assert config.networks.teacher_weights == path
 
 
 def test_smoke_keeps_networks_losses_and_method():
     for recipe in RECIPES.values():
         config = smoke.shrink(recipe.config)
-        kept = "teacher", "student", "methods", "loss", "augment", "schedule", "weights"
+        kept = "teacher", "student", "methods", "loss", "augment", "schedule"
+        kept += "alpha", "loss_weights"
         for key in kept:
-            assert getattr(config, key) == getattr(recipe.config, key)
-        assert config.epochs * smoke.IMAGES // config.batch_size == 2
-        assert config.max_blocks == 1
+            assert flat(config)[key] == flat(recipe.config)[key]
+        assert config.training.epochs * smoke.IMAGES // config.training.batch_size == 2
+        assert config.networks.max_blocks == 1
 
 
 def test_smoke_clears_no_other_run(tmp_path):
     config = smoke.shrink(RECIPES["cifar100/dot/vgg13-vgg8"].config)
-    config = dataclasses.replace(config, runs=tmp_path, name="mine")
-    config.claim_directory()
+    config = make_config(config, runs=tmp_path, name="mine")
+    claim(config)
     smoke.clear(config)
     assert config.directory.exists()
 
@@ -238,8 +240,9 @@ def features(recipe):
     """What the smoke run of a recipe exercises."""
     config = recipe.config
     (method,) = config.methods
-    data, loss = config.dataset, config.loss if config.teacher else None
-    pair = config.teacher, config.student
+    data, networks = config.data.dataset, config.networks
+    loss = config.distillation.loss if networks.teacher else None
+    pair = networks.teacher, networks.student
     return {("pair", data, *pair), ("loss", loss, method)} | {
         ("on", data, part) for part in (loss, method)
     }
@@ -261,8 +264,8 @@ COVERING = covering()
 def test_default_suite_covers_networks_losses_and_methods():
     here = [RECIPES[name] for name in COVERING]
     for part in ("student", "teacher", "loss", "methods", "augment", "dataset"):
-        values = {getattr(recipe.config, part) for recipe in RECIPES.values()}
-        assert {getattr(recipe.config, part) for recipe in here} == values
+        values = {flat(recipe.config)[part] for recipe in RECIPES.values()}
+        assert {flat(recipe.config)[part] for recipe in here} == values
     assert len(COVERING) < 45
 
 
@@ -276,7 +279,7 @@ def test_default_suite_covers_networks_losses_and_methods():
 def test_smoke_run(name, tmp_path, only_training):
     run_smoke(name, tmp_path)
     weights = tmp_path / smoke.FOLDER / name / "weights"
-    assert weights.is_dir() == (RECIPES[name].config.teacher is None)
+    assert weights.is_dir() == (RECIPES[name].config.networks.teacher is None)
 
 
 def test_smoke_run_with_diagnoses_and_figures(tmp_path):

@@ -1,12 +1,11 @@
 """Every recipe's training step at its real sizes: traced, neither compiled nor run."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 import _abstract
+from kdlab.experiment.make import make_config
 from kdlab.papers.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -16,7 +15,7 @@ NUMBERS = ("delta", "momentum", "alpha", "learning_rate", "loss_beta", "weight_d
 
 def program(recipe: Recipe) -> tuple:
     """What of a recipe decides its program: all but the values of some numbers."""
-    settings = dataclasses.replace(
+    settings = make_config(
         recipe.config, name="", **{"momentum": 0.9, "delta": 0.0}
     ).settings()
     chosen = {key: settings[key] for key in settings if key not in NUMBERS}
@@ -31,7 +30,8 @@ for _recipe in RECIPES.values():
 # In the default suite one of each loss on each data set; smoke runs cover the rest.
 FIRSTS: dict[tuple, str] = {}
 for _recipe in PROGRAMS.values():
-    FIRSTS.setdefault((_recipe.config.dataset, _recipe.config.loss), _recipe.name)
+    _config = _recipe.config
+    FIRSTS.setdefault((_config.data.dataset, _config.distillation.loss), _recipe.name)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_step_is_traced_at_real_sizes(name):
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old.shape, old.dtype) == (new.shape, new.dtype)
-    losses = 1 if config.teacher is None else 2
+    losses = 1 if config.networks.teacher is None else 2
     named = [key for key in metrics if key.startswith("loss/")]
     assert len(named) == losses
     assert all(metrics[key].shape == () for key in named)

@@ -15,6 +15,7 @@ from _made_up import METHODS, experiment
 from kdlab.report import command
 from kdlab.report.command import ReportConfig
 from kdlab.report.svg import Line, chart, nice_ticks
+from kdlab.runs import files
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -42,7 +43,7 @@ def test_everything_is_told(page):
     for name in ("first", "second"):
         for method in METHODS:
             assert f"<td>{name}/{method}</td>" in text
-        assert f"kdlab distill --name {name}" in text
+        assert f"<pre>kdlab distill --name {name}\n" in text
     assert "The teacher reaches 97.50 %." in text
     for anchor in ("results", "curves", "balance", "minima", "cost", "reproduce"):
         assert f'id="{anchor}"' in text
@@ -84,8 +85,8 @@ def test_broken_and_missing_runs_are_left_out_with_a_reason(tmp_path):
     (folder / "kd" / "seed0" / "result.json").write_text("{")
     (folder / "dot" / "seed1" / "measures.npz").write_bytes(b"PK")
     path, shown = report(folder, tmp_path / "absent")
-    assert "absent" in shown and "result.json is broken" in shown
-    assert "is broken" in path.read_text()
+    assert "absent" in shown and "result.json cannot be read" in shown
+    assert "cannot be read" in path.read_text()
 
 
 def test_no_run_is_an_error_that_says_what_is_expected(tmp_path):
@@ -96,8 +97,7 @@ def test_no_run_is_an_error_that_says_what_is_expected(tmp_path):
 def test_diverged_runs_are_in_the_table_without_curves(tmp_path):
     folder = experiment(tmp_path / "runs", methods=("kd", "dot"))
     for seed in range(2):
-        result = folder / "dot" / f"seed{seed}" / "result.json"
-        result.write_text(json.dumps({"diverged": 2}))
+        files.write_result(files.seed_folder(folder, "dot", seed), {"diverged": 2})
     text = report(folder)[0].read_text()
     assert "diverged (2 of 2)" in text
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kdlab.runs import compare
+from kdlab.runs import compare, files
+from kdlab.runs.claim import claim
 from kdlab.cli.main import main
+from kdlab.settings.config import configure
 from kdlab.runs.compare import CompareConfig, collect, differing
 
 ACCURACIES = {"kd": (0.90, 0.92, 0.97), "dot": (0.8, 0.85)}
@@ -17,9 +19,9 @@ def write_run(folder, accuracy, seconds=(9.0, 2.0, 3.0), **changes):
     folder.mkdir(parents=True)
     result = {"accuracy/last": accuracy, "accuracy/best": accuracy + 0.01}
     result |= {"train/loss/task": 1.0, "conflict_rate": 0.5, "epoch/best": 3}
-    (folder / "result.json").write_text(json.dumps(result | changes))
-    lines = [json.dumps({"epoch": i, "seconds": s}) for i, s in enumerate(seconds)]
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    files.write_result(folder, result | changes)
+    for i, epoch_seconds in enumerate(seconds):
+        files.append_metrics(folder, {"epoch": i, "seconds": epoch_seconds})
 
 
 @pytest.fixture
@@ -28,8 +30,7 @@ def runs(tmp_path):
         for method, accuracies in ACCURACIES.items():
             for seed, accuracy in enumerate(accuracies):
                 write_run(tmp_path / name / method / f"seed{seed}", accuracy)
-        settings = {"name": name, "epochs": epochs, "noise": 0.4}
-        (tmp_path / name / "config.json").write_text(json.dumps(settings))
+        claim(configure(name=name, runs=tmp_path, epochs=epochs))
     return tmp_path
 
 
@@ -84,9 +85,9 @@ def test_diverged_runs_are_counted_and_not_averaged(runs):
     ("content", "reason"),
     [
         (None, "not finished (3 epochs are done)"),
-        ("", "result.json is broken"),
-        ('{"accuracy/last": 0.5', "result.json is broken"),
-        ("[1, 2]", "no mapping of names to values"),
+        ("", "result.json cannot be read"),
+        ('{"accuracy/last": 0.5', "result.json cannot be read"),
+        ("[1, 2]", "expected an object, got list"),
         ("{}", "result.json has no accuracy/last"),
         ('{"accuracy/last": "0.5"}', "holds values that are no numbers"),
         (b"\xff\xfe", "can't decode"),
@@ -110,7 +111,7 @@ def test_broken_metrics_and_settings_are_named(runs):
     (runs / "first" / "kd" / "seed0" / "metrics.jsonl").write_text('{"epoch": 1')
     (runs / "first" / "config.json").write_text("{")
     text = shown(runs / "first")
-    assert "metrics.jsonl is broken" in text
+    assert "metrics.jsonl cannot be read" in text
     assert "settings of" in text
 
 

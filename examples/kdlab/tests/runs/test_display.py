@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kdlab.runs import compare
 from kdlab.basics import display
-from kdlab.settings.config import Config
+from kdlab.experiment.make import make_config
 from kdlab.models import table as models_table
 from kdlab.papers.recipes import RECIPES
 from kdlab.papers.recipes.listing import print_recipes
@@ -92,6 +92,6 @@ def test_the_table_of_an_experiment_names_its_data(tmp_path):
     from kdlab.runs import table
 
     view = console(60)
-    config = Config(dataset=f"folder:{PATH}", runs=tmp_path)
+    config = make_config(dataset=f"folder:{PATH}", runs=tmp_path)
     table.show(config, view)
     assert PATH in shown(view)

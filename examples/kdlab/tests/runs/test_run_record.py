@@ -6,11 +6,12 @@ import subprocess
 import jax
 import pytest
 
+from kdlab.runs import files
 from kdlab.runs import record as run_record
 
 
 def attempts(folder):
-    return json.loads((folder / run_record.RECORD).read_text())
+    return json.loads((folder / files.RECORD).read_text())
 
 
 def test_every_start_is_kept_with_its_end(tmp_path):
@@ -46,7 +47,7 @@ def test_the_environment_names_versions_and_devices_but_no_machine(tmp_path):
 
 
 def test_a_record_that_cannot_be_read_is_not_overwritten(tmp_path):
-    path = tmp_path / run_record.RECORD
+    path = tmp_path / files.RECORD
     path.write_text("[{")
     broken = pytest.raises(ValueError, match="move it away")
     with broken, run_record.attempt(tmp_path, []):

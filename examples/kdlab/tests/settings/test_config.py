@@ -1,6 +1,5 @@
 """Settings: what they refuse, and the schedules and optimisers that they make."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,10 +9,15 @@ import numpy as np
 import optax
 import pytest
 
+from kdlab.experiment.loss_table import LossesConfig
+from kdlab.experiment.make import make_config
+from kdlab.losses.table import loss_weights
+from kdlab.runs.claim import claim
 from kdlab.runs.compare import CompareConfig
-from kdlab.settings.config import Config, LossesConfig
+from kdlab.settings.config import METHODS as METHOD_NAMES
+from kdlab.settings.config import NAMES
 from kdlab.study.config import StudyConfig
-from kdlab.train.methods import METHODS, learning_rate
+from kdlab.train.methods import METHODS, learning_rate, numbers
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -40,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 )
 def test_contradictions_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        Config(**settings)
+        make_config(**settings)
 
 
 class Wrong:
@@ -50,47 +54,47 @@ class Wrong:
         return "something wrong"
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+@pytest.mark.parametrize("field", NAMES)
 def test_errors_name_the_option_and_not_the_field(field):
     option = f"--{field.replace('_', '-')}"
     with pytest.raises(ValueError) as error:
-        Config(**{field: Wrong()})
+        make_config(**{field: Wrong()})
     assert re.match(rf"{option} must be .*, got something wrong\.$", str(error.value))
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+@pytest.mark.parametrize("field", NAMES)
 def test_settings_that_differ_are_named_by_their_options(field, tmp_path):
     """All that decide the results; the others may differ."""
-    config = Config(runs=tmp_path)
-    config.claim_directory()
+    config = make_config(runs=tmp_path)
+    claim(config)
     file = config.directory / "config.json"
     earlier = json.loads(file.read_text())
     file.write_text(json.dumps(earlier | {field: "another"}))
     if field not in earlier:
-        config.claim_directory()
+        claim(config)
         return
     option = f"--{field.replace('_', '-')}"
     with pytest.raises(ValueError, match=rf"\({option} was 'another', is "):
-        config.claim_directory()
+        claim(config)
 
 
 def test_defaults_and_numbers_of_numpy_are_of_the_right_type():
-    Config()
+    make_config()
     LossesConfig()
-    Config(seeds=np.int64(2), noise=np.float32(0.5), labels=None, alpha=0)
+    make_config(seeds=np.int64(2), noise=np.float32(0.5), labels=None, alpha=0)
     with pytest.raises(ValueError, match="--seeds must be a whole number, got True"):
-        Config(seeds=True)
+        make_config(seeds=True)
     with pytest.raises(ValueError, match="--loss-weights must be 2 values or None"):
-        Config(loss_weights=(1.0, 2.0, 3.0))
+        make_config(loss_weights=(1.0, 2.0, 3.0))
 
 
 def test_the_home_of_the_user_is_found(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     paths = {"data_dir": Path("~/data"), "teacher_weights": Path("~/a")}
-    config = Config(runs=Path("~/runs"), **paths)
+    config = make_config(runs=Path("~/runs"), **paths)
     assert config.directory == Path("/home/somebody/runs/demo")
-    assert config.data_dir == Path("/home/somebody/data")
-    assert config.teacher_weights == Path("/home/somebody/a")
+    assert config.data.data_dir == Path("/home/somebody/data")
+    assert config.networks.teacher_weights == Path("/home/somebody/a")
     compared = CompareConfig((Path("~/a"), Path("b")), out=Path("~/c"))
     assert compared.runs == (Path("/home/somebody/a"), Path("b"))
     assert compared.out == Path("/home/somebody/c")
@@ -99,10 +103,10 @@ def test_the_home_of_the_user_is_found(monkeypatch):
 
 def test_steps_fall_after_the_epoch_that_is_named():
     """As in the references: with 150, epoch 151 is the first at a tenth."""
-    config = Config(
+    config = make_config(
         epochs=240, learning_rate=0.05, schedule="steps", decay_epochs=(150, 180, 210)
     )
-    rate = learning_rate(config, steps_per_epoch=782)
+    rate = learning_rate(config.training, steps_per_epoch=782)
     last, first = 782 * 150 - 1, 782 * 150
     np.testing.assert_allclose(
         [rate(0), rate(last), rate(first), rate(782 * 239)],
@@ -119,20 +123,21 @@ def test_steps_fall_after_the_epoch_that_is_named():
     ],
 )
 def test_warm_up_comes_before_the_rest(settings, expected):
-    config = Config(epochs=4 if not settings else 5, **settings)
-    config = dataclasses.replace(config, learning_rate=2.0, warmup_epochs=1.0)
-    rate = learning_rate(config, steps_per_epoch=2)
+    config = make_config(epochs=4 if not settings else 5, **settings)
+    config = make_config(config, learning_rate=2.0, warmup_epochs=1.0)
+    rate = learning_rate(config.training, steps_per_epoch=2)
     np.testing.assert_allclose([rate(i) for i in range(9)], expected, atol=1e-6)
 
 
 def step(method, rate=0.5, **settings):
     """The update of one method after two steps with constant gradients."""
-    config = Config(**({"methods": (method,), "weight_decay": 0.1} | settings))
-    tx = METHODS[method](config, rate).tx
+    config = make_config(**({"methods": (method,), "weight_decay": 0.1} | settings))
+    alpha = loss_weights(config.distillation)
+    known = numbers(config.training, weights=alpha, delta=config.distillation.delta)
+    tx = METHODS[method](known, rate).tx
     params = {"kernel": jnp.array([3.0, -1.0])}
     task, distill = {"kernel": jnp.array([1.0, 2.0])}, {"kernel": jnp.array([2.0, 0.0])}
     state = tx.init(params)
-    alpha = config.weights
     mixed = {"kernel": alpha[0] * task["kernel"] + alpha[1] * distill["kernel"]}
     grads = mixed if method == "kd" else (task, distill)
     for _ in range(2):
@@ -177,20 +182,28 @@ def test_clip_bounds_the_combined_gradient():
     )
 
 
+def test_methods_by_default_are_all_there_are():
+    assert tuple(METHODS) == METHOD_NAMES
+
+
+def weights(**settings):
+    return loss_weights(make_config(**settings).distillation)
+
+
 def test_loss_weights_replace_those_of_the_loss():
-    assert Config(loss="kd").weights == (0.1, 0.9)
-    assert Config(loss="kd", alpha=0.25).weights == (0.75, 0.25)
-    assert Config(loss="reviewkd", loss_weights=(1.0, 5.0)).weights == (1.0, 5.0)
+    assert weights(loss="kd") == (0.1, 0.9)
+    assert weights(loss="kd", alpha=0.25) == (0.75, 0.25)
+    assert weights(loss="reviewkd", loss_weights=(1.0, 5.0)) == (1.0, 5.0)
 
 
 def test_run_from_before_a_setting_existed_goes_on(tmp_path):
-    config = Config(runs=tmp_path)
-    config.claim_directory()
+    config = make_config(runs=tmp_path)
+    claim(config)
     file = config.directory / "config.json"
     earlier = json.loads(file.read_text())
     del earlier["clip"], earlier["decay_epochs"]
     file.write_text(json.dumps(earlier))
-    config.claim_directory()
-    changed = dataclasses.replace(config, methods=("kd",), clip=1.0)
+    claim(config)
+    changed = make_config(config, methods=("kd",), clip=1.0)
     with pytest.raises(ValueError, match=r"clip was None, is 1\.0"):
-        changed.claim_directory()
+        claim(changed)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from kdlab.cli.main import main
 from kdlab.models import weights
 from kdlab.study import recipe, tasks
 from kdlab.study.lab import Lab
-from kdlab.study.objective import Knobs, Optimizer, make_update
+from kdlab.study.objective import Knobs, make_update
 from kdlab.study.space import RECOMMENDED, canonical
 from kdlab.study.teacher import select
 from kdlab.study.training import Trainer
@@ -166,7 +165,9 @@ def test_every_balancer_learns(balancer):
 
 
 def test_min_norm_balances_without_alpha():
-    optimizer = Optimizer("sgd", lambda _: 0.1, 0.0)
+    training = dataclasses.replace(
+        tiny().student_training, optimizer="sgd", learning_rate=0.1, weight_decay=0.0
+    )
     batch = {
         "inputs": jnp.eye(3),
         "labels": jnp.arange(3),
@@ -176,7 +177,7 @@ def test_min_norm_balances_without_alpha():
     def updated(balancer, alpha):
         knobs = Knobs.of(RECOMMENDED | {"alpha": alpha})
         update = make_update(
-            lambda w, batch: batch["inputs"] @ w, balancer, knobs, optimizer
+            lambda w, batch: batch["inputs"] @ w, balancer, knobs, training, 10
         )
         params = jnp.zeros((3, 3))
         return update.apply(params, update.init(params), batch)[0]
@@ -196,11 +197,14 @@ def best_of_a_study(folder):
 def test_the_best_setting_of_the_image_task_is_a_recipe(tmp_path):
     path = best_of_a_study(tmp_path)
     ((_, config),) = command.parse(["--recipe", str(path), "--seeds", "1"], "distill")
-    assert (config.loss, config.temperature) == ("soft_ce", 4.0)
-    assert config.student_temperature == 1.0
+    assert (config.distillation.loss, config.distillation.temperature) == (
+        "soft_ce",
+        4.0,
+    )
+    assert config.distillation.student_temperature == 1.0
     assert config.methods == ("dto_kd_shared",)
-    assert config.teacher_weights == tmp_path / "teacher" / "t_ll"
-    assert (config.labels, config.noise, config.seeds) == (400, 0.4, 1)
+    assert config.networks.teacher_weights == tmp_path / "teacher" / "t_ll"
+    assert (config.data.labels, config.data.noise, config.seeds) == (400, 0.4, 1)
 
 
 @pytest.mark.slow
@@ -264,7 +268,6 @@ def test_a_study_survives_a_kill(tmp_path, tiny_task, monkeypatch):
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
     seen = 0
     while seen < 3:

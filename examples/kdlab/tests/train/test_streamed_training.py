@@ -1,6 +1,5 @@
 """Training on a data set that is decoded as it is needed."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -12,9 +11,9 @@ from _students import fitted
 from kdlab.data import normalize, open_dataset
 from kdlab.data.feed import whole
 from kdlab.experiment import splits
+from kdlab.experiment.make import make_config
 from kdlab.experiment.students import Students, Teacher, make_model
 from kdlab.models.network import Network
-from kdlab.settings.config import Config
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -43,9 +42,11 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pupils(settings):
-    config = Config(checkpoint_seconds=0, **settings)
+    config = make_config(checkpoint_seconds=0, **settings)
     data = open_dataset(
-        config.dataset, data_dir=config.data_dir, image_size=config.image_size
+        config.data.dataset,
+        data_dir=config.data.data_dir,
+        image_size=config.data.image_size,
     )
     network = Network.of(make_model("mlp", data, nnx.Rngs(7)))
     return Students(config, Teacher(network, data))
@@ -83,7 +84,7 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
 
 
 def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
-    config = dataclasses.replace(pupils.config, loss="nd", epochs=1)
+    config = make_config(pupils.config, loss="nd", epochs=1)
     teacher, data = pupils._teacher.network, pupils._teacher.dataset
     stream = splits.whole_training(config, data)
     (batch,) = whole(stream, pupils.problem.layout, 16)
@@ -99,7 +100,7 @@ def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
 
 
 def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
-    config, data = dataclasses.replace(pupils.config, runs=tmp_path), pupils.data(0)
+    config, data = make_config(pupils.config, runs=tmp_path), pupils.data(0)
     labels = splits.all_labels(config, data)
     assert labels.tolist() == [data.source[i].label for i in range(11)]
     monkeypatch.setattr(type(data.source), "__getitem__", None)
@@ -115,6 +116,6 @@ def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
 )
 def test_what_a_stream_cannot_do_is_refused(change, message):
     whole = {"dataset": "stream:tiny_imagenet", "labels": None, "noise": 0}
-    Config(**whole)
+    make_config(**whole)
     with pytest.raises(ValueError, match=message):
-        Config(**(whole | change))
+        make_config(**(whole | change))

@@ -32,7 +32,7 @@ def final(directory, pupils, method):
     """The arrays of the newest checkpoint."""
     with Saver(directory / "checkpoints") as saver:
         state, position = saver.restore(pupils.state(pupils.plan(method), 0))
-    assert position == Position(pupils.config.epochs)
+    assert position == Position(pupils.config.training.epochs)
     return [np.asarray(x) for x in jax.tree.leaves(jax.tree.map(_plain, state))]
 
 

@@ -11,14 +11,17 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.devices import mesh
 from kdlab.experiment import run as experiment
+from kdlab.experiment.make import checked
 from kdlab.papers.recipes import RECIPES, Recipe, find, smoke
-from kdlab.settings.config import Config
+from kdlab.runs import files
+from kdlab.settings.config import Config, configure
+from kdlab.settings.parts import Execution
 
 RecipeName: Any = tyro.extras.literal_type_from_choices(tuple(RECIPES))
 
 
 @dataclasses.dataclass(frozen=True)
-class Command(Config):
+class Command:
     """Distil a student by several methods and compare them.
 
     The defaults are the demo: 5,000 real digits; the teacher sees the labels of all
@@ -37,6 +40,7 @@ class Command(Config):
     them one after the other; a JSON file of settings is a recipe too."""
     smoke: bool = False
     """Shrink every size to seconds and use synthetic images: does it run at all?"""
+    config: Config = dataclasses.field(default_factory=Config)
 
 
 def parse(
@@ -63,13 +67,19 @@ def parse(
         if first.smoke:
             config = smoke.shrink(config)
         default = Command(
-            **_fields(config),
             # That of a file is no name to choose.
             recipe=first.recipe if first.recipe in RECIPES else None,
             smoke=first.smoke,
+            config=config,
         )
-        command = tyro.cli(Command, prog=prog, args=rest, default=default)
-        yield recipe, Config(**_fields(command))
+        command = tyro.cli(
+            Command,
+            prog=prog,
+            args=rest,
+            default=default,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        yield recipe, checked(command.config)
 
 
 def run(arguments: Sequence[str], prog: str, console: Console) -> None:
@@ -85,7 +95,7 @@ def run(arguments: Sequence[str], prog: str, console: Console) -> None:
         FileNotFoundError: If a data set or the weights of a teacher are not there.
     """
     experiments = list(parse(arguments, prog))
-    start(experiments[0][1], console)
+    start(experiments[0][1].execution, console)
     for recipe, config in experiments:
         if recipe is not None:
             display.line(
@@ -94,13 +104,15 @@ def run(arguments: Sequence[str], prog: str, console: Console) -> None:
         experiment.run(with_teacher(recipe, config), console)
 
 
-def start(config: Config, console: Console) -> None:
+def start(execution: Execution, console: Console) -> None:
     """Joins the other processes of a training, of which the first alone speaks.
 
     Raises:
         ValueError: If the settings say only a part of what that needs.
     """
-    mesh.start_processes(config.coordinator, config.num_processes, config.process_id)
+    mesh.start_processes(
+        execution.coordinator, execution.num_processes, execution.process_id
+    )
     console.quiet = console.quiet or not mesh.is_first()
 
 
@@ -111,30 +123,25 @@ def with_teacher(recipe: Recipe | None, config: Config) -> Config:
         FileNotFoundError: If they are nowhere; the message says how to get them.
     """
     smoke.clear(config)
-    if config.teacher is None or config.teacher_weights is not None:
+    if config.networks.teacher is None or config.networks.teacher_weights is not None:
         return config
-    if config.dataset == smoke.DATASET:
-        return dataclasses.replace(
-            config, teacher_weights=smoke.untrained_teacher(config)
-        )
-    if recipe is None or config.teacher != recipe.config.teacher:
+    if config.data.dataset == smoke.DATASET:
+        return configure(config, teacher_weights=smoke.untrained_teacher(config))
+    if recipe is None or config.networks.teacher != recipe.config.networks.teacher:
         return config
-    path = config.runs / str(recipe.teacher) / "weights"
+    path = config.execution.runs / str(recipe.teacher) / files.WEIGHTS
     if not path.exists():
         raise FileNotFoundError(
-            f"the teacher {config.teacher} has no weights in {path}. Train it:\n"
+            f"the teacher {config.networks.teacher} has no weights in {path}. "
+            "Train it:\n"
             f"  {RECIPES[str(recipe.teacher)].command}\nor give a published file, of "
             "torch.save or safetensors, by --teacher-weights FILE (docs/recipes.md "
             "says which)."
         )
-    return dataclasses.replace(config, teacher_weights=path)
+    return configure(config, teacher_weights=path)
 
 
 def _heading(recipe: Recipe) -> str:
     published = recipe.published
     number = "no number" if published is None else f"{published:.2f} %"
     return f"{number} ({recipe.source}). {recipe.note}".strip()
-
-
-def _fields(config: Config) -> dict[str, Any]:
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}

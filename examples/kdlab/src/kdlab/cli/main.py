@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import tyro
@@ -15,6 +15,7 @@ from kdlab.basics.reading import UserError, explain
 from kdlab.devices.interrupt import TerminatedError
 
 PROGRAM = "kdlab"
+T = TypeVar("T")
 
 
 class Command(NamedTuple):
@@ -29,6 +30,16 @@ class Command(NamedTuple):
     run: Callable[[Sequence[str], Console], object]
 
 
+def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
+    """Settings of a command from its arguments; options do not name their part."""
+    return tyro.cli(
+        kind,
+        prog=f"{PROGRAM} {name}",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
 # Each command imports what it alone needs, so that the others start quickly.
 
 
@@ -41,10 +52,9 @@ def _distill(arguments: Sequence[str], console: Console) -> None:
 def _losses(arguments: Sequence[str], console: Console) -> None:
     from kdlab.cli.distill import start
     from kdlab.experiment import loss_table
-    from kdlab.settings.config import LossesConfig
 
-    config = tyro.cli(LossesConfig, prog=f"{PROGRAM} losses", args=arguments)
-    start(config, console)
+    config = parse(loss_table.LossesConfig, "losses", arguments)
+    start(config.execution, console)
     loss_table.run(config, console)
 
 
@@ -66,28 +76,28 @@ def _recipes(arguments: Sequence[str], console: Console) -> None:
 def _claims(arguments: Sequence[str], console: Console) -> None:
     from kdlab.papers import claims
 
-    config = tyro.cli(claims.ClaimsConfig, prog=f"{PROGRAM} claims", args=arguments)
+    config = parse(claims.ClaimsConfig, "claims", arguments)
     claims.run(config, console)
 
 
 def _figures(arguments: Sequence[str], console: Console) -> None:
     from kdlab.papers import gallery
 
-    config = tyro.cli(gallery.FiguresConfig, prog=f"{PROGRAM} figures", args=arguments)
+    config = parse(gallery.FiguresConfig, "figures", arguments)
     gallery.run(config, console)
 
 
 def _report(arguments: Sequence[str], console: Console) -> None:
     from kdlab.report import command
 
-    config = tyro.cli(command.ReportConfig, prog=f"{PROGRAM} report", args=arguments)
+    config = parse(command.ReportConfig, "report", arguments)
     command.run(config, console)
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:
     from kdlab.runs import compare
 
-    config = tyro.cli(compare.CompareConfig, prog=f"{PROGRAM} compare", args=arguments)
+    config = parse(compare.CompareConfig, "compare", arguments)
     compare.run(config, console)
 
 

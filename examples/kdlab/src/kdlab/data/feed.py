@@ -12,8 +12,8 @@ import jax
 
 from kdlab.data import batches, num_batches
 from kdlab.data.images import ImageSource
+from kdlab.data.split import Chosen, Split
 from kdlab.devices.mesh import Layout
-from kdlab.models.network import Chosen, Split
 
 
 class Stream(NamedTuple):

@@ -1,7 +1,6 @@
 """Arrays that were computed once and are kept in a file."""
 
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.basics.reading import UserError, reading
+from kdlab.basics.writing import replacing
 
 _NAME = "name of the file"  # inside it, so that no other file can take its place
 _log = logging.getLogger(__name__)
@@ -47,11 +47,8 @@ def keep(
             _log.warning("%s", error)
     arrays = {name: np.asarray(value) for name, value in compute().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete: an interrupted run leaves no half file to be read later.
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **{_NAME: np.asarray(path.name)})
-    partial.replace(path)
     return arrays
 
 

@@ -14,7 +14,7 @@ from kdlab.devices.mesh import make_layout
 from kdlab.experiment import splits
 from kdlab.models.network import Network
 from kdlab.settings.config import Config
-from kdlab.train.problem import EVALUATION_BATCH
+from kdlab.train.evaluate import EVALUATION_BATCH
 
 
 def check_outputs(
@@ -43,12 +43,12 @@ def check_outputs(
     Raises:
         ValueError: At the first batch with an output that is not finite.
     """
-    layout = make_layout(config.devices)
+    layout = make_layout(config.execution.devices)
     network = layout.replicate(network)
     moments = tuple(dataset.mean), tuple(dataset.std)
     parts = {
-        "test": splits.testing(config, dataset),
-        "training": splits.whole_training(config, dataset),
+        "test": splits.testing(config.data, dataset),
+        "training": splits.whole_training(config.data, dataset),
     }
     # One size for both, so that one program looks at them.
     size = min(EVALUATION_BATCH, *(data.size for data in parts.values()))
@@ -66,10 +66,10 @@ def check_outputs(
             if not finite:
                 start = number * len(batch["labels"])
                 raise UserError(
-                    f"{source}: the outputs of {config.teacher} are not finite, first "
-                    f"in batch {number} of the {name} images of {dataset.name} (from "
-                    f"image {start} on). Give other --teacher-weights, or leave the "
-                    "option out to train a teacher."
+                    f"{source}: the outputs of {config.networks.teacher} are not "
+                    f"finite, first in batch {number} of the {name} images of "
+                    f"{dataset.name} (from image {start} on). Give other "
+                    "--teacher-weights, or leave the option out to train a teacher."
                 )
     return hits["test"] / parts["test"].size
 

@@ -1,28 +1,100 @@
 """``kdlab losses``: distillation losses by balancing method."""
 
 import contextlib
-import json
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import jax
+import tyro
 from rich.console import Console
 
 from kdlab.basics import display
 from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_json, write_text
 from kdlab.data import open_dataset
 from kdlab.devices import mesh
+from kdlab.experiment.make import checked
 from kdlab.experiment.progress import progress_bars
 from kdlab.experiment.run import train_students
 from kdlab.experiment.students import Students
 from kdlab.experiment.teachers import get_teacher
-from kdlab.runs import logs
+from kdlab.losses.table import LOSSES
+from kdlab.runs import files, logs
 from kdlab.runs import record as run_record
+from kdlab.runs.claim import claimed
 from kdlab.runs.table import caption, spread
-from kdlab.settings.config import Config, LossesConfig
+from kdlab.settings.checks import check_known
+from kdlab.settings.config import Config
+from kdlab.settings.parts import (
+    SOFT,
+    Data,
+    Distillation,
+    Networks,
+    Training,
+    Untimed,
+)
 
 BASELINE = "labels_only"
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyLoss(Distillation):
+    """The distillation loss but for its name, which the table goes through."""
+
+    loss: Annotated[str, tyro.conf.Suppress] = "kd"
+
+
+@dataclasses.dataclass(frozen=True)
+class LossesConfig:
+    """Compare distillation losses under several methods.
+
+    Every loss is run with every method and seed, in RUNS/NAME/LOSS, and one table is
+    printed and written. The other settings are those of `distill`.
+    """
+
+    name: str = "losses"
+    """Everything is written to RUNS/NAME; a second start resumes it."""
+    losses: tuple[str, ...] = tuple(loss for loss in LOSSES if loss not in SOFT)
+    """Distillation losses to compare, in this order."""
+    methods: tuple[str, ...] = ("kd", "dot", "dto_kd", "dto_kd_shared")
+    """Methods to compare: `kd` is the loss with fixed weights."""
+    seeds: int = 3
+    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
+    data: Data = dataclasses.field(default_factory=Data)
+    networks: Networks = dataclasses.field(default_factory=Networks)
+    distillation: AnyLoss = dataclasses.field(default_factory=AnyLoss)
+    training: Training = dataclasses.field(
+        default_factory=lambda: Training(epochs=20, learning_rate=0.01)
+    )
+    execution: Untimed = dataclasses.field(default_factory=Untimed)
+
+    def __post_init__(self) -> None:
+        """Refuses wrong values with the list of right ones."""
+        for loss in self.losses:
+            check_known("losses", loss, LOSSES)
+        self.single(self.name, "kd", self.methods)
+
+    def single(self, name: str, loss: str, methods: tuple[str, ...]) -> Config:
+        """The experiment of one loss, under another name."""
+        config = Config(
+            name=name,
+            methods=methods,
+            seeds=self.seeds,
+            data=self.data,
+            networks=self.networks,
+            distillation=dataclasses.replace(self.distillation, loss=loss),
+            training=self.training,
+            execution=self.execution,
+        )
+        return checked(config)
+
+    @property
+    def base(self) -> Config:
+        """What all experiments of the table share."""
+        return self.single(self.name, "kd", self.methods)
 
 
 def run(config: LossesConfig, console: Console) -> None:
@@ -36,18 +108,23 @@ def run(config: LossesConfig, console: Console) -> None:
         ValueError: If a directory holds runs with other settings.
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
-    logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
+    base = config.base
+    logs.check_installed(
+        tensorboard=config.execution.tensorboard, wandb=config.execution.wandb
+    )
     dataset = open_dataset(
-        config.dataset, data_dir=config.data_dir, image_size=config.image_size
+        config.data.dataset,
+        data_dir=config.data.data_dir,
+        image_size=config.data.image_size,
     )
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
             for single in _experiments(config):
-                stack.enter_context(single.claimed(dataset.fingerprint))
+                stack.enter_context(claimed(single, dataset.fingerprint))
         mesh.wait_for_all("the directories are there")
-        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        stack.enter_context(run_record.attempt(base.directory, sys.argv[1:]))
         progress = stack.enter_context(progress_bars(console))
-        teacher = get_teacher(config, dataset, progress)
+        teacher = get_teacher(base, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):
             train_students(Students(single, teacher), progress, diagnose=False)
@@ -74,15 +151,15 @@ def results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
     """By loss and method, the results of the seeds that are done."""
     return {
         loss: {
-            method: _read(config.directory / loss / method) for method in config.methods
+            method: _read(config.base.directory / loss / method)
+            for method in config.methods
         }
         for loss in config.losses
     }
 
 
 def _read(directory: Path) -> list[dict]:
-    files = sorted(directory.glob("seed*/result.json"))
-    return [read_json(file) for file in files]
+    return files.read_results(directory)
 
 
 def cell(found: list[dict]) -> str:
@@ -103,10 +180,11 @@ def rows(config: LossesConfig) -> list[tuple[str, ...]]:
 
 def footer(config: LossesConfig) -> str:
     """What was run, and what it is to be compared with."""
-    teacher = read_json(config.directory / "teacher.json")
+    base = config.base
+    teacher = read_json(base.directory / files.TEACHER)
     return (
-        f"Test accuracy in percent, last epoch / best epoch. {caption(config)} Labels "
-        f"only: {cell(_read(config.directory / BASELINE))}. Teacher, last epoch: "
+        f"Test accuracy in percent, last epoch / best epoch. {caption(base)} Labels "
+        f"only: {cell(_read(base.directory / BASELINE))}. Teacher, last epoch: "
         f"{100 * teacher['accuracy/last']:.1f}."
     )
 
@@ -119,10 +197,10 @@ def show(config: LossesConfig, console: Console) -> None:
 
 def write(config: LossesConfig) -> tuple[Path, Path]:
     """Writes the table as Markdown and the numbers behind it as JSON."""
-    markdown = config.directory / "table_losses.md"
+    markdown = config.base.directory / "table_losses.md"
     lines = [("loss", *config.methods), ("---", *["---:"] * len(config.methods))]
     lines = ["| " + " | ".join(row) + " |" for row in [*lines, *rows(config)]]
-    markdown.write_text("\n".join([*lines, "", footer(config), ""]))
-    numbers = config.directory / "table_losses.json"
-    numbers.write_text(json.dumps(results(config), indent=2) + "\n")
+    write_text(markdown, "\n".join([*lines, "", footer(config), ""]))
+    numbers = config.base.directory / "table_losses.json"
+    write_json(numbers, results(config))
     return markdown, numbers

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlab.data import Dataset, normalize
+from kdlab.data import Dataset, is_streamed, normalize
 from kdlab.data.feed import whole
+from kdlab.data.split import Split
 from kdlab.data.teacher_cache import cached_outputs
 from kdlab.devices.mesh import Layout
-from kdlab.models.network import Network, Remembered, Split
+from kdlab.losses.table import LOSSES
+from kdlab.models.network import Network, Remembered
 from kdlab.settings.config import Config
 
 BATCH = 500
@@ -23,10 +25,10 @@ def is_valid(config: Config) -> bool:
     features, which take too much memory; not for streams, nor in several processes.
     """
     return (
-        config.cache_teacher
-        and config.augment == "none"
-        and config.kd_loss.on_logits
-        and not config.streamed
+        config.execution.cache_teacher
+        and config.data.augment == "none"
+        and LOSSES[config.distillation.loss].on_logits
+        and not is_streamed(config.data.dataset)
         and jax.process_count() == 1
     )
 
@@ -65,7 +67,7 @@ def remember(
         compute,
         params=(teacher.params, teacher.rest),
         dataset=dataset,
-        cache_dir=config.runs / "teachers" / "outputs",
-        settings={name: getattr(config, name) for name in DECISIVE},
+        cache_dir=config.execution.runs / "teachers" / "outputs",
+        settings={name: getattr(config.networks, name) for name in DECISIVE},
     )
     return layout.replicate(Remembered(jnp.asarray(outputs["logits"])))

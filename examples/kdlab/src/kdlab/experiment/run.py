@@ -1,7 +1,6 @@
 """A comparison: one teacher, several methods, several seeds, a table, figures."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +9,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kdlab.basics import display
-from kdlab.basics.reading import read_json
 from kdlab.data import open_dataset
 from kdlab.data.feed import Feed
 from kdlab.devices import mesh
@@ -18,11 +16,13 @@ from kdlab.experiment import timing
 from kdlab.experiment.progress import progress_bars, show_run
 from kdlab.experiment.students import Students, unfinished
 from kdlab.experiment.teachers import export_student, get_teacher
-from kdlab.runs import logs, plot, table
+from kdlab.runs import files, logs, plot, table
 from kdlab.runs import record as run_record
+from kdlab.runs.claim import claimed
 from kdlab.settings.config import Config
 from kdlab.train.fit import fit
-from kdlab.train.step import Step, TrainState
+from kdlab.train.state import TrainState
+from kdlab.train.step import Step
 
 
 def run(config: Config, console: Console) -> None:
@@ -37,13 +37,17 @@ def run(config: Config, console: Console) -> None:
         FileNotFoundError: If the data set is not there; the message says what to do.
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
-    logs.check_installed(tensorboard=config.tensorboard, wandb=config.wandb)
+    logs.check_installed(
+        tensorboard=config.execution.tensorboard, wandb=config.execution.wandb
+    )
     dataset = open_dataset(
-        config.dataset, data_dir=config.data_dir, image_size=config.image_size
+        config.data.dataset,
+        data_dir=config.data.data_dir,
+        image_size=config.data.image_size,
     )
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
-            stack.enter_context(config.claimed(dataset.fingerprint))
+            stack.enter_context(claimed(config, dataset.fingerprint))
         mesh.wait_for_all("the directory is there")
         stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
         progress = stack.enter_context(progress_bars(console))
@@ -51,9 +55,9 @@ def run(config: Config, console: Console) -> None:
         if not any(unfinished(config).values()):
             display.line(console, f"All runs of {config.directory} are done.")
         steps = train_students(students, progress)
-        if config.timing_rounds:
+        if config.execution.timing_rounds:
             _time_steps(students, steps, progress)
-    if config.teacher is None:
+    if config.networks.teacher is None:
         display.written(console, export_student(students), "Weights")
     if not mesh.is_first():
         return
@@ -79,7 +83,12 @@ def train_students(
             job = students.run(method, seed, diagnose=diagnose)
             state = students.state(plan, seed)
             start = partial(fit, job, problem, steps[method], state)
-            show_run(start, job, f"{config.loss}, {method}, seed {seed}", progress)
+            show_run(
+                start,
+                job,
+                f"{config.distillation.loss}, {method}, seed {seed}",
+                progress,
+            )
             progress.advance(bar)
     progress.remove_task(bar)
     return steps
@@ -88,11 +97,11 @@ def train_students(
 def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) -> None:
     """Times the steps of all methods in turn, unless that was done."""
     config, problem = students.config, students.problem
-    path = config.directory / "step_time.json"
-    if path.exists() and set(config.methods) <= set(read_json(path)):
+    known = files.read_step_times(config.directory)
+    if known and set(config.methods) <= set(known):
         return
     job = students.run(config.methods[0], 0)
-    fed = next(Feed(job.train, problem.layout, config.batch_size).epoch(0, 0))
+    fed = next(Feed(job.train, problem.layout, config.training.batch_size).epoch(0, 0))
     teacher = job.remembered or problem.teacher
     states: dict[str, TrainState] = {}
 
@@ -108,9 +117,9 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
         plan = students.plan(method)
         states[method] = students.state(plan, 0)
         calls[method] = stepper(method, steps.get(method) or students.step(plan))
-    bar = progress.add_task("step times", total=config.timing_rounds)
+    bar = progress.add_task("step times", total=config.execution.timing_rounds)
     times = timing.interleaved(
-        calls, config.timing_rounds, lambda: progress.advance(bar)
+        calls, config.execution.timing_rounds, lambda: progress.advance(bar)
     )
     if mesh.is_first():
-        path.write_text(json.dumps(times, indent=2) + "\n")
+        files.write_step_times(config.directory, times)

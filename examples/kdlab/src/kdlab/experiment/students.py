@@ -2,25 +2,30 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from kdlab import models
+from kdlab.basics.importing import is_reference
+from kdlab.basics.reading import UserError
 from kdlab.data import Dataset, Streamed, num_batches
 from kdlab.data.feed import Stream
+from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import splits
 from kdlab.experiment.remembered import is_valid, remember
-from kdlab.losses.table import KdLoss, Pupil, Setting
-from kdlab.models.network import Network, Remembered, Split
+from kdlab.losses.table import LOSSES, KdLoss, Pupil, Setting, loss_weights, make_loss
+from kdlab.models.network import Network, Remembered
+from kdlab.runs import files
 from kdlab.settings.config import Config
+from kdlab.train.evaluate import class_means
 from kdlab.train.fit import Run
-from kdlab.train.methods import METHODS, Plan, learning_rate
-from kdlab.train.problem import Problem, class_means
-from kdlab.train.step import Step, TrainState, initial_state, make_step
+from kdlab.train.methods import METHODS, Plan, learning_rate, numbers
+from kdlab.train.problem import Problem
+from kdlab.train.state import TrainState
+from kdlab.train.step import Step, initial_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,37 +60,75 @@ class Students:
             teacher: Whom they learn from, on a part of the same data set.
         """
         self.config = config
+        self._loss = make_loss(config.distillation, config.training.epochs)
         self._teacher, self._dataset = teacher, teacher.dataset
+        self._check_features()
         self.problem = make_problem(
             config,
             self._dataset,
             jax.eval_shape(lambda: self._pupil(0)),
-            config.kd_loss,
+            self._loss,
             teacher=_computing_in(config, teacher),
             steps=self._steps(),
         )
-        self.problem.layout.check_batch(config.batch_size, config.accumulate)
+        self.problem.layout.check_batch(
+            config.training.batch_size, config.training.accumulate
+        )
+
+    def _check_features(self) -> None:
+        """Refuses networks of logits alone under a loss that compares features."""
+        config = self.config
+        names = config.networks.teacher, config.networks.student
+        own = any(is_reference(name) for name in names if name is not None)
+        if self._teacher.network is None or self._loss.on_logits or not own:
+            return
+        images = jax.ShapeDtypeStruct((2, *self._dataset.image_shape), jnp.float32)
+        student = jax.eval_shape(
+            lambda: make_model(config.networks.student, self._dataset, nnx.Rngs(0))(
+                jnp.zeros(images.shape)
+            )
+        )
+        seen = {
+            str(config.networks.teacher): jax.eval_shape(
+                self._teacher.network.outputs, images
+            ),
+            config.networks.student: student,
+        }
+        for name, outputs in seen.items():
+            if outputs.pooled is None:
+                known = ", ".join(name for name, one in LOSSES.items() if one.on_logits)
+                raise UserError(
+                    f"--loss {config.distillation.loss} compares features, but {name} "
+                    "returns logits alone: let it return kdlab.models.Outputs, or "
+                    f"choose a loss on logits ({known})."
+                )
 
     def plan(self, method: str) -> Plan:
         """The method with its learning-rate schedule."""
-        config = self.config
-        schedule = learning_rate(config, self._steps() // config.epochs)
-        return METHODS[method](config, schedule)
+        training, distillation = self.config.training, self.config.distillation
+        schedule = learning_rate(training, self._steps() // training.epochs)
+        known = numbers(
+            training,
+            weights=loss_weights(distillation),
+            delta=distillation.delta,
+            reach=self._loss.reach,
+        )
+        return METHODS[method](known, schedule)
 
     def data(self, seed: int) -> Split | Stream:
         """The images that the student sees and their noisy labels, by the seed."""
-        return splits.training(self.config, self._dataset, seed)
+        return splits.training(self.config.data, self._dataset, seed)
 
     def _remembered(self, seed: int) -> Remembered | None:
         config, teacher = self.config, self.problem.teacher
-        few = splits.part(config, self._dataset, seed)
+        few = splits.part(config.data, self._dataset, seed)
         if teacher is None or not is_valid(config) or isinstance(few, Streamed):
             return None
         return remember(teacher, few, self.problem.layout, config)
 
     def state(self, plan: Plan, seed: int) -> TrainState:
         """The state before the first step."""
-        layout, ema = self.problem.layout, self.config.ema is not None
+        layout, ema = self.problem.layout, self.config.training.ema is not None
         return initial_state(self._pupil(seed), plan, seed, layout, ema=ema)
 
     def step(self, plan: Plan) -> Step:
@@ -94,32 +137,32 @@ class Students:
         return make_step(
             self.problem,
             plan,
-            accumulate=config.accumulate,
-            ema=config.ema,
-            skip_nonfinite=config.on_nonfinite == "skip",
+            accumulate=config.training.accumulate,
+            ema=config.training.ema,
+            skip_nonfinite=config.training.on_nonfinite == "skip",
         )
 
     def run(self, method: str, seed: int, *, diagnose: bool = True) -> Run:
         """One training."""
         config = self.config
         return Run(
-            directory=directory(config, method, seed),
+            directory=files.seed_folder(config.directory, method, seed),
             train=self.data(seed),
-            test=splits.testing(config, self._dataset),
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            checkpoint_seconds=config.checkpoint_seconds,
+            test=splits.testing(config.data, self._dataset),
+            epochs=config.training.epochs,
+            batch_size=config.training.batch_size,
+            checkpoint_seconds=config.execution.checkpoint_seconds,
             diagnose=diagnose,
-            tensorboard=config.tensorboard,
-            wandb=config.wandb,
-            skip_nonfinite=config.on_nonfinite == "skip",
+            tensorboard=config.execution.tensorboard,
+            wandb=config.execution.wandb,
+            skip_nonfinite=config.training.on_nonfinite == "skip",
             remembered=self._remembered(seed),
         )
 
     def _steps(self) -> int:
-        labels = self.config.labels
+        labels, training = self.config.data.labels, self.config.training
         size = self._dataset.num_train if labels is None else labels
-        return self.config.epochs * num_batches(size, self.config.batch_size)
+        return training.epochs * num_batches(size, training.batch_size)
 
     @functools.cached_property
     def _class_means(self) -> jax.Array:
@@ -129,8 +172,8 @@ class Students:
         with jax.ensure_compile_time_eval():  # arrays, even where a pupil is traced
             return class_means(
                 teacher,
-                splits.whole_training(config, data),
-                make_layout(config.devices),
+                splits.whole_training(config.data, data),
+                make_layout(config.execution.devices),
                 (data.mean, data.std),
                 data.num_classes,
             )
@@ -139,33 +182,35 @@ class Students:
         config, adapter = self.config, None
         rngs = nnx.Rngs(seed)
         network = make_model(
-            config.student,
+            config.networks.student,
             self._dataset,
             rngs,
-            dtype=config.dtype,
-            batch_norm_group=config.batch_norm_group,
-            max_blocks=config.max_blocks,
+            dtype=config.networks.dtype,
+            batch_norm_group=config.networks.batch_norm_group,
+            max_blocks=config.networks.max_blocks,
         )
         teacher = self._teacher.network
-        if teacher is not None and config.kd_loss.adapter is not None:
-            shape = config.batch_size, *self._dataset.image_shape
+        if teacher is not None and self._loss.adapter is not None:
+            shape = config.training.batch_size, *self._dataset.image_shape
             images = jax.ShapeDtypeStruct(shape, jnp.float32)
             setting = Setting(
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
-                labels=splits.all_labels(config, self.data(seed)),
+                labels=splits.all_labels(
+                    self.data(seed), config.data, config.execution.runs
+                ),
                 class_means=lambda: self._class_means,
             )
-            adapter = config.kd_loss.adapter(setting, rngs)
+            adapter = self._loss.adapter(setting, rngs)
         return Network.of(Pupil(network, adapter))
 
 
 def _computing_in(config: Config, teacher: Teacher) -> Network | None:
     """The teacher in the type of the computation; it was trained in float32."""
-    if config.dtype == "float32" or teacher.network is None:
+    if config.networks.dtype == "float32" or teacher.network is None:
         return teacher.network
     model = nnx.eval_shape(
-        lambda: make_teacher(config, teacher.dataset, dtype=config.dtype)
+        lambda: make_teacher(config, teacher.dataset, dtype=config.networks.dtype)
     )
     return teacher.network._replace(graphdef=Network.of(model).graphdef)
 
@@ -196,9 +241,13 @@ def make_teacher(
     config: Config, dataset: Dataset | Streamed, *, dtype: str = "float32"
 ) -> models.Model:
     """The teacher with initial values, in whose place others will be read."""
-    blocks = config.max_blocks
+    blocks = config.networks.max_blocks
     return make_model(
-        str(config.teacher), dataset, nnx.Rngs(0), dtype=dtype, max_blocks=blocks
+        str(config.networks.teacher),
+        dataset,
+        nnx.Rngs(0),
+        dtype=dtype,
+        max_blocks=blocks,
     )
 
 
@@ -219,15 +268,12 @@ def make_problem(
         steps=steps,
         mean=dataset.mean,
         std=dataset.std,
-        augment=splits.device_augmentation(config),
-        temperature=config.temperature,
-        layout=make_layout(config.devices, shard_params=config.shard_params),
+        augment=splits.device_augmentation(config.data),
+        temperature=config.distillation.temperature,
+        layout=make_layout(
+            config.execution.devices, shard_params=config.execution.shard_params
+        ),
     )
-
-
-def directory(config: Config, method: str, seed: int) -> Path:
-    """Where a run is written."""
-    return config.directory / method / f"seed{seed}"
 
 
 def unfinished(config: Config) -> dict[str, list[int]]:
@@ -236,7 +282,7 @@ def unfinished(config: Config) -> dict[str, list[int]]:
         method: [
             seed
             for seed in range(config.seeds)
-            if not (directory(config, method, seed) / "result.json").exists()
+            if not files.has_result(files.seed_folder(config.directory, method, seed))
         ]
         for method in config.methods
     }

@@ -1,5 +1,6 @@
 """Teachers: trained here and kept, or loaded from weights that someone published."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -13,28 +14,27 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from kdlab.basics.reading import UserError, read_json
+from kdlab.basics.importing import is_reference, source_of
+from kdlab.basics.reading import UserError
+from kdlab.basics.writing import write_json
 from kdlab.data import Dataset, Streamed
 from kdlab.data.fingerprint import hash_arrays
+from kdlab.data.kept import short_name
 from kdlab.devices import checkpoint, mesh
 from kdlab.experiment.finite import check_outputs
 from kdlab.experiment.progress import show_run
 from kdlab.experiment.students import Students, Teacher, make_teacher
 from kdlab.models import weights
+from kdlab.models.network import Network
+from kdlab.runs import files
+from kdlab.runs.claim import claim_inputs
 from kdlab.settings.config import Config
-from kdlab.settings.fields import without_effect
+from kdlab.settings.parts import Distillation, Networks, Training
 from kdlab.train.fit import fit
-from kdlab.train.problem import Network
-from kdlab.train.step import TrainState
+from kdlab.train.state import TrainState
 
 BATCH, RATE = 64, 0.05
 ALONE = "labels_only"
-DECISIVE = (
-    *("dataset", "image_size", "augment", "teacher_epochs"),
-    *("momentum", "weight_decay", "max_blocks"),
-)
-"""Settings of an experiment that decide how its teacher comes out, beside ``teacher``
-itself and the contents of the data set."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,16 +50,16 @@ def get_teacher(
         progress: Where the training is shown.
 
     Returns:
-        The teacher, which holds no network if ``config.teacher`` is None.
+        The teacher, which holds no network if ``config.networks.teacher`` is None.
 
     Raises:
         FileNotFoundError: If the weights are not there.
         ValueError: If they belong to another network, or its outputs are not finite.
         FloatingPointError: If the training diverged.
     """
-    if config.teacher is None:
+    if config.networks.teacher is None:
         return Teacher(None, dataset)
-    if config.teacher_weights is not None:
+    if config.networks.teacher_weights is not None:
         return load_teacher(config, dataset)
     return train_teacher(config, dataset, progress)
 
@@ -81,17 +81,16 @@ def train_teacher(
     plan, job = students.plan(ALONE), students.run(ALONE, 0)._replace(directory=folder)
     state = students.state(plan, 0)
     _move_unreadable(folder, state)
-    if not (folder / "result.json").exists():
+    if not files.has_result(folder):
         step = students.step(plan)
         # A step uses the state up that it is given.
         copied = jax.tree.map(jnp.copy, state)
         start = partial(fit, job, students.problem, step, copied)
-        show_run(start, job, f"teacher {config.teacher}", progress)
+        show_run(start, job, f"teacher {config.networks.teacher}", progress)
         if mesh.is_first():
-            text = json.dumps(_decisive(config, dataset), indent=2)
-            (folder / "settings.json").write_text(text)
-    result = read_json(folder / "result.json")
-    if "diverged" in result:
+            write_json(folder / "settings.json", _decisive(config, dataset))
+    result = files.read_result(folder)
+    if files.DIVERGED in result:
         raise FloatingPointError(
             f"The teacher of {folder} diverged: choose another --teacher."
         )
@@ -109,32 +108,49 @@ def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
     """
     text = json.dumps(_decisive(config, dataset), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return config.runs / "teachers" / f"{config.teacher}-{digest[:12]}"
+    return (
+        config.execution.runs
+        / "teachers"
+        / f"{short_name(str(config.networks.teacher))}-{digest[:12]}"
+    )
 
 
 def _decisive(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
     settings = alone(config).settings() | {"data": dataset.fingerprint}
     del settings["name"]
+    network = str(config.networks.teacher)
+    if is_reference(network):  # of its other modules nothing is known
+        source = source_of(network)
+        settings["code"] = source and hash_arrays((), source.read_text())
     return settings
 
 
 def alone(config: Config) -> Config:
     """The teacher as a student of all labels, the only one of its experiment.
 
-    Of the settings it takes those of :data:`DECISIVE`, and those that say where and on
-    what it runs. So no other setting can have an effect on it.
+    Of the settings it keeps those of the data, where and on what it runs, and the few
+    of the networks and of the training that are named here. So no other setting can
+    have an effect on it.
     """
-    kept = {*DECISIVE, *without_effect(), "name"}
-    return Config(
-        **{name: getattr(config, name) for name in kept},
-        student=str(config.teacher),
-        teacher=None,
+    networks, training = config.networks, config.training
+    return dataclasses.replace(
+        config,
         methods=(ALONE,),
-        labels=None,
-        noise=0.0,
-        epochs=config.teacher_epochs,
-        batch_size=BATCH,
-        learning_rate=RATE,
+        data=dataclasses.replace(config.data, labels=None, noise=0.0),
+        networks=Networks(
+            student=str(networks.teacher),
+            teacher=None,
+            teacher_epochs=networks.teacher_epochs,
+            max_blocks=networks.max_blocks,
+        ),
+        distillation=Distillation(),
+        training=Training(
+            epochs=networks.teacher_epochs,
+            batch_size=BATCH,
+            learning_rate=RATE,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        ),
     )
 
 
@@ -143,11 +159,10 @@ def _move_unreadable(folder: Path, state: TrainState) -> None:
     if not mesh.agreed(folder.exists()):
         return
     try:
-        path = folder / "result.json"
-        result = read_json(path) if path.exists() else {}
-        with checkpoint.Saver(folder / "checkpoints") as saver:
+        result = files.read_result(folder) if files.has_result(folder) else {}
+        with checkpoint.Saver(folder / files.CHECKPOINTS) as saver:
             _, position = saver.restore(state)
-        done = result and "diverged" not in result
+        done = result and files.DIVERGED not in result
         missing = f"{folder} holds a result but no checkpoint"
         reason = missing if done and not position.epoch else ""
     except UserError as error:
@@ -169,26 +184,26 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
         FileNotFoundError: If the weights are not there.
         ValueError: If they belong to another network, or its outputs are not finite.
     """
-    path = (config.teacher_weights or Path()).expanduser()
+    path = (config.networks.teacher_weights or Path()).expanduser()
     if not path.exists():
         raise FileNotFoundError(
             f"--teacher-weights {path} is not there; expected an Orbax folder, a "
             f"safetensors file or a file of torch.save with the weights of "
-            f"{config.teacher}. Without the option it is trained."
+            f"{config.networks.teacher}. Without the option it is trained."
         )
     model = nnx.eval_shape(lambda: make_teacher(config, dataset))
     try:
-        weights.fill(str(config.teacher), model, path)
+        weights.fill(str(config.networks.teacher), model, path)
     except UserError:
         raise
     except ValueError as error:
         raise ValueError(
-            f"{path} does not hold the weights of {config.teacher} for the "
+            f"{path} does not hold the weights of {config.networks.teacher} for the "
             f"{dataset.num_classes} classes of {dataset.name}: {error}"
         ) from error
     network = Network.of(model)
     if mesh.is_first():
-        config.claim_inputs(teacher=hash_arrays((network.params, network.rest)))
+        claim_inputs(config, teacher=hash_arrays((network.params, network.rest)))
     _check(network, config, dataset, path)
     return Teacher(network, dataset)
 
@@ -204,12 +219,12 @@ def _check(
 
     An experiment looks at its training images once: ``teacher.json`` is there then.
     """
-    path = config.directory / "teacher.json"
+    path = config.directory / files.TEACHER
     first = mesh.agreed(not path.exists())
     accuracy = check_outputs(network, config, dataset, source, training=first)
     result = result or {"accuracy/last": accuracy, "accuracy/best": accuracy}
     if mesh.is_first():
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        files.write_teacher(config.directory, result)
 
 
 def export_student(students: Students) -> Path:
@@ -219,7 +234,7 @@ def export_student(students: Students) -> Path:
         The Orbax folder, to be given as ``--teacher-weights``.
     """
     config = students.config
-    path = config.directory / "weights"
+    path = config.directory / files.WEIGHTS
     if not path.exists():
         method = config.methods[0]
         state = students.state(students.plan(method), 0)
@@ -229,7 +244,7 @@ def export_student(students: Students) -> Path:
 
 
 def _network(students: Students, state: TrainState, folder: Path) -> Network:
-    with checkpoint.Saver(folder / "checkpoints") as saver:
+    with checkpoint.Saver(folder / files.CHECKPOINTS) as saver:
         state, position = saver.restore(state)
     if position.epoch == 0:
         raise FileNotFoundError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from kdlab.losses import adapters
 from kdlab.models import Model, Outputs
+from kdlab.settings.parts import Distillation
 from kdopt import losses
 
 # The recipes of the literature train for 240 epochs, 20 of which warm the loss up.
@@ -463,3 +465,29 @@ LOSSES: dict[str, KdLoss] = {
 """By name. Sources of weights: megvii-research/mdistiller a08d46f (``cfg.py``), and for
 ``kd_standardized``, ``dist``, ``mlkd``, ``ctkd``, ``tpkd``, ``vkd``, ``nd`` and
 ``reviewkd_pp`` their papers."""
+
+
+def make_loss(distillation: Distillation, epochs: int) -> KdLoss:
+    """The distillation loss of an experiment, with its options set.
+
+    Args:
+        distillation: The settings.
+        epochs: Length of the training, of which a warm-up is a share.
+    """
+    loss, options = LOSSES[distillation.loss], {}
+    if distillation.loss_beta is not None:
+        options["beta"] = distillation.loss_beta
+    if distillation.loss_warmup is not None:
+        options["warm_up"] = distillation.loss_warmup / epochs
+    if distillation.student_temperature is not None:
+        options["tau_student"] = distillation.student_temperature
+    if not options:
+        return loss
+    return dataclasses.replace(loss, apply=partial(loss.apply, **options))
+
+
+def loss_weights(distillation: Distillation) -> tuple[float, float]:
+    """Fixed weights of the task and of the distillation loss."""
+    if distillation.alpha is not None:
+        return 1 - distillation.alpha, distillation.alpha
+    return distillation.loss_weights or LOSSES[distillation.loss].weights

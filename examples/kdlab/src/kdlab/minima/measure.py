@@ -14,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from kdlab.basics.writing import replacing
 from kdlab.data import Dataset, batches, normalize
+from kdlab.data.split import Split
 from kdlab.minima.landscape import Batches, evaluate, filter_normalized
 from kdlab.minima.sharpness import largest_eigenvalues
-from kdlab.train.problem import EVALUATION_BATCH, Network, Split
+from kdlab.models.network import Network
+from kdlab.runs import files
+from kdlab.train.evaluate import EVALUATION_BATCH
 from kdopt import losses
 
-FILE = "measures.npz"
 LIMIT = 2000  # training images in a landscape, at most
 
 Measures = dict[str, np.ndarray]
@@ -48,7 +51,7 @@ class Grid(NamedTuple):
 def read(folder: Path) -> Measures:
     """The measures of a run; none if there are none, or they cannot be read."""
     try:
-        with np.load(folder / FILE) as file:
+        with np.load(folder / files.MEASURES) as file:
             return dict(file)
     except (OSError, ValueError, zipfile.BadZipFile):
         return {}
@@ -56,10 +59,9 @@ def read(folder: Path) -> Measures:
 
 def write(folder: Path, measures: Measures) -> None:
     """Keeps the measures of a run."""
-    partial, arrays = folder / f"{FILE}.part", dict[str, Any](measures)
-    with partial.open("wb") as file:
+    arrays = dict[str, Any](measures)
+    with replacing(folder / files.MEASURES) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(folder / FILE)
 
 
 def measure(

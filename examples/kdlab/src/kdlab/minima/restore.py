@@ -1,6 +1,5 @@
 """Brings the students of a finished experiment back, to be measured."""
 
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,12 +7,16 @@ from rich.progress import Progress
 
 from kdlab.basics.reading import read_json
 from kdlab.data import Dataset, load
+from kdlab.data.split import Split
 from kdlab.devices import checkpoint
-from kdlab.experiment.students import Students, Teacher, directory
+from kdlab.experiment.make import make_config
+from kdlab.experiment.students import Students, Teacher
 from kdlab.experiment.teachers import get_teacher
 from kdlab.minima import measure
-from kdlab.models.network import Network, Split
-from kdlab.settings.config import Config
+from kdlab.models.network import Network
+from kdlab.runs import files
+from kdlab.runs.claim import claim_inputs
+from kdlab.settings.config import NAMES, Config
 from kdlab.train.methods import Plan
 
 
@@ -59,9 +62,9 @@ def config_of(folder: Path, data_dir: Path | None = None) -> Config:
         ValueError: If this version does not know one of its settings.
         FileNotFoundError: If the folder has no such file.
     """
-    path = folder / "config.json"
+    path = folder / files.CONFIG
     settings = read_json(path)
-    unknown = set(settings) - {field.name for field in dataclasses.fields(Config)}
+    unknown = set(settings) - set(NAMES)
     if unknown:
         raise ValueError(
             f"{path} has settings that this version does not know: "
@@ -73,7 +76,7 @@ def config_of(folder: Path, data_dir: Path | None = None) -> Config:
         if name.endswith("_weights") and isinstance(value, str):
             settings[name] = Path(value)
     settings |= {"name": folder.name, "runs": folder.parent, "data_dir": data_dir}
-    return Config(**settings)
+    return make_config(**settings)
 
 
 def reopen(
@@ -91,8 +94,10 @@ def reopen(
         FileNotFoundError: If the data set is not there.
     """
     config = config_of(folder, data_dir)
-    dataset = load(config.dataset, data_dir=data_dir, image_size=config.image_size)
-    config.claim_inputs(data=dataset.fingerprint)
+    dataset = load(
+        config.data.dataset, data_dir=data_dir, image_size=config.data.image_size
+    )
+    claim_inputs(config, data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     return Experiment(config, dataset, teacher, Students(config, teacher))
 
@@ -116,7 +121,8 @@ def student(
     state = students.state(plan, seed)
     if not trained:
         return students.problem.network(state)
-    folder = directory(experiment.config, method, seed) / "checkpoints"
+    folder = files.seed_folder(experiment.config.directory, method, seed)
+    folder /= files.CHECKPOINTS
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is gone: the student cannot be measured.")
     with checkpoint.Saver(folder) as saver:
@@ -135,7 +141,7 @@ def measured(
         FileNotFoundError: If its checkpoint is gone.
         ValueError: If it had no teacher to be compared with, or saw a stream.
     """
-    folder = directory(experiment.config, method, seed)
+    folder = files.seed_folder(experiment.config.directory, method, seed)
     found = measure.read(folder)
     if not found:
         found = measure.measure(
@@ -143,7 +149,7 @@ def measured(
             experiment.teacher_network,
             experiment.data(seed),
             experiment.dataset,
-            temperature=experiment.config.temperature,
+            temperature=experiment.config.distillation.temperature,
             grid=grid,
         )
         measure.write(folder, found)

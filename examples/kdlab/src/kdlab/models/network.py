@@ -1,4 +1,4 @@
-"""A network as a pure function, and the data that it sees."""
+"""A network as a pure function of its arrays, and what it says of a batch."""
 
 from typing import Any, NamedTuple
 
@@ -46,34 +46,6 @@ class Remembered(NamedTuple):
         absent: Any = None
         logits = self.logits[batch["indices"]]
         return Outputs(logits, features=absent, preactivations=absent, pooled=absent)
-
-
-class Split(NamedTuple):
-    """Images and labels of one part of a data set.
-
-    Attributes:
-        images: ``[n, h, w, c]`` of uint8.
-        labels: ``[n]``.
-    """
-
-    images: Any
-    labels: Any
-
-    @property
-    def size(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    def take(self, indices: Any) -> "Chosen":
-        """Gathers one batch."""
-        return Chosen(self.images[indices], self.labels[indices])
-
-
-class Chosen(NamedTuple):
-    """Images and labels of one batch, where the data set is not on the device."""
-
-    images: Any
-    labels: Any
 
 
 def taught(batch: dict, teacher: Any) -> dict:

@@ -129,7 +129,8 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
     Examples:
         >>> import jax, numpy as np
         >>> from flax import nnx
-        >>> from kdlab import models, weights
+        >>> from kdlab import models
+        >>> from kdlab.models import weights
         >>> model = nnx.eval_shape(lambda: models.create("resnet8", rngs=nnx.Rngs(0)))
         >>> graphdef, shapes = nnx.split(model)
         >>> zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)

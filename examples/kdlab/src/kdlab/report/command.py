@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kdlab.basics import display
+from kdlab.basics.writing import write_text
 from kdlab.experiment.progress import progress_bars
 from kdlab.minima import restore
 from kdlab.minima.measure import Grid
 from kdlab.report import page
 from kdlab.report.sources import Source, read
-from kdlab.settings.fields import expand_home
+from kdlab.runs import files
+from kdlab.settings.parts import expand_home
 from kdlab.train.methods import METHODS
 
 
@@ -58,7 +60,7 @@ def run(config: ReportConfig, console: Console) -> Path:
     if not sources:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
-            "folders with METHOD/seedN/result.json below them."
+            f"folders with {files.LAYOUT} below them."
         )
     if config.minima:
         with progress_bars(console) as progress:
@@ -70,7 +72,7 @@ def run(config: ReportConfig, console: Console) -> Path:
         display.line(console, what, label="left out", style="yellow")
     path = config.out or config.runs[0] / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.render(sources, skipped), encoding="utf-8")
+    write_text(path, page.render(sources, skipped))
     size = path.stat().st_size / 1e6
     display.line(console, f"{path} ({size:.1f} MB)", label="Written:")
     return path

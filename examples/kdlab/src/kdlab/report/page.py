@@ -1,6 +1,5 @@
 """The report as one HTML file that needs nothing else: no network, no other file."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def _source(source: Source) -> dict[str, Any]:
     """What the template says of an experiment."""
     last = source.starts[-1] if source.starts else {}
     commands = dict.fromkeys(
-        _command(start["command"]) for start in source.starts if start.get("command")
+        str(start["command"]) for start in source.starts if start.get("command")
     )
     facts = [(key, str(value)) for key, value in source.settings.items()]
     facts += [(k, str(v)) for k, v in dict(last.get("environment", {})).items()]
@@ -103,14 +102,6 @@ def _source(source: Source) -> dict[str, Any]:
         "origin": _origin(last),
         "facts": facts,
     }
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """As it is typed, whether the name of the program was recorded or not."""
-    words = [str(word) for word in arguments]
-    if words and words[0].endswith(".py"):
-        words = words[1:]
-    return f"kdlab distill {shlex.join(words)}".rstrip()
 
 
 def _sentence(source: Source) -> str:

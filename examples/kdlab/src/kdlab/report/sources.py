@@ -1,11 +1,11 @@
 """Finished runs as the report needs them: groups of seeds, by experiment."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdlab.minima import measure
+from kdlab.runs import files
 from kdlab.runs.compare import collect
 from kdlab.runs.plot import History, read_history
 from kdlab.train.methods import METHODS
@@ -65,12 +65,12 @@ def read(places: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
     skipped: list[tuple[str, str]] = []
     folders: dict[Path, dict[Path, None]] = {}
     for place in places:
-        seeds = [path for path in (place, *sorted(place.rglob("seed*"))) if _seed(path)]
+        seeds = list(files.find_seed_folders(place))
         if not seeds:
             skipped.append((str(place), "no run in it" if place.exists() else "absent"))
         for seed in seeds:
             group = seed.resolve().parent
-            folders.setdefault(_experiment(group), {})[group] = None
+            folders.setdefault(files.find_experiment(group), {})[group] = None
     sources = []
     for folder, groups in folders.items():
         found = [_group(group, skipped) for group in groups]
@@ -98,7 +98,7 @@ def _group(folder: Path, skipped: list[tuple[str, str]]) -> Group:
     except (OSError, ValueError, KeyError) as error:
         skipped.append((str(folder), f"curves cannot be read: {error}"))
         history = {}
-    measures = [measure.read(seed) for seed in sorted(folder.glob("seed*"))]
+    measures = [measure.read(seed) for seed in files.seed_folders(folder)]
     return Group(
         folder.name,
         folder.name,
@@ -110,34 +110,16 @@ def _group(folder: Path, skipped: list[tuple[str, str]]) -> Group:
 
 
 def _source(folder: Path, groups: list[Group]) -> Source:
-    starts = _json(folder / "record.json", [])
+    starts = files.read_leniently(folder / files.RECORD, [])
     return Source(
         folder.name,
         folder,
-        _json(folder / "config.json", {}),
+        files.read_leniently(folder / files.CONFIG, {}),
         [start for start in starts if isinstance(start, dict)],
-        _json(folder / "step_time.json", {}),
-        _json(folder / "teacher.json", {}),
+        files.read_leniently(folder / files.STEP_TIME, {}),
+        files.read_leniently(folder / files.TEACHER, {}),
         groups,
     )
-
-
-def _json(path: Path, default: Any) -> Any:
-    """A file's content, or the default if it is not there, broken or another kind."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return default
-    return content if isinstance(content, type(default)) else default
-
-
-def _experiment(group: Path) -> Path:
-    above = (group, *group.parents[:2])
-    return next((path for path in above if (path / "config.json").exists()), group)
-
-
-def _seed(path: Path) -> bool:
-    return path.name.startswith("seed") and path.is_dir()
 
 
 def _order(group: Group) -> tuple[int, str]:

@@ -4,7 +4,6 @@ A group is a folder of seeds, the runs that differ in nothing else: one row.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ import tyro
 from rich.console import Console
 
 from kdlab.basics import display
-from kdlab.settings.fields import expand_home
+from kdlab.basics.writing import write_json, write_text
+from kdlab.runs import files
+from kdlab.settings.parts import expand_home
 from kdlab.runs.table import spread
 
 COLUMNS = (
@@ -91,7 +92,7 @@ def run(config: CompareConfig, console: Console) -> None:
     if not found.groups:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
-            "directories with METHOD/seedN/result.json below them."
+            f"directories with {files.LAYOUT} below them."
         )
     for title, head, rows in tables(found):
         display.table(console, head, rows, title=title)
@@ -113,7 +114,7 @@ def collect(runs: Sequence[Path]) -> Comparison:
     skipped: list[tuple[str, str]] = []
     seen: set[Path] = set()
     for place in runs:
-        seeds = sorted(_seed_directories(place))
+        seeds = list(files.find_seed_folders(place))
         if not seeds:
             skipped.append((str(place), "no run in it" if place.exists() else "absent"))
         by_folder: dict[Path, list[dict[str, float]]] = {}
@@ -126,9 +127,9 @@ def collect(runs: Sequence[Path]) -> Comparison:
             except (OSError, ValueError) as error:
                 skipped.append((str(seed), str(error)))
         for folder, results in by_folder.items():
-            experiment, settings = _experiment(folder), {}
+            experiment, settings = files.find_experiment(folder), {}
             try:
-                settings = _settings(experiment)
+                settings = files.read_settings(experiment)
             except (OSError, ValueError) as error:
                 skipped.append((f"settings of {folder}", str(error)))
             name, where = (_name(path, _common(runs)) for path in (folder, experiment))
@@ -183,12 +184,12 @@ def write(found: Comparison, folder: Path) -> tuple[Path, Path]:
     lines += [NOTE, *(f"\nSkipped {place}: {why}" for place, why in found.skipped)]
     folder.mkdir(parents=True, exist_ok=True)
     markdown, numbers = folder / "comparison.md", folder / "comparison.json"
-    markdown.write_text("\n".join([*lines, ""]))
+    write_text(markdown, "\n".join([*lines, ""]))
     content = {
         "groups": [group._asdict() for group in found.groups],
         "skipped": [{"run": place, "reason": why} for place, why in found.skipped],
     }
-    numbers.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(numbers, content)
     return markdown, numbers
 
 
@@ -207,55 +208,23 @@ def _name(path: Path, common: Path) -> str:
     return path.absolute().name if set(relative) <= {".", os.sep} else relative
 
 
-def _seed_directories(place: Path) -> Iterator[Path]:
-    if place.name.startswith("seed") and place.is_dir():
-        yield place
-    for path in place.rglob("seed*"):
-        if path.is_dir():
-            yield path
-
-
-def _read_run(directory: Path) -> dict[str, float]:
+def _read_run(seed: Path) -> files.Result:
     """Result of a run with its time an epoch.
 
     Raises:
         ValueError: With the reason if it has not ended, or cannot be read.
     """
-    path = directory / "result.json"
-    log = directory / "metrics.jsonl"
-    if not path.exists():
-        lines = len(log.read_text().splitlines()) if log.exists() else 0
-        raise ValueError(f"not finished ({lines} epochs are done); start it again")
-    result = _json(path, path.read_text())
-    if "accuracy/last" not in result and "diverged" not in result:
-        raise ValueError(f"{path.name} has no accuracy/last")
+    records = files.read_metrics(seed)
+    if not files.has_result(seed):
+        done = len(records)
+        raise ValueError(f"not finished ({done} epochs are done); start it again")
+    result = files.read_result(seed)
+    if "accuracy/last" not in result and files.DIVERGED not in result:
+        raise ValueError(f"{files.RESULT} has no accuracy/last")
     if not all(isinstance(value, int | float) for value in result.values()):
-        raise ValueError(f"{path.name} holds values that are no numbers")
-    if log.exists():
-        records = [_json(log, line) for line in log.read_text().splitlines()]
-        seconds = [r["seconds"] for r in records if "seconds" in r]
-        if seconds:
-            # The first epoch compiles.
-            result["seconds/epoch"] = float(np.median(seconds[1:] or seconds))
+        raise ValueError(f"{files.RESULT} holds values that are no numbers")
+    seconds = [record["seconds"] for record in records if "seconds" in record]
+    if seconds:
+        # The first epoch compiles.
+        result["seconds/epoch"] = float(np.median(seconds[1:] or seconds))
     return result
-
-
-def _experiment(folder: Path) -> Path:
-    """The nearest folder with a ``config.json`` above a group, or the group's own."""
-    above = (folder, *folder.absolute().parents[:3])
-    return next((path for path in above if (path / "config.json").exists()), folder)
-
-
-def _settings(experiment: Path) -> dict[str, object]:
-    path = experiment / "config.json"
-    return _json(path, path.read_text()) if path.exists() else {}
-
-
-def _json(path: Path, text: str) -> dict:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path.name} is broken: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} is broken: no mapping of names to values")
-    return content

@@ -3,13 +3,12 @@
 import contextlib
 import importlib
 import importlib.util
-import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kdlab.basics.reading import reading
+from kdlab.runs import files
 
 Record = dict[str, float]
 Write = Callable[[Mapping[str, float], int], None]
@@ -37,7 +36,6 @@ class Report(NamedTuple):
         return self.epoch * self.steps + self.step
 
 
-JSON_LINES = "metrics.jsonl"
 _PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
@@ -56,36 +54,8 @@ def check_installed(*, tensorboard: bool, wandb: bool) -> None:
         if wanted and importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(
                 f"--{option} needs the package {package}: pip install {package}, or "
-                f"leave --{option} out; {JSON_LINES} is written in any case."
+                f"leave --{option} out; {files.METRICS} is written in any case."
             )
-
-
-def cut_json_lines(path: Path, epochs: int) -> list[Record]:
-    """Drops the lines behind a checkpoint, of epochs that will be run again.
-
-    Args:
-        path: One line an epoch; need not exist.
-        epochs: Number of epochs before the checkpoint.
-
-    Returns:
-        The records that stay.
-    """
-    lines, records = [], []
-    if path.exists():
-        with reading(path, f"Move {path.parent} away and start the command again."):
-            lines = path.read_text().splitlines()[:epochs]
-            records = [json.loads(line) for line in lines]
-    # Replaced when complete: a kill in between leaves the old file or the new one.
-    partial = path.with_suffix(".part")
-    partial.write_text("".join(line + "\n" for line in lines))
-    partial.replace(path)
-    return records
-
-
-def append_json_line(path: Path, record: Record) -> None:
-    """Adds the record of an epoch."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 @contextlib.contextmanager
@@ -152,18 +122,10 @@ def _wandb(directory: Path) -> Iterator[Write]:
         id=identity.read_text(),
         resume="allow",
         dir=str(directory),
-        config=_settings(directory),
+        config=files.read_settings(files.find_experiment(directory)),
     )
     try:
         # W&B keeps the first record of a step; a resumed run repeats it bit for bit.
         yield lambda metrics, step: session.log(dict(metrics), step=step)
     finally:
         session.finish()
-
-
-def _settings(directory: Path) -> dict:
-    """Settings of the experiment that a run belongs to."""
-    for folder in (directory, *directory.parents[:2]):
-        if (folder / "config.json").exists():
-            return json.loads((folder / "config.json").read_text())
-    return {}

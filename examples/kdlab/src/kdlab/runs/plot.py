@@ -1,7 +1,6 @@
 """Figures of an experiment, drawn from its files and never from a live training."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdlab.settings.config import Config
-from kdlab.basics.reading import read_json, reading
+from kdlab.runs import files
 
 History = dict[str, np.ndarray]
 """Metrics over epochs, ``[seeds, epochs]`` by name."""
@@ -23,7 +22,7 @@ def figures(config: Config) -> Iterator[Path]:
     histories = {method: h for method, h in histories.items() if h}
     if not histories:
         return
-    folder = config.directory / "figures"
+    folder = config.directory / files.FIGURES
     folder.mkdir(exist_ok=True)
     for name, draw in (
         ("accuracy", draw_accuracy),
@@ -48,13 +47,11 @@ def style() -> Iterator[None]:
 def read_history(folder: Path) -> History:
     """Metrics of the finished seeds in a folder; none if there are none."""
     runs = []
-    for file in sorted(folder.glob("seed*/metrics.jsonl")):
-        result = file.parent / "result.json"
+    for seed in files.seed_folders(folder):
         # Those that diverged are shorter than the others.
-        if result.exists() and "diverged" not in read_json(result):
-            with reading(file, f"Move {file.parent} away."):
-                lines = file.read_text().splitlines()
-                runs.append([json.loads(line) for line in lines])
+        if files.has_result(seed) and files.DIVERGED not in files.read_result(seed):
+            records = files.read_metrics(seed)
+            runs += [records] if records else []
     if not runs:
         return {}
     keys = set.intersection(*(set(record) for run in runs for record in run))

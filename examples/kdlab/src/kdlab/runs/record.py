@@ -17,7 +17,9 @@ from typing import Any
 
 import jax
 
-RECORD = "record.json"
+from kdlab.basics.writing import write_json
+from kdlab.runs import files
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "kdopt")
 
 
@@ -37,7 +39,7 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    path = directory / RECORD
+    path = directory / files.RECORD
     attempts = _read(path)
     entry: dict[str, Any] = {
         "command": shlex.join(["kdlab", *arguments]),
@@ -48,13 +50,7 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
         "outcome": "running or killed",
     }
 
-    def write() -> None:
-        # Replaced when complete: the record outlives a kill in the middle.
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps([*attempts, entry], indent=2) + "\n")
-        partial.replace(path)
-
-    write()
+    write_json(path, [*attempts, entry])
     try:
         yield
         entry["outcome"] = "finished"
@@ -69,7 +65,7 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     finally:
         entry["ended"] = _now()
         with contextlib.suppress(OSError):  # that of a full disk is on its way
-            write()
+            write_json(path, [*attempts, entry])
 
 
 def environment() -> dict[str, Any]:

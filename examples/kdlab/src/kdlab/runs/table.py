@@ -7,7 +7,8 @@ from rich.console import Console
 
 from kdlab.basics import display
 from kdlab.settings.config import Config
-from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_text
+from kdlab.runs import files
 
 COLUMNS = (
     "method",
@@ -22,15 +23,13 @@ COLUMNS = (
 
 def rows(config: Config) -> list[tuple[str, ...]]:
     """One row a method: mean and standard deviation over seeds of what is done."""
-    path = config.directory / "step_time.json"
-    times = read_json(path) if path.exists() else {}
+    times = files.read_step_times(config.directory)
     out: list[tuple[str, ...]] = []
     for method in config.methods:
-        files = sorted((config.directory / method).glob("seed*/result.json"))
-        results = [read_json(file) for file in files]
+        results = files.read_results(config.directory / method)
         if not results:
             continue
-        done = [result for result in results if "diverged" not in result]
+        done = [result for result in results if files.DIVERGED not in result]
         relative = times.get(method, {}).get("relative")
         out.append(
             (
@@ -48,7 +47,7 @@ def rows(config: Config) -> list[tuple[str, ...]]:
 
 def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
     """Mean ± sample standard deviation, or how many runs diverged."""
-    lost = sum("diverged" in result for result in results)
+    lost = sum(files.DIVERGED in result for result in results)
     if lost:
         return f"diverged ({lost} of {len(results)})"
     values = scale * np.array([result[key] for result in results if key in result])
@@ -61,12 +60,12 @@ def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
 
 def caption(config: Config) -> str:
     """What was run, in one sentence."""
-    labels = "all" if config.labels is None else config.labels
-    teacher = "" if config.teacher is None else f"{config.teacher} to "
+    labels = "all" if config.data.labels is None else config.data.labels
+    teacher = "" if config.networks.teacher is None else f"{config.networks.teacher} to "
     over = f"mean ± standard deviation over {config.seeds} seeds"
     return (
-        f"{config.dataset}: {teacher}{config.student}, {labels} labels, "
-        f"{config.noise:.0%} of them drawn again at random, {config.epochs} epochs; "
+        f"{config.data.dataset}: {teacher}{config.networks.student}, {labels} labels, "
+        f"{config.data.noise:.0%} of them drawn again at random, {config.training.epochs} epochs; "
         f"{over if config.seeds > 1 else 'one seed'}."
     )
 
@@ -89,6 +88,6 @@ def write(config: Config) -> Path:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1)]
     lines[1] += "|"
     lines += ["| " + " | ".join(row) + " |" for row in rows(config)]
-    path = config.directory / "table.md"
-    path.write_text("\n".join([*lines, "", f"{caption(config)} {NOTES}", ""]))
+    path = config.directory / files.TABLE
+    write_text(path, "\n".join([*lines, "", f"{caption(config)} {NOTES}", ""]))
     return path

@@ -2,8 +2,7 @@
 
 import types
 import typing
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -66,103 +65,21 @@ def check_known(field: str, value: str, table: Iterable[str]) -> None:
         raise ValueError(f"{flag(field)} {value!r} is unknown; choose {known}.")
 
 
-def check_numbers(config: Any) -> None:
+def check_range(part: Any) -> None:
     """Refuses numbers out of their range.
 
     Args:
-        config: A :class:`~kdlab.settings.config.Config`.
+        part: A dataclass of settings; those that it does not have are passed over.
 
     Raises:
         ValueError: At the first one; the message gives the range.
     """
-    _each(config, _AT_LEAST_1, lambda x: x >= 1, "be at least 1")
-    _each(config, _POSITIVE, lambda x: x > 0, "be positive")
-    _each(config, _NOT_NEGATIVE, lambda x: x >= 0, "not be negative")
-    _each(config, ("noise", "alpha"), lambda x: 0 <= x <= 1, "lie in [0, 1]")
-    _each(config, ("momentum", "ema"), lambda x: 0 <= x < 1, "lie in [0, 1)")
-    _each(config, ("decay_rate",), lambda x: 0 < x <= 1, "lie in (0, 1]")
-    _each(config, ("loss_weights",), lambda x: min(x) >= 0, "not be negative")
-
-
-def check_combinations(config: Any) -> None:
-    """Refuses settings that contradict each other.
-
-    Args:
-        config: A :class:`~kdlab.settings.config.Config`.
-
-    Raises:
-        ValueError: At the first contradiction.
-    """
-    _check_name(config)
-    _check_stream(config)
-    _check_schedule(config)
-    if config.teacher is None and tuple(config.methods) != ("labels_only",):
-        raise ValueError(
-            "--teacher None needs --methods labels_only: no other method can do."
-        )
-    if config.batch_size % config.accumulate:
-        raise ValueError(
-            f"--accumulate {config.accumulate} does not divide --batch-size "
-            f"{config.batch_size}; choose a divisor of it."
-        )
-    if config.alpha is not None and config.loss_weights is not None:
-        raise ValueError(
-            "--alpha and --loss-weights both set the weights of the losses; leave one "
-            "out (None)."
-        )
-    for field, losses in _OPTIONS.items():
-        if getattr(config, field) is not None and config.loss not in losses:
-            raise ValueError(
-                f"{flag(field)} belongs to --loss {' or '.join(losses)}, not "
-                f"{config.loss!r}; give {flag(field)} None."
-            )
-    if "dot" in config.methods and config.clip is not None:
-        raise ValueError(
-            "--clip needs a combined gradient, but `dot` has two momenta instead: "
-            "leave dot out of --methods, or give --clip None."
-        )
-    if "dot" in config.methods and not abs(config.delta) <= min(
-        config.momentum, 1 - config.momentum
-    ):
-        raise ValueError(
-            f"--delta {config.delta} takes DOT's momenta {config.momentum} ± delta out "
-            f"of [0, 1]."
-        )
-
-
-def _check_name(config: Any) -> None:
-    if ".." in Path(config.name).parts or Path(config.name).is_absolute():
-        raise ValueError(
-            f"--name {config.name!r} is no folder below --runs: give a name, or "
-            "several with slashes between them."
-        )
-
-
-def _check_stream(config: Any) -> None:
-    if config.streamed and (config.labels is not None or config.noise):
-        raise ValueError(
-            "a --dataset that is streamed is taken as it is, all of it: give "
-            "--labels None --noise 0."
-        )
-
-
-def _check_schedule(config: Any) -> None:
-    decays = config.decay_epochs
-    if config.schedule == "cosine" and decays:
-        raise ValueError("--decay-epochs belongs to --schedule steps.")
-    if config.schedule == "steps" and not decays:
-        raise ValueError("--schedule steps needs --decay-epochs, such as 150 180 210.")
-    if config.warmup_epochs >= config.epochs:
-        raise ValueError(
-            f"--warmup-epochs {config.warmup_epochs} must end before --epochs "
-            f"{config.epochs}."
-        )
-    bounds = (config.warmup_epochs, *decays, config.epochs)
-    if decays and not all(a < b for a, b in pairwise(bounds)):
-        raise ValueError(
-            f"--decay-epochs {' '.join(map(str, decays))} must rise, after the warm-up "
-            f"and below --epochs {config.epochs}; give those of the shorter training."
-        )
+    for fields, valid, rule in _RANGES:
+        for field in fields:
+            value = getattr(part, field, None)
+            # NaN fails every comparison.
+            if value is not None and not valid(value):
+                raise ValueError(f"{flag(field)} must {rule}, got {value}.")
 
 
 _AT_LEAST_1 = (
@@ -177,21 +94,15 @@ _NOT_NEGATIVE = (
     *("weight_decay", "warmup_epochs", "loss_warmup"),
     *("timing_rounds", "checkpoint_seconds", "workers"),
 )
-# `kd` with other distances, and with a temperature of the student's own.
-SOFT = ("soft_ce", "soft_kl", "soft_mse")
-_OPTIONS = {
-    "student_temperature": SOFT,
-    "loss_beta": ("dkd", "reviewkd_pp"),
-    "loss_warmup": ("dkd", "reviewkd", "reviewkd_pp"),
-}
-
-
-def _each(config: Any, fields: Iterable[str], valid: Any, rule: str) -> None:
-    for field in fields:
-        value = getattr(config, field)
-        # NaN fails every comparison.
-        if value is not None and not valid(value):
-            raise ValueError(f"{flag(field)} must {rule}, got {value}.")
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (_AT_LEAST_1, lambda x: x >= 1, "be at least 1"),
+    (_POSITIVE, lambda x: x > 0, "be positive"),
+    (_NOT_NEGATIVE, lambda x: x >= 0, "not be negative"),
+    (("noise", "alpha"), lambda x: 0 <= x <= 1, "lie in [0, 1]"),
+    (("momentum", "ema"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
+    (("decay_rate",), lambda x: 0 < x <= 1, "lie in (0, 1]"),
+    (("loss_weights",), lambda x: min(x) >= 0, "not be negative"),
+)
 
 
 def flag(field: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_json
 from kdlab.settings.checks import differences
-from kdlab.settings.fields import expand_home
+from kdlab.settings.parts import expand_home
 from kdlab.study import space
 from kdlab.study.space import BALANCERS, SPACE, Space
 
@@ -118,7 +119,7 @@ class StudyConfig:
                 )
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(made_of, indent=2) + "\n")
+            write_json(path, made_of)
 
 
 def _temperature(value: str) -> float | str:

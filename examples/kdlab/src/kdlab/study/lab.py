@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_json
 from kdlab.study.locks import exclusive
 from kdlab.study.space import Setting, canonical, key
 from kdlab.study.task import Task
@@ -70,9 +71,7 @@ class Lab:
                 known[name], _ = metrics(
                     students(self._task.test.inputs), self._task.test
                 )
-                new = path.with_suffix(".tmp")
-                new.write_text(json.dumps(known, indent=1))
-                new.replace(path)
+                write_json(path, known)
             return known[name]
 
     def _students(

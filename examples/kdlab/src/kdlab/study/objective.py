@@ -4,6 +4,7 @@ Every number is an argument of the compiled step, so that all settings of a bala
 share one program.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ import optax
 
 import kdopt
 from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonical
+from kdlab.study.task import Training
+from kdlab.train.methods import METHODS, Numbers
 from kdopt import losses
-
-MOMENTUM, DELTA = 0.9, 0.075
 
 Batch = dict[str, Any]
 """``inputs``, ``labels`` and the logits of the ``teacher``."""
@@ -80,120 +81,59 @@ class Update(NamedTuple):
     apply: Callable[[Any, Any, Batch], tuple[Any, Any]]
 
 
-class Optimizer(NamedTuple):
-    """What moves the parameters.
-
-    Attributes:
-        name: ``adamw``, or ``sgd`` with momentum 0.9.
-        schedule: Of the learning rate.
-        weight_decay: As in :class:`~kdlab.study.task.Training`.
-    """
-
-    name: str
-    schedule: optax.Schedule
-    weight_decay: float
-
-    def plain(self) -> optax.GradientTransformationExtraArgs:
-        """For one gradient."""
-        if self.name == "adamw":
-            adamw = optax.adamw(self.schedule, weight_decay=self.weight_decay)
-            return optax.chain(adamw)
-        decay = optax.add_decayed_weights(self.weight_decay)
-        return optax.chain(decay, optax.sgd(self.schedule, momentum=MOMENTUM))
-
-    def dot(self) -> optax.GradientTransformationExtraArgs:
-        """For the gradients of task and distillation, with DOT's two momenta."""
-        if self.name == "adamw":
-            return kdopt.dot_adamw(
-                self.schedule, weight_decay=self.weight_decay, delta=DELTA
-            )
-        decay = optax.add_decayed_weights(self.weight_decay)
-        return optax.chain(
-            kdopt.each(decay, optax.identity()),
-            kdopt.dot(MOMENTUM, DELTA),
-            optax.scale_by_learning_rate(self.schedule),
-        )
+METHOD_OF = {
+    "fixed": "kd",
+    "dynamic_lambda": "dynamic_lambda",
+    "min_norm": "min_norm",
+    "dto_kd": "dto_kd_shared",
+    "dot": "dot",
+}
+"""The method that a study calls a balancer of a fixed alpha, by that name."""
 
 
 def make_update(
-    logits_fn: LogitsFn, balancer: str, knobs: Knobs, optimizer: Optimizer
+    logits_fn: LogitsFn, balancer: str, knobs: Knobs, training: Training, steps: int
 ) -> Update:
     """Binds a balancer, the knobs and an optimiser.
-
-    ``dto_kd`` balances at the logits, in one backward pass; the others that balance
-    take the gradients of all parameters.
 
     Args:
         logits_fn: From parameters and batch to logits ``[b, c]``.
         balancer: One of ``BALANCERS``.
         knobs: May be traced.
-        optimizer: The optimiser.
+        training: How the network is trained.
+        steps: Length of the training, for the cosine of the learning rate.
     """
-    shares = jnp.stack([1 - knobs.alpha, knobs.alpha])
-    if balancer == "dto_kd":
-        return _at_logits(logits_fn, knobs, optimizer.plain())
-    if balancer == "dynamic_lambda":
-        safe = kdopt.dynamic_lambda(policy="safe", lambda_=knobs.alpha)
-        tx = optax.chain(safe, optimizer.plain())
-        return _by_parameters(logits_fn, knobs, tx)
-    if balancer == "min_norm":
-        tx = optax.chain(kdopt.min_norm(), optimizer.plain())
-        return _by_parameters(logits_fn, knobs, tx)
-    if balancer == "dot":
-        weighted = kdopt.each(optax.scale(shares[0]), optax.scale(shares[1]))
-        tx = optax.chain(weighted, optimizer.dot())
-        return _by_parameters(logits_fn, knobs, tx)
-    return _weighted(logits_fn, knobs, shares, optimizer.plain())
-
-
-def _losses(logits_fn: LogitsFn, knobs: Knobs) -> Callable[[Any, Batch], tuple]:
-    return lambda params, batch: pair(logits_fn(params, batch), batch, knobs)
-
-
-def _weighted(
-    logits_fn: LogitsFn,
-    knobs: Knobs,
-    shares: jax.Array,
-    tx: optax.GradientTransformationExtraArgs,
-) -> Update:
-    grad_fn = kdopt.value_and_weighted_grad(_losses(logits_fn, knobs))
-
-    def apply(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
-        _, grads = grad_fn(params, batch, weights=shares)
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return Update(tx.init, apply)
-
-
-def _by_parameters(
-    logits_fn: LogitsFn, knobs: Knobs, tx: optax.GradientTransformationExtraArgs
-) -> Update:
-    grad_fn = kdopt.value_and_grads(_losses(logits_fn, knobs))
-
-    def apply(params: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
-        values, grads = grad_fn(params, batch)
-        updates, state = tx.update(grads, state, params, values=values)
-        return optax.apply_updates(params, updates), state
-
-    return Update(tx.init, apply)
-
-
-def _at_logits(
-    logits_fn: LogitsFn, knobs: Knobs, tx: optax.GradientTransformationExtraArgs
-) -> Update:
-    balancer = kdopt.dto_kd(rescale="convex")
+    schedule = optax.cosine_decay_schedule(training.learning_rate, steps)
+    numbers = Numbers(
+        weights=(1 - knobs.alpha, knobs.alpha),
+        weight_decay=training.weight_decay,
+        optimizer=training.optimizer,
+    )
+    plan = METHODS[METHOD_OF[balancer]](numbers, schedule)
 
     def head(params: Any, logits: jax.Array, batch: Batch) -> tuple:
         del params
         return pair(logits, batch, knobs)
 
-    grad_fn = kdopt.value_and_shared_grad(logits_fn, head, balancer)
+    def losses_fn(params: Any, batch: Batch) -> tuple:
+        return pair(logits_fn(params, batch), batch, knobs)
+
+    def init(params: Any) -> tuple[Any, Any]:
+        at_logits = () if plan.balancer is None else plan.balancer.init(params)
+        return plan.tx.init(params), at_logits
 
     def apply(params: Any, states: Any, batch: Batch) -> tuple[Any, Any]:
-        state, weights = states
-        _, grads, weights = grad_fn(params, batch, state=weights)
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), (state, weights)
+        state, at_logits = states
+        if plan.balancer is not None:
+            shared = kdopt.value_and_shared_grad(logits_fn, head, plan.balancer)
+            values, grads, at_logits = shared(params, batch, state=at_logits)
+        elif plan.weights is not None:
+            weigh = functools.partial(plan.weights, state)
+            weighted = kdopt.value_and_weighted_grad(losses_fn)
+            values, grads = weighted(params, batch, weights=weigh)
+        else:
+            values, grads = kdopt.value_and_grads(losses_fn)(params, batch)
+        updates, state = plan.tx.update(grads, state, params, values=values)
+        return optax.apply_updates(params, updates), (state, at_logits)
 
-    return Update(lambda params: (tx.init(params), balancer.init(params)), apply)
+    return Update(init, apply)

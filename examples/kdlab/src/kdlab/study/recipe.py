@@ -1,19 +1,12 @@
 """The best setting of a study as a recipe of the plain command."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from kdlab.basics.writing import write_json
+from kdlab.study.objective import METHOD_OF
 from kdlab.study.space import RECOMMENDED, Setting, canonical
 from kdlab.study.task import Task
-
-METHODS = {
-    "fixed": "kd",
-    "dynamic_lambda": "dynamic_lambda",
-    "min_norm": "min_norm",
-    "dto_kd": "dto_kd_shared",
-    "dot": "dot",
-}
 
 
 def fields(task: Task, setting: Setting) -> dict[str, Any]:
@@ -31,7 +24,7 @@ def fields(task: Task, setting: Setting) -> dict[str, Any]:
     return {
         **(task.recipe or {}),
         "name": f"study-{task.name}",
-        "methods": [METHODS[known["balancer"]]],
+        "methods": [METHOD_OF[known["balancer"]]],
         "loss": f"soft_{known['distance']}",
         "alpha": known["alpha"],
         "temperature": known["tau_teacher"],
@@ -50,5 +43,5 @@ def write(task: Task, setting: Setting, folder: Path) -> Path:
         path, record = folder / "setting.json", dict(setting)
     else:
         path, record = folder / "recipe.json", fields(task, setting)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_json(path, record)
     return path

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -40,7 +40,7 @@ class Training:
 
     epochs: int
     batch_size: int
-    optimizer: str
+    optimizer: Literal["adamw", "sgd"]
     learning_rate: float
     weight_decay: float
 

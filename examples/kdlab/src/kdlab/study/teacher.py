@@ -1,6 +1,5 @@
 """Trains the teacher of a task and keeps two of its checkpoints."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from kdlab.basics.reading import UserError, reading
+from kdlab.basics.writing import write_json
 from kdlab.models import weights
 from kdlab.study.locks import exclusive
 from kdlab.study.task import Task, everything
@@ -106,7 +106,7 @@ def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> No
         weights.save_orbax(folder / name, network)
     chosen = {name: history[i] for name, i in select(history).items()}
     record = {"history": history, "chosen": chosen}
-    (folder / "history.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / "history.json", record)
     # Last: what is there marks a teacher that was kept whole.
     np.savez(folder / "logits.tmp.npz", **logits)
     (folder / "logits.tmp.npz").replace(folder / "logits.npz")

@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from kdlab.data import batches
 from kdlab.models import Model
-from kdlab.study.objective import Knobs, Optimizer, Update, make_update
+from kdlab.study.objective import Knobs, Update, make_update
 from kdlab.study.task import Lesson, Part, Task, Training
 from kdopt import losses
 
@@ -124,15 +123,12 @@ class Trainer:
         return nnx.merge(self._graphdef, params)(inputs).logits
 
     def _update(self, knobs: Knobs) -> Update:
-        training = self._training
-        schedule = optax.cosine_decay_schedule(
-            training.learning_rate, training.epochs * self._steps
-        )
         return make_update(
             lambda params, batch: self._logits_of(params, batch["inputs"]),
             self._balancer,
             knobs,
-            Optimizer(training.optimizer, schedule, training.weight_decay),
+            self._training,
+            self._training.epochs * self._steps,
         )
 
     def _step(

@@ -1,17 +1,17 @@
 """One training run: epochs, what is measured after each, and a result."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kdlab.devices import interrupt, mesh
 from kdlab.devices.checkpoint import Saver
-from kdlab.runs import logs
+from kdlab.runs import files, logs
 from kdlab.train.loop import DivergedError, Loop, Run
 from kdlab.train.problem import Problem
-from kdlab.train.step import Step, TrainState
+from kdlab.train.state import TrainState
+from kdlab.train.step import Step
 
 
 def fit(
@@ -48,10 +48,9 @@ def fit(
     seed, first = int(state.seed), mesh.is_first()
     with contextlib.ExitStack() as stack:
         stopped = stack.enter_context(interrupt.watch())
-        saver = stack.enter_context(Saver(run.directory / "checkpoints"))
+        saver = stack.enter_context(Saver(run.directory / files.CHECKPOINTS))
         state, position = saver.restore(state)
-        log = run.directory / logs.JSON_LINES
-        history = logs.cut_json_lines(log, position.epoch) if first else []
+        history = files.cut_metrics(run.directory, position.epoch) if first else []
         write = stack.enter_context(
             logs.writers(
                 run.directory,
@@ -72,7 +71,7 @@ def fit(
                 record = loop.means() | _looked_at(loop, problem, state, seed)
                 history.append(record)
                 if first:
-                    logs.append_json_line(log, record)
+                    files.append_metrics(run.directory, record)
                 write(record, loop.position.epoch * run.steps + run.steps)
                 loop.end_epoch(state)
                 yield record
@@ -82,10 +81,13 @@ def fit(
                 train = problem.evaluate(state, run.train, with_teacher=True)
                 result |= {f"train/{k}": v for k, v in train.items()}
         except DivergedError:
-            where = {"diverged": loop.position.epoch + 1, "step": loop.position.step}
+            where = {
+                files.DIVERGED: loop.position.epoch + 1,
+                "step": loop.position.step,
+            }
             result = where | summarize(history)
         if first:
-            _write(run, result)
+            files.write_result(run.directory, result)
     mesh.wait_for_all(f"{run.directory} is done")
 
 
@@ -100,14 +102,6 @@ def _looked_at(
         record = {f"gradient/{k}": float(v) for k, v in seen.items()}
     tested = problem.evaluate(state, run.test)
     return record | {f"test/{key}": value for key, value in tested.items()}
-
-
-def _write(run: Run, result: dict[str, float]) -> None:
-    # Replaced when complete: it says that the run is done.
-    path = run.directory / "result.json"
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    partial.replace(path)
 
 
 def summarize(history: list[dict[str, float]]) -> dict[str, float]:

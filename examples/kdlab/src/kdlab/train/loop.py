@@ -11,12 +11,15 @@ import numpy as np
 
 from kdlab.data import num_batches
 from kdlab.data.feed import Fed, Feed, Stream
+from kdlab.data.split import Split
 from kdlab.devices import interrupt, mesh
 from kdlab.devices.checkpoint import Position, Saver
-from kdlab.models.network import Remembered, Split
+from kdlab.models.network import Remembered
 from kdlab.runs import logs
-from kdlab.train.problem import Metrics, Problem
-from kdlab.train.step import Step, TrainState
+from kdlab.train.evaluate import Metrics
+from kdlab.train.problem import Problem
+from kdlab.train.state import TrainState
+from kdlab.train.step import Step
 
 STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
 STEPS_TO_AGREE = 32  # between which several processes do not ask each other the time

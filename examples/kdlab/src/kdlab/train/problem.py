@@ -1,8 +1,6 @@
 """What all methods share: a network, data, and the losses of a pupil."""
 
-import functools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +9,13 @@ from flax import nnx
 import kdopt
 from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.feed import Stream, whole
+from kdlab.data.split import Chosen, Split
 from kdlab.devices.mesh import Layout, make_layout
 from kdlab.losses.table import KdLoss, Pupil
-from kdlab.models.network import Chosen, Network, Split, taught, wide
+from kdlab.models.network import Network, taught, wide
+from kdlab.train.evaluate import EVALUATION_BATCH, Metrics, evaluate, means, sums
+from kdlab.train.state import TrainState
 from kdopt import losses
-
-if TYPE_CHECKING:
-    from kdlab.train.step import TrainState
-
-EVALUATION_BATCH = 500
-
-Metrics = dict[str, jax.Array]
 
 
 class Problem:
@@ -100,7 +94,7 @@ class Problem:
         shared, rest = self.encode(params, batch)
         return self.head(params, shared, batch), rest
 
-    def network(self, state: "TrainState") -> Network:
+    def network(self, state: TrainState) -> Network:
         """The student without what was trained beside it."""
         return Network.of(nnx.merge(self.graphdef, state.evaluated, state.rest).network)
 
@@ -116,7 +110,7 @@ class Problem:
 
     def load(
         self,
-        state: "TrainState",
+        state: TrainState,
         data: Split | Chosen,
         teacher: Any,
         indices: Any,
@@ -141,7 +135,7 @@ class Problem:
 
     def _probe(
         self,
-        state: "TrainState",
+        state: TrainState,
         data: Split | Chosen,
         teacher: Any,
         indices: Any,
@@ -165,10 +159,10 @@ class Problem:
         pupil = self._pupil(params, rest)
         pupil.eval()
         shared = self._represent(pupil, batch)
-        return _sums(shared[0], self.head(params, shared, batch), batch)
+        return sums(shared[0], self.head(params, shared, batch), batch)
 
     def evaluate(
-        self, state: "TrainState", data: Split | Stream, *, with_teacher: bool = False
+        self, state: TrainState, data: Split | Stream, *, with_teacher: bool = False
     ) -> dict[str, float]:
         """Accuracy and losses over a whole split, without augmentation.
 
@@ -182,86 +176,7 @@ class Problem:
         if teacher is None:
             return evaluate(self.network(state), data, self.layout, self._moments)
         arguments = state.evaluated, state.rest
-        return _means(
+        return means(
             self._sums_with_teacher(*arguments, batch, teacher)
             for batch in whole(data, self.layout, EVALUATION_BATCH)
         )
-
-
-def evaluate(
-    network: Network, data: Split | Stream, layout: Layout, moments: tuple
-) -> dict[str, float]:
-    """Accuracy and loss of a network alone over a whole split.
-
-    Args:
-        network: The network, on the devices.
-        data: Images and labels.
-        layout: Where batches lie.
-        moments: Mean and standard deviation of the images, a tuple each.
-    """
-    return _means(
-        _plain_sums(network, moments, batch)
-        for batch in whole(data, layout, EVALUATION_BATCH)
-    )
-
-
-def class_means(
-    network: Network,
-    data: Split | Stream,
-    layout: Layout,
-    moments: tuple,
-    num_classes: int,
-) -> jax.Array:
-    """Mean penultimate vectors of the images of each class, ``[c, d]``.
-
-    Args:
-        network: The network.
-        data: Images and labels.
-        layout: Where batches lie.
-        moments: Mean and standard deviation of the images, a tuple each.
-        num_classes: Number of rows; those without an image are 0.
-    """
-
-    @jax.jit
-    def sums(network: Network, batch: dict) -> tuple[jax.Array, jax.Array]:
-        vectors = network.outputs(normalize(batch["images"], *moments)).pooled
-        shares = jax.nn.one_hot(batch["labels"], num_classes, axis=0)
-        shares *= batch["weights"]
-        totals = jnp.matmul(shares, vectors, precision="highest")
-        return layout.whole((totals, jnp.sum(shares, 1, keepdims=True)))
-
-    network = layout.replicate(network)
-    parts = (sums(network, batch) for batch in whole(data, layout, EVALUATION_BATCH))
-    total, count = functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
-    return total / jnp.maximum(count, 1)
-
-
-def _means(parts: Iterable[Metrics]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for sums in parts:
-        total = {key: total.get(key, 0.0) + float(sums[key]) for key in sums}
-    count = total.pop("count")
-    return {key: value / count for key, value in total.items()}
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _plain_sums(network: Network, moments: tuple, batch: dict) -> Metrics:
-    """Compiled once for all distillation losses: it sees the network only."""
-    logits = network.outputs(normalize(batch["images"], *moments)).logits
-    labels, weights = batch["labels"], batch["weights"]
-    task = losses.cross_entropy(logits, labels, sample_weights=weights)
-    return _sums(logits, (task,), batch)
-
-
-def _sums(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
-    labels, weights = batch["labels"], batch["weights"]
-    hits = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
-    count = jnp.sum(weights)
-    sums = {"count": count, "accuracy": jnp.sum(hits * weights)}
-    return sums | {k: v * count for k, v in named("loss", values).items()}
-
-
-def named(prefix: str, values: Any) -> Metrics:
-    """Metrics of one kind: of the task and, if there is one, of the other loss."""
-    names = ("task", "distill")[: len(values)]
-    return {f"{prefix}/{n}": v for n, v in zip(names, values, strict=True)}

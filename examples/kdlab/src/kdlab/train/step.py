@@ -1,47 +1,22 @@
 """The training step of a method: what it changes, and how it is compiled."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 import kdopt
+from kdlab.data.split import Chosen, Split
 from kdlab.devices.mesh import Layout
-from kdlab.models.network import Chosen, Network, Split
+from kdlab.models.network import Network
+from kdlab.train.evaluate import Metrics, named
 from kdlab.train.gradients import gradients, micro_batches
 from kdlab.train.methods import Plan
 from kdlab.train.observe import seen_in
-from kdlab.train.problem import Metrics, Problem, named
-
-
-class TrainState(NamedTuple):
-    """Everything that a step changes, and all arrays that a checkpoint holds.
-
-    Attributes:
-        params: Parameters of the pupil.
-        rest: Its other state: BatchNorm statistics, dropout keys, memories.
-        opt_state: State of the plan's transform.
-        balancer: State of the balancer at the logits; ``()`` without one.
-        ema: Averaged parameters; ``()`` without averaging.
-        step: Number of steps done, int32.
-        seed: Of the augmentations, int32.
-    """
-
-    params: Any
-    rest: Any
-    opt_state: Any
-    balancer: Any
-    ema: Any
-    step: jax.Array
-    seed: jax.Array
-
-    @property
-    def evaluated(self) -> Any:
-        """The parameters that are tested: the averaged ones if there are any."""
-        return self.ema if jax.tree.leaves(self.ema) else self.params
-
+from kdlab.train.problem import Problem
+from kdlab.train.state import TrainState
 
 Step = Callable[[TrainState, Split | Chosen, Any, Any, Any], tuple[TrainState, Metrics]]
 

@@ -1,18 +1,21 @@
 """``kdlab claims``: what the papers claim, tested in minutes."""
 
 import dataclasses
-from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from kdlab.basics import display
+from kdlab.basics.writing import write_text
+from kdlab.experiment.make import checked
 from kdlab.experiment.progress import progress_bars
 from kdlab.minima.measure import Grid
 from kdlab.papers.claims import dot, dto, kim, trials
 from kdlab.papers.claims.evidence import Claim
 from kdlab.settings.config import Config
-from kdlab.settings.fields import expand_home
+from kdlab.settings.parts import Data, Networks, Training, Untimed
 
 HEAD = ("paper", "claim", "labels", "measured", "verdict")
 NOTE = (
@@ -22,6 +25,13 @@ NOTE = (
     "the other; inconclusive: else. What stands beside has no say; "
     "`control` is `gain_matched_sgd`, the weights of DOT without its memory."
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutNoise(Data):
+    """The images; which labels are wrong is a part of each claim."""
+
+    noise: Annotated[float, tyro.conf.Suppress] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,40 +45,39 @@ class ClaimsConfig:
 
     name: str = "claims"
     """Everything is written to RUNS/NAME-clean, RUNS/NAME-noisy and RUNS/NAME."""
-    runs: Path = Path("runs")
-    """Folder of all runs, and of the cached teachers."""
-    dataset: str = "mnist5k"
-    """Data set."""
-    labels: int = 400
-    """Number of labelled images the student sees."""
-    augment: str = "shift"
-    """Augmentation."""
-    teacher: str = "cnn_teacher"
-    """Network of the teacher."""
-    teacher_epochs: int = 6
-    """Epochs of the teacher over all training images."""
-    student: str = "cnn_student"
-    """Network of the student."""
     seeds: int = 5
     """Seeds 0, 1, ...; at least two, or there is no spread."""
-    epochs: int = 20
-    """Epochs of the student."""
-    learning_rate: float = 0.02
-    """Peak learning rate, the same for all arms."""
+    data: WithoutNoise = dataclasses.field(default_factory=WithoutNoise)
+    networks: Networks = dataclasses.field(default_factory=Networks)
+    training: Training = dataclasses.field(default_factory=Training)
+    execution: Untimed = dataclasses.field(default_factory=Untimed)
 
     def __post_init__(self) -> None:
         """Refuses what has no answer."""
-        expand_home(self)
         if self.seeds < 2:
             raise ValueError(
                 f"--seeds must be at least 2 for a spread, got {self.seeds}."
             )
+        training = self.training
+        if training.optimizer != "sgd" or training.nesterov or training.clip:
+            raise ValueError(
+                "the claims are about SGD with momentum: leave --optimizer, --nesterov "
+                "and --clip as they are."
+            )
+        self.base()
 
     def base(self) -> Config:
         """The settings that all arms share."""
-        names = [field.name for field in dataclasses.fields(ClaimsConfig)]
-        fields = {name: getattr(self, name) for name in names}
-        return Config(**fields, methods=("kd",), timing_rounds=0)
+        config = Config(
+            name=self.name,
+            methods=("kd",),
+            seeds=self.seeds,
+            data=self.data,
+            networks=self.networks,
+            training=self.training,
+            execution=self.execution,
+        )
+        return checked(config)
 
 
 def run(config: ClaimsConfig, console: Console) -> list[Claim]:
@@ -83,9 +92,9 @@ def run(config: ClaimsConfig, console: Console) -> list[Claim]:
     """
     done = train(config, console)
     found = judge_all(done)
-    folder = config.runs / config.name
+    folder = config.execution.runs / config.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "claims.md").write_text(markdown(found, config.seeds))
+    write_text(folder / "claims.md", markdown(found, config.seeds))
     console.print(render(found, config.seeds))
     display.written(console, folder / "claims.md")
     return found

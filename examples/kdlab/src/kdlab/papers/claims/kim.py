@@ -105,7 +105,7 @@ def prediction_errors(
         experiment.teacher_network,
         experiment.data(seed),
         experiment.dataset,
-        temperature=experiment.config.temperature,
+        temperature=experiment.config.distillation.temperature,
     )
     with jax.enable_x64(True):
         return errors_of(both, _wide(network.params), _wide(data))

@@ -4,71 +4,39 @@ All arms but DTO-KD are one program: momentum in two streams, whose numbers lie 
 state of the optimiser. So it is compiled once.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import optax
 from rich.progress import Progress
 
-import kdopt
-from kdlab.basics.reading import read_json
 from kdlab.data import load, num_batches
 from kdlab.experiment.progress import show_run
-from kdlab.experiment.students import Students, directory
+from kdlab.experiment.students import Students
 from kdlab.experiment.teachers import get_teacher
 from kdlab.minima import measure, restore
+from kdlab.runs import files
+from kdlab.runs.claim import claim, claim_inputs
 from kdlab.runs.plot import History, read_history
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 from kdlab.train.fit import fit
-from kdlab.train.methods import METHODS, Plan, learning_rate
+from kdlab.train.methods import ALL_METHODS, Plan, learning_rate, numbers
 
 TASK = 0.1  # weight of the task loss, beside 0.9 for distillation, as in the papers
 DELTAS = (-0.075, -0.04, 0.04, 0.075)
 ALPHAS = (0.25, 0.5, 0.9)
 SHORTER = 0.8  # of the epochs: DTO-KD reports 240 instead of 300
 
-MakePlan = Callable[[Config, optax.Schedule], Plan]
+PLAIN: dict[str, Any] = {"weights": (TASK, 1 - TASK), "delta": 0.0}
+"""Numbers of every arm that does not say otherwise."""
 
 
-def momenta(
-    config: Config,
-    schedule: optax.Schedule,
-    *,
-    task: float = TASK,
-    distill: float | None = None,
-    delta: float = 0.0,
-    matched: float = 0.0,
-) -> Plan:
-    """Two streams of momentum on weighted losses, which are observed unweighted.
+class Arm(NamedTuple):
+    """A method, and the numbers that it is given."""
 
-    Args:
-        config: The settings.
-        schedule: Of the learning rate.
-        task: Weight of the task loss.
-        distill: Of the distillation loss; by default 1 - task.
-        delta: Difference of the momenta, as in DOT; 0 is plain SGD with momentum.
-        matched: The Delta of DOT whose steady-state gains the losses are given, as in
-            :func:`kdopt.gain_matched_sgd`.
-    """
-    mu = config.momentum
-    gains = [(1 - mu) / (1 - mu + sign * matched) for sign in (1, -1)]
-    scale = optax.inject_hyperparams(optax.scale)
-    other = 1 - task if distill is None else distill
-    options = ("dampening", "nesterov", "normalize", "accumulator_dtype")
-    dot = optax.inject_hyperparams(kdopt.dot, static_args=(*options, "reach"))
-    streams = optax.chain(
-        kdopt.each(scale(step_size=task), scale(step_size=other)),
-        kdopt.each(optax.add_decayed_weights(config.weight_decay), optax.identity()),
-        kdopt.each(*(scale(step_size=gain) for gain in gains)),
-        dot(momentum=mu, delta=delta),
-    )
-    tx = optax.chain(
-        kdopt.monitor(streams, decay=0.0), optax.scale_by_learning_rate(schedule)
-    )
-    return Plan(tx, reports_weights=False)
+    method: str = "momenta"
+    numbers: Mapping[str, Any] = PLAIN
 
 
 def name_of(delta: float) -> str:
@@ -76,17 +44,21 @@ def name_of(delta: float) -> str:
     return f"dot{delta:+g}"
 
 
-MAIN: dict[str, MakePlan] = {
-    "labels_only": partial(momenta, task=1.0),
-    "kd": momenta,
-    name_of(DELTAS[0]): partial(momenta, delta=DELTAS[0]),
-    name_of(DELTAS[-1]): partial(momenta, delta=DELTAS[-1]),
-    "gain_matched": partial(momenta, matched=DELTAS[-1]),
-    "dto_kd": METHODS["dto_kd"],
+def _momenta(task: float = TASK, **others: Any) -> Arm:
+    return Arm(numbers=PLAIN | {"weights": (task, 1 - task)} | others)
+
+
+MAIN: dict[str, Arm] = {
+    "labels_only": _momenta(1.0),
+    "kd": _momenta(),
+    name_of(DELTAS[0]): _momenta(delta=DELTAS[0]),
+    name_of(DELTAS[-1]): _momenta(delta=DELTAS[-1]),
+    "gain_matched": _momenta(matched=DELTAS[-1]),
+    "dto_kd": Arm("dto_kd"),
 }
-SWEEPS: dict[str, MakePlan] = {
-    **{name_of(d): partial(momenta, delta=d) for d in DELTAS[1:-1]},
-    **{f"kd-task{a:g}": partial(momenta, task=a) for a in ALPHAS},
+SWEEPS: dict[str, Arm] = {
+    **{name_of(d): _momenta(delta=d) for d in DELTAS[1:-1]},
+    **{f"kd-task{a:g}": _momenta(a) for a in ALPHAS},
 }
 MEASURED = ("labels_only", "kd", name_of(DELTAS[-1]), "gain_matched", "dto_kd")
 
@@ -97,17 +69,17 @@ class Setting(NamedTuple):
     Attributes:
         noise: Share of the labels that are drawn again at random.
         epochs: Share of the epochs.
-        arms: Plans by name.
+        arms: By name.
         measured: Arms whose minima are looked at.
     """
 
     noise: float
     epochs: float
-    arms: dict[str, MakePlan]
+    arms: dict[str, Arm]
     measured: tuple[str, ...]
 
 
-SHORT = {"dto_kd": METHODS["dto_kd"]}
+SHORT = {"dto_kd": MAIN["dto_kd"]}
 SETTINGS = {
     "clean": Setting(0.0, 1.0, MAIN | SWEEPS, MEASURED),
     "noisy": Setting(0.4, 1.0, MAIN, MEASURED),
@@ -135,8 +107,8 @@ class Trial(NamedTuple):
 
     def over_epochs(self, arm: str, key: str) -> np.ndarray:
         """A metric, ``[seeds, epochs]``; NaN for a seed that diverged."""
-        done = ["diverged" not in result for result in self.results[arm]]
-        out = np.full((len(done), self.experiment.config.epochs), np.nan)
+        done = [files.DIVERGED not in result for result in self.results[arm]]
+        out = np.full((len(done), self.experiment.config.training.epochs), np.nan)
         if any(done):
             out[done] = self.histories[arm][key]
         return out
@@ -177,21 +149,25 @@ def run(
 def _run_one(
     base: Config, suffix: str, setting: Setting, progress: Progress, grid: measure.Grid
 ) -> Trial:
-    config = dataclasses.replace(
+    config = configure(
         base,
         name=f"{base.name}-{suffix}",
         noise=setting.noise,
-        epochs=max(1, round(setting.epochs * base.epochs)),
+        epochs=max(1, round(setting.epochs * base.training.epochs)),
     )
-    config.claim_directory()
-    dataset = load(config.dataset, data_dir=config.data_dir)
-    config.claim_inputs(data=dataset.fingerprint)
+    claim(config)
+    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+    claim_inputs(config, data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     students = Students(config, teacher)
     experiment = restore.Experiment(config, dataset, teacher, students)
-    count = config.labels or len(dataset.train_labels)
-    schedule = learning_rate(config, num_batches(count, config.batch_size))
-    plans = {arm: make(config, schedule) for arm, make in setting.arms.items()}
+    count = config.data.labels or len(dataset.train_labels)
+    steps = num_batches(count, config.training.batch_size)
+    schedule = learning_rate(config.training, steps)
+    plans = {
+        name: ALL_METHODS[arm.method](numbers(config.training, **arm.numbers), schedule)
+        for name, arm in setting.arms.items()
+    }
     bar = progress.add_task(suffix, total=len(plans) * config.seeds)
     compiled: dict[object, Callable] = {}
     for arm, plan in plans.items():
@@ -212,7 +188,7 @@ def _run_one(
 
 
 def _result(config: Config, arm: str, seed: int) -> dict[str, float]:
-    return read_json(directory(config, arm, seed) / "result.json")
+    return files.read_result(files.seed_folder(config.directory, arm, seed))
 
 
 def _train(
@@ -225,7 +201,7 @@ def _train(
     progress: Progress,
 ) -> None:
     job = students.run(arm, seed)
-    if (job.directory / "result.json").exists():
+    if files.has_result(job.directory):
         return
     program = "dto_kd" if arm == "dto_kd" else "momenta"
     if program not in compiled:
@@ -244,7 +220,7 @@ def _measured(
 ) -> Iterator[measure.Measures]:
     seeds = range(experiment.config.seeds)
     for seed in progress.track(seeds, description=f"minima of {arm}"):
-        if "diverged" in _result(experiment.config, arm, seed):
+        if files.DIVERGED in _result(experiment.config, arm, seed):
             yield {}
             continue
         fine = grid if seed == 0 else grid._replace(plane=0)

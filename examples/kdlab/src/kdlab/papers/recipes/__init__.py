@@ -43,7 +43,7 @@ def find(name: str) -> list[Recipe]:
         ValueError: If there is none; names the closest ones.
 
     Examples:
-        >>> from kdlab import recipes
+        >>> from kdlab.papers import recipes
         >>> len(recipes.find("cifar100/sweeps/delta/"))
         9
     """

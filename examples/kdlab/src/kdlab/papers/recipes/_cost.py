@@ -60,9 +60,13 @@ TWO_BACKWARD_PASSES = ("dot", "dto_kd", "dynamic_lambda", "min_norm")
 
 def hours(config: Config) -> float:
     """Hours of one seed of every method."""
-    images, side, _ = SIZES[config.dataset]
-    student = MULTIPLY_ADDS[config.student, side]
-    teacher = 0 if config.teacher is None else MULTIPLY_ADDS[config.teacher, side]
+    images, side, _ = SIZES[config.data.dataset]
+    student = MULTIPLY_ADDS[config.networks.student, side]
+    teacher = (
+        0
+        if config.networks.teacher is None
+        else MULTIPLY_ADDS[config.networks.teacher, side]
+    )
     passes = [5 if method in TWO_BACKWARD_PASSES else 3 for method in config.methods]
     millions = sum(count * student + teacher for count in passes)
-    return 2e6 * millions * images * config.epochs / FLOPS / 3600
+    return 2e6 * millions * images * config.training.epochs / FLOPS / 3600

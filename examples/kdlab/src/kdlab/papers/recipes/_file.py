@@ -1,21 +1,21 @@
 """A recipe from a file: settings of the plain command as JSON."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from kdlab.basics.hint import did_you_mean
 from kdlab.basics.reading import reading
+from kdlab.experiment.make import make_config
 from kdlab.papers.recipes._recipe import Recipe
-from kdlab.settings.config import Config
+from kdlab.settings.config import NAMES
 
 
 def read(path: Path) -> Recipe:
     """Reads what ``kdlab study`` writes, or your own.
 
     Args:
-        path: An object with names and values of :class:`Config`; a relative
+        path: An object with names and values of settings; a relative
             ``teacher_weights`` is meant from the folder of the file.
 
     Raises:
@@ -31,7 +31,7 @@ def read(path: Path) -> Recipe:
             raise ValueError(f"it is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} must hold one object, got {type(record).__name__}.")
-    names = [field.name for field in dataclasses.fields(Config)]
+    names = NAMES
     for name in record:
         if name not in names:
             hint = did_you_mean(name, names)
@@ -48,7 +48,7 @@ def read(path: Path) -> Recipe:
     if isinstance(values.get("teacher_weights"), Path):
         values["teacher_weights"] = path.parent / values["teacher_weights"]
     try:
-        config = Config(**values)
+        config = make_config(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Recipe(config, None, f"from {path}")

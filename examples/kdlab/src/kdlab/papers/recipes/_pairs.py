@@ -1,10 +1,9 @@
 """Recipes of a teacher and a student."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 from kdlab.papers.recipes._recipe import FOLDERS, SLOW, Recipe
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 
 
 class Pair(NamedTuple):
@@ -45,11 +44,11 @@ def distilled(
         note: What is open.
         **settings: What differs from `base`.
     """
-    folder = FOLDERS[base.dataset]
-    if base.dataset == "cifar100" and pair.student in SLOW:
+    folder = FOLDERS[base.data.dataset]
+    if base.data.dataset == "cifar100" and pair.student in SLOW:
         settings = {"learning_rate": 0.01} | settings
     chosen: dict[str, Any] = {"methods": (label,)} | settings
-    config = dataclasses.replace(
+    config = configure(
         base,
         name=f"{folder}/{label}/{pair.name}",
         teacher=pair.teacher,

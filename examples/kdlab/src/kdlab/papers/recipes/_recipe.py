@@ -3,7 +3,7 @@
 import dataclasses
 
 from kdlab.papers.recipes import _cost
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Recipe:
         return _cost.hours(self.config)
 
 
-CIFAR100 = Config(
+CIFAR100 = configure(
     dataset="cifar100",
     labels=None,
     noise=0.0,
@@ -57,7 +57,7 @@ CIFAR100 = Config(
 )
 """CRD's protocol, which DOT, DKD and others keep: Tian et al., 2020."""
 
-TINY_IMAGENET = dataclasses.replace(
+TINY_IMAGENET = configure(
     CIFAR100,
     dataset="tiny_imagenet",
     augment="rotation_flip",
@@ -69,7 +69,7 @@ TINY_IMAGENET = dataclasses.replace(
 )
 """DOT's: four devices with 64 images each, and BatchNorm within a device."""
 
-IMAGENET = dataclasses.replace(
+IMAGENET = configure(
     CIFAR100,
     dataset="imagenet2012",
     augment="resized_crop_flip",

@@ -1,6 +1,5 @@
 """``--smoke``: the same code at sizes of seconds, on synthetic images."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from kdlab.devices import mesh
 from kdlab.experiment.students import make_teacher
 from kdlab.models import weights
 from kdlab.models.network import Network
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
 DATASET = "synthetic-smoke"  # instead of those
@@ -29,21 +28,23 @@ def shrink(config: Config) -> Config:
         The same with every size small, and synthetic images for those that need a
         download.
     """
-    replaced = config.dataset in DOWNLOADED
-    return dataclasses.replace(
+    replaced = config.data.dataset in DOWNLOADED
+    return configure(
         config,
         name=f"{FOLDER}/{config.name}",
-        dataset=DATASET if replaced else config.dataset,
+        dataset=DATASET if replaced else config.data.dataset,
         labels=None if replaced else IMAGES,
         batch_size=BATCH,
-        accumulate=2 if config.accumulate > 1 else 1,
+        accumulate=2 if config.training.accumulate > 1 else 1,
         max_blocks=1,
-        batch_norm_group=None if config.batch_norm_group is None else BATCH // 2,
+        batch_norm_group=None
+        if config.networks.batch_norm_group is None
+        else BATCH // 2,
         epochs=2,
         teacher_epochs=1,
-        decay_epochs=config.decay_epochs and (1,),
-        warmup_epochs=min(config.warmup_epochs, 0.5),
-        loss_warmup=config.loss_warmup and 1.0,
+        decay_epochs=config.training.decay_epochs and (1,),
+        warmup_epochs=min(config.training.warmup_epochs, 0.5),
+        loss_warmup=config.distillation.loss_warmup and 1.0,
         seeds=1,
         timing_rounds=0,
     )
@@ -59,7 +60,7 @@ def untrained_teacher(config: Config) -> Path:
         The Orbax folder.
     """
     path = config.directory / "teacher"
-    model = make_teacher(config, load(config.dataset))
+    model = make_teacher(config, load(config.data.dataset))
     # Several processes write together what they all have.
     network = mesh.make_layout().replicate(Network.of(model))
     weights.save_orbax(path, nnx.merge(*network))

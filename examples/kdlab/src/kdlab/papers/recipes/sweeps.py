@@ -15,7 +15,7 @@ from typing import Any
 
 from kdlab.papers.recipes._pairs import KD, Pair, distilled
 from kdlab.papers.recipes._recipe import CIFAR100, TINY_IMAGENET, Recipe, table
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 
 PAIR_OPEN = "The table does not name the pair; its KD number is that of this one."
 
@@ -66,9 +66,7 @@ def _sweep(
         settings = KD | setting
         recipe = distilled(base, method, pair, published, source, note=note, **settings)
         folder = recipe.name.split("/")[0]
-        config = dataclasses.replace(
-            recipe.config, name=f"{folder}/sweeps/{over}/{value:g}"
-        )
+        config = configure(recipe.config, name=f"{folder}/sweeps/{over}/{value:g}")
         yield dataclasses.replace(recipe, config=config)
 
 

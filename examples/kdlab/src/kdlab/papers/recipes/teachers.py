@@ -8,8 +8,6 @@ Published ones do as well: every recipe takes them by ``--teacher-weights FILE``
 run takes at least 0.003 to 19 hours of an A100, computed and not measured (`_cost`).
 """
 
-import dataclasses
-
 from kdlab.papers.recipes._recipe import (
     CIFAR100,
     IMAGENET,
@@ -18,7 +16,7 @@ from kdlab.papers.recipes._recipe import (
     Recipe,
     table,
 )
-from kdlab.settings.config import Config
+from kdlab.settings.config import Config, configure
 
 TEACHER_TRAINING = (
     "The schedule of the teacher is not in the papers, which take published weights; "
@@ -29,7 +27,7 @@ TEACHER_TRAINING = (
 def _alone(
     base: Config, name: str, student: str, published: float, source: str, note: str = ""
 ) -> Recipe:
-    config = dataclasses.replace(
+    config = configure(
         base,
         name=f"{name}/{student}",
         teacher=None,
@@ -40,7 +38,7 @@ def _alone(
 
 
 def _teacher(base: Config, folder: str, student: str, published: float) -> Recipe:
-    base = dataclasses.replace(base, seeds=1)
+    base = configure(base, seeds=1)
     source, name = "CRD, tables 1 and 2", f"{folder}/teachers"
     if folder != "cifar100":
         source = "DOT, table 3"
@@ -49,13 +47,13 @@ def _teacher(base: Config, folder: str, student: str, published: float) -> Recip
 
 def _student(base: Config, folder: str, student: str, published: float) -> Recipe:
     if folder == "cifar100" and student in SLOW:
-        base = dataclasses.replace(base, learning_rate=0.01)
+        base = configure(base, learning_rate=0.01)
     source = "CRD, tables 1 and 2" if folder == "cifar100" else "DOT, table 3"
     return _alone(base, f"{folder}/labels_only", student, published, source)
 
 
 # The usual training of ImageNet networks from labels.
-_IMAGENET_TEACHER = dataclasses.replace(IMAGENET, batch_size=256, learning_rate=0.1)
+_IMAGENET_TEACHER = configure(IMAGENET, batch_size=256, learning_rate=0.1)
 
 RECIPES = table(
     _teacher(CIFAR100, "cifar100", "resnet56", 72.34),
