@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from kdlab.cli.main import main
 from kdlab.runs import compare, files
 from kdlab.runs.claim import claim
-from kdlab.cli.main import main
-from kdlab.settings.config import configure
 from kdlab.runs.compare import CompareConfig, collect, differing
+from kdlab.settings.config import configure
 
 ACCURACIES = {"kd": (0.90, 0.92, 0.97), "dot": (0.8, 0.85)}
 

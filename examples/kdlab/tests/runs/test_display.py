@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from kdlab.runs import compare
 from kdlab.basics import display
 from kdlab.experiment.make import make_config
 from kdlab.models import table as models_table
 from kdlab.papers.recipes import RECIPES
 from kdlab.papers.recipes.listing import print_recipes
+from kdlab.runs import compare
 from kdlab.runs.table import COLUMNS
 
 HEAD = ("run", *COLUMNS[1:])

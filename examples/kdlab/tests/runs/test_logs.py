@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from kdlab.runs import logs
 from kdlab.cli.main import main
+from kdlab.runs import files, logs
 
 
 def read_events(folder):
@@ -118,11 +118,11 @@ def test_a_missing_package_is_named_with_its_cure(option, package, monkeypatch):
         logs.check_installed(**wanted)
 
 
-@pytest.mark.parametrize("command", [[], ["losses"]])
+@pytest.mark.parametrize("command", ["distill", "losses"])
 def test_it_is_named_before_anything_is_written(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    arguments = [*command, "--tensorboard", "--runs", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["kdlab", "distill", *arguments])
+    arguments = ["--tensorboard", "--runs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["kdlab", command, *arguments])
     assert main() == 2
     assert "pip install tensorboardX" in " ".join(capsys.readouterr().out.split())
     assert not list(tmp_path.iterdir())
@@ -130,14 +130,14 @@ def test_it_is_named_before_anything_is_written(command, monkeypatch, capsys, tm
 
 def test_lines_behind_a_checkpoint_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert logs.cut_json_lines(path, 0) == []
+    assert files.cut_metrics(tmp_path, 0) == []
     for epoch in (1, 2, 3):
-        logs.append_json_line(path, {"epoch": epoch, "loss": 0.1 * epoch})
+        files.append_metrics(tmp_path, {"epoch": epoch, "loss": 0.1 * epoch})
     before = path.read_text().splitlines()
     with path.open("a") as file:
         file.write('{"epoch": 4, "lo')  # killed while it was written
-    kept = logs.cut_json_lines(path, 2)
+    kept = files.cut_metrics(tmp_path, 2)
     assert [record["epoch"] for record in kept] == [1, 2]
     assert path.read_text().splitlines() == before[:2]
-    logs.append_json_line(path, {"epoch": 3})
+    files.append_metrics(tmp_path, {"epoch": 3})
     assert json.loads(path.read_text().splitlines()[-1]) == {"epoch": 3}

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from kdlab.basics.hint import did_you_mean
+from kdlab.basics.importing import is_reference
 from kdlab.basics.reading import UserError
 from kdlab.data.dataset import Dataset
 from kdlab.data.images import ImageSource, to_dataset
 from kdlab.data.sources import cifar, idx, packaged
+from kdlab.data.sources.arrays import open_own, read_npz
 from kdlab.data.sources.errors import missing_files, prepare_command
 from kdlab.data.sources.folders import open_folder
 from kdlab.data.sources.moments import MOMENTS
@@ -99,9 +101,11 @@ def load(
     """Load a data set into memory.
 
     Args:
-        name: A key of `DATASETS`; ``folder:PATH`` for class folders below ``train`` and
-            ``val`` or ``test``; ``tfds:NAME``, or just a name that `DATASETS` lacks,
-            for a set that TFDS prepared in `data_dir`.
+        name: A key of `DATASETS`; the path of a folder, perhaps with ``folder:`` in
+            front, with class folders below ``train`` and ``val`` or ``test``; the path
+            of an ``.npz`` file; ``MODULE:FUNCTION`` for a function of your own, see
+            :mod:`kdlab.data.sources.arrays`; ``tfds:NAME``, or just a name that
+            `DATASETS` lacks, for a set that TFDS prepared in `data_dir`.
         data_dir: Folder with the files of data sets that come with no package.
         image_size: Side to bring the images of the last two kinds to, if they differ.
 
@@ -118,13 +122,23 @@ def load(
         (1297, 8, 8, 1)
     """
     folder = None if data_dir is None else Path(data_dir).expanduser()
+    if image_size is not None and (is_reference(name) or name.endswith(".npz")):
+        raise _of_one_size(name)
+    if is_reference(name):
+        return open_own(name)
+    if name.endswith(".npz"):
+        return read_npz(Path(name).expanduser())
     if name not in DATASETS:
         return _prepared(name, folder, image_size=image_size)
     if image_size is not None:
-        raise ValueError(
-            f"{name} has images of one size; leave image_size out (--image-size)"
-        )
+        raise _of_one_size(name)
     return DATASETS[name](folder)
+
+
+def _of_one_size(name: str) -> ValueError:
+    return ValueError(
+        f"{name} has images of one size; leave image_size out (--image-size)"
+    )
 
 
 def open_dataset(
@@ -199,6 +213,8 @@ def open_images(
     prepared = find_prepared(short, folder)
     if prepared is not None:
         return TfdsSource(prepared, split)
+    if name not in DATASETS and Path(name).expanduser().is_dir():
+        return open_folder(Path(name).expanduser(), split)
     if getattr(DATASETS.get(short), "func", None) is _packaged:
         raise UserError(
             f"{name}: {short} lies in memory and is not prepared by TFDS: give "
@@ -221,5 +237,6 @@ def _unknown(name: str, known: list[str]) -> ValueError:
     hint = did_you_mean(name.removeprefix("tfds:"), known)
     return ValueError(
         f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}, "
-        "folder:PATH, tfds:NAME and, to be streamed, stream:NAME"
+        "PATH (of a folder or an .npz file), MODULE:FUNCTION, tfds:NAME and, to be "
+        "streamed, stream:NAME"
     )

@@ -10,12 +10,14 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from kdlab.basics.hint import did_you_mean
+from kdlab.basics.importing import is_reference
 from kdlab.models import _torch_names as names
 from kdlab.models._blocks import Layers
 from kdlab.models._outputs import Model
 from kdlab.models.cnn import CNN, MLP
 from kdlab.models.mobilenet_v1 import MobileNetV1
 from kdlab.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from kdlab.models.own import make_own
 from kdlab.models.resnet import ResNet, cifar_resnet
 from kdlab.models.shufflenet_v1 import ShuffleNetV1
 from kdlab.models.shufflenet_v2 import ShuffleNetV2
@@ -129,7 +131,8 @@ def create(
     """Makes a model by name; its call maps ``[b, h, w, d]`` to :class:`Outputs`.
 
     Args:
-        name: A key of :data:`MODELS`.
+        name: A key of :data:`MODELS`, or ``MODULE:FUNCTION`` for a network of your
+            own; see :func:`~kdlab.models.own.make_own`.
         rngs: Source of the initial values.
         num_classes: Number of classes; by default that of the model's own data set.
         image_shape: ``(height, width, channels)``; the same.
@@ -150,6 +153,21 @@ def create(
     Raises:
         ValueError: If there is no such model.
     """
+    if is_reference(name):
+        if num_classes is None or image_shape is None:
+            raise ValueError(f"{name}: pass num_classes and image_shape.")
+        return make_own(
+            name,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            rngs=rngs,
+            options=options
+            | {
+                "dtype": dtype,
+                "batch_norm_group": batch_norm_group,
+                "max_blocks": max_blocks,
+            },
+        )
     spec = find(name)
     layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group, max_blocks)
     return spec.make(

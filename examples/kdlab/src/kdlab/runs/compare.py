@@ -16,8 +16,8 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.basics.writing import write_json, write_text
 from kdlab.runs import files
-from kdlab.settings.parts import expand_home
 from kdlab.runs.table import spread
+from kdlab.settings.parts import expand_home
 
 COLUMNS = (
     ("last epoch (%)", "accuracy/last", 100, 2),
@@ -214,11 +214,10 @@ def _read_run(seed: Path) -> files.Result:
     Raises:
         ValueError: With the reason if it has not ended, or cannot be read.
     """
-    records = files.read_metrics(seed)
     if not files.has_result(seed):
-        done = len(records)
+        done = files.count_epochs(seed)
         raise ValueError(f"not finished ({done} epochs are done); start it again")
-    result = files.read_result(seed)
+    result, records = files.read_result(seed), files.read_metrics(seed)
     if "accuracy/last" not in result and files.DIVERGED not in result:
         raise ValueError(f"{files.RESULT} has no accuracy/last")
     if not all(isinstance(value, int | float) for value in result.values()):

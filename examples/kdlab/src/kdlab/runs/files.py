@@ -89,8 +89,12 @@ def read_results(folder: Path) -> list[Result]:
     return [read_result(seed) for seed in seed_folders(folder) if has_result(seed)]
 
 
-def read_metrics(seed: Path) -> list[dict[str, float]]:
+def read_metrics(seed: Path, epochs: int | None = None) -> list[dict[str, float]]:
     """The metrics of a run, one record an epoch; none if there is no such file.
+
+    Args:
+        seed: The folder of the run.
+        epochs: How many; what follows is not looked at. None: all.
 
     Raises:
         ValueError: If they cannot be read.
@@ -99,10 +103,17 @@ def read_metrics(seed: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with reading(path, f"Move {seed} away and start the command again."):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = path.read_text().splitlines()[:epochs]
+        records = [json.loads(line) for line in lines]
         if not all(isinstance(record, dict) for record in records):
             raise ValueError("expected an object in each line")
         return records
+
+
+def count_epochs(seed: Path) -> int:
+    """Number of epochs whose metrics are written; the last line may be half a one."""
+    path = seed / METRICS
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def read_settings(experiment: Path) -> dict[str, Any]:
@@ -161,7 +172,7 @@ def cut_metrics(seed: Path, epochs: int) -> list[dict[str, float]]:
     Returns:
         The records that stay.
     """
-    records = read_metrics(seed)[:epochs]
+    records = read_metrics(seed, epochs)
     write_text(seed / METRICS, "".join(json.dumps(one) + "\n" for one in records))
     return records
 

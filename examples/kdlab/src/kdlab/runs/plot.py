@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdlab.settings.config import Config
 from kdlab.runs import files
+from kdlab.settings.config import Config
 
 History = dict[str, np.ndarray]
 """Metrics over epochs, ``[seeds, epochs]`` by name."""

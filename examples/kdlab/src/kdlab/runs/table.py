@@ -6,9 +6,9 @@ import numpy as np
 from rich.console import Console
 
 from kdlab.basics import display
-from kdlab.settings.config import Config
 from kdlab.basics.writing import write_text
 from kdlab.runs import files
+from kdlab.settings.config import Config
 
 COLUMNS = (
     "method",
@@ -61,12 +61,14 @@ def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
 def caption(config: Config) -> str:
     """What was run, in one sentence."""
     labels = "all" if config.data.labels is None else config.data.labels
-    teacher = "" if config.networks.teacher is None else f"{config.networks.teacher} to "
+    teacher = (
+        "" if config.networks.teacher is None else f"{config.networks.teacher} to "
+    )
     over = f"mean ± standard deviation over {config.seeds} seeds"
     return (
         f"{config.data.dataset}: {teacher}{config.networks.student}, {labels} labels, "
-        f"{config.data.noise:.0%} of them drawn again at random, {config.training.epochs} epochs; "
-        f"{over if config.seeds > 1 else 'one seed'}."
+        f"{config.data.noise:.0%} of them drawn again at random, "
+        f"{config.training.epochs} epochs; {over if config.seeds > 1 else 'one seed'}."
     )
 
 
