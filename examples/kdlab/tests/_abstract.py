@@ -12,7 +12,8 @@ from flax import nnx
 
 from kdlab.data import Dataset
 from kdlab.data.split import Split
-from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.experiment.networks import make_model
+from kdlab.experiment.students import Students, Teacher
 from kdlab.models import Model, Outputs
 from kdlab.papers.recipes._cost import SIZES
 from kdlab.settings.config import Config
@@ -92,8 +93,9 @@ class Known:
         shapes = teacher_outputs(self.name, self.data, len(images))
         return jax.tree.map(_zeros, shapes)
 
-    def about(self, batch: dict) -> Outputs:
-        return self.outputs(batch["images"])
+    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
+        del indices
+        return self.outputs(images)
 
 
 def no_means(teacher: Known, *others: Any) -> jax.Array:

@@ -6,7 +6,8 @@ from flax import nnx
 
 from kdlab.data import batches, load
 from kdlab.experiment.make import make_config
-from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.experiment.networks import make_model
+from kdlab.experiment.students import Students, Teacher
 from kdlab.models.network import Network
 from kdlab.train.fit import fit
 

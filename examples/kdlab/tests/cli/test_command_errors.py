@@ -15,7 +15,7 @@ from kdlab.cli.main import main
 from kdlab.data import load
 from kdlab.devices.checkpoint import Position, Saver
 from kdlab.experiment.make import make_config
-from kdlab.experiment.students import make_model
+from kdlab.experiment.networks import make_model
 from kdlab.models import weights
 from kdlab.papers.recipes import smoke
 from kdlab.runs.record import attempt

@@ -19,8 +19,8 @@ from kdlab.devices.mesh import make_layout
 from kdlab.experiment import run as experiment
 from kdlab.experiment import splits, teachers
 from kdlab.experiment.make import make_config
+from kdlab.experiment.networks import make_model
 from kdlab.experiment.remembered import remember
-from kdlab.experiment.students import make_model
 from kdlab.minima.restore import reopen
 from kdlab.models import weights
 from kdlab.models.network import Network

@@ -14,7 +14,7 @@ from kdlab.cli.main import main
 from kdlab.data import open_dataset
 from kdlab.experiment.finite import check_outputs
 from kdlab.experiment.make import make_config
-from kdlab.experiment.students import make_model
+from kdlab.experiment.networks import make_model
 from kdlab.models import weights
 from kdlab.models.network import Network
 from kdlab.train.evaluate import EVALUATION_BATCH

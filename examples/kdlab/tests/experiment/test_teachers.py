@@ -10,8 +10,8 @@ from rich.console import Console
 
 from kdlab.data import load
 from kdlab.experiment.make import make_config
+from kdlab.experiment.networks import make_model
 from kdlab.experiment.run import run
-from kdlab.experiment.students import make_model
 from kdlab.experiment.teachers import load_teacher
 from kdlab.models import weights
 from kdlab.runs.claim import claim

@@ -16,8 +16,10 @@ from kdlab.experiment import loss_table
 from kdlab.experiment import run as experiment
 from kdlab.experiment.loss_table import LossesConfig
 from kdlab.experiment.make import make_config
-from kdlab.experiment.students import Students, Teacher, make_model
-from kdlab.losses.table import LOSSES, loss_weights, make_loss
+from kdlab.experiment.networks import make_model
+from kdlab.experiment.students import Students, Teacher
+from kdlab.losses.base import Batch, Setting, reach
+from kdlab.losses.table import LOSSES, loss_weights
 from kdlab.models import Outputs
 from kdlab.models.network import Network
 from kdlab.runs import table
@@ -145,10 +147,10 @@ def test_memory_moves_once_a_step(teacher):
     batch = students.problem.load(
         state, data, teacher.network, jnp.arange(20), jnp.ones(20)
     )
-    ours = pupil.network(batch["images"]).pooled
-    embeddings = pupil.adapter["embeddings"](ours, batch["teacher"].pooled)
+    ours = pupil.network(batch.images).pooled
+    embeddings = pupil.adapter.embeddings(ours, batch.teacher.pooled)
     _, expected = losses.crd(
-        *embeddings, jnp.arange(20), memory, batch["key"], num_negatives=20
+        *embeddings, jnp.arange(20), memory, batch.key, num_negatives=20
     )
     step = make_step(students.problem, plan)
     state, _ = step(state, data, teacher.network, jnp.arange(20), jnp.ones(20))
@@ -182,11 +184,11 @@ def test_reach_is_that_of_the_traced_program(loss, cnn_teacher):
 
     def trace(state):
         batch = problem.load(state, data, cnn_teacher.network, *order)
-        reach = kdopt.reachable(problem.losses_fn, has_aux=True)
-        found.append(reach(state.params, batch))
+        traced = kdopt.reachable(problem.losses_fn, has_aux=True)
+        found.append(traced(state.params, batch))
 
     jax.eval_shape(trace, state)
-    for ours, theirs in zip(LOSSES[loss].reach(state.params), found[0], strict=True):
+    for ours, theirs in zip(reach(LOSSES[loss], state.params), found[0], strict=True):
         assert jax.tree.leaves(ours) == jax.tree.leaves(theirs)
 
 
@@ -270,13 +272,13 @@ def test_unknown_loss_lists_those_there_are():
 
 
 def test_the_soft_losses_take_a_temperature_of_the_students_own():
-    logits, labels = jnp.array([[2.0, 0.0]]), {"weights": jnp.ones(1)}
+    logits = jnp.array([[2.0, 0.0]])
     teacher = Outputs(jnp.array([[0.0, 2.0]]), (), (), jnp.zeros((1, 1)))
-    batch = labels | {"temperature": 4.0}
+    batch = Batch(None, None, jnp.ones(1), teacher=teacher)
 
     def value(loss, **options):
-        apply = make_loss(Distillation(loss, **options), epochs=20).apply
-        return float(apply(None, logits, None, teacher, batch))
+        made = LOSSES[loss](Setting(Distillation(loss, **options)), nnx.Rngs(0))
+        return float(made(logits, (), batch))
 
     assert value("soft_kl") == value("kd")
     expected = losses.soft_distance(

@@ -15,9 +15,11 @@ from flax import nnx
 from test_models import MODELS, OTHER_DATA
 
 from _models import filled
-from kdlab.losses.table import LOSSES, Pupil, Setting
+from kdlab.losses.base import Batch, Pupil, Setting
+from kdlab.losses.table import LOSSES
 from kdlab.models import Model, Outputs
 from kdlab.models.network import Network, Problem
+from kdlab.settings.parts import Distillation
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -77,9 +79,8 @@ def pupil_of(loss, student, teacher):
     # A direction for each class, for the losses that compare with the classes' means.
     means = jnp.sin(jnp.arange(100.0 * teacher.pooled.shape[-1])).reshape(100, -1)
     shapes = jax.eval_shape(lambda: (student, teacher))
-    setting = Setting(*shapes, labels=jnp.arange(16) % 4, class_means=lambda: means)
-    adapter = loss.adapter and loss.adapter(setting, nnx.Rngs(0))
-    return Pupil(Recorded(student), adapter)
+    setting = Setting(Distillation(), 20, *shapes, jnp.arange(16) % 4, lambda: means)
+    return Pupil(Recorded(student), loss(setting, nnx.Rngs(0)))
 
 
 def differentiate(loss, pupil, teacher):
@@ -92,18 +93,17 @@ def differentiate(loss, pupil, teacher):
         mean=(0.0,),
         std=(1.0,),
         augment="none",
-        temperature=4.0,
     )
-    batch = {
-        "images": jnp.zeros(()),
-        "labels": jnp.array([0, 7, 14, 3]),
-        "weights": jnp.ones(EXAMPLES),
-        "indices": jnp.arange(EXAMPLES),
-        "key": jax.random.key(1),
-        "progress": jnp.array(0.5),
-        "teacher": teacher,
-        "rest": pupil.rest,
-    }
+    batch = Batch(
+        images=jnp.zeros(()),
+        labels=jnp.array([0, 7, 14, 3]),
+        weights=jnp.ones(EXAMPLES),
+        indices=jnp.arange(EXAMPLES),
+        key=jax.random.key(1),
+        progress=jnp.array(0.5),
+        teacher=teacher,
+        rest=pupil.rest,
+    )
 
     def distill(params):
         return problem.losses_fn(params, batch)[0][1]

@@ -12,7 +12,8 @@ from kdlab.data import normalize, open_dataset
 from kdlab.data.feed import whole
 from kdlab.experiment import splits
 from kdlab.experiment.make import make_config
-from kdlab.experiment.students import Students, Teacher, make_model
+from kdlab.experiment.networks import make_model
+from kdlab.experiment.students import Students, Teacher
 from kdlab.models.network import Network
 
 pytestmark = pytest.mark.usefixtures("standard")

@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from kdlab import models
-from kdlab.basics.importing import is_reference
-from kdlab.basics.reading import UserError
 from kdlab.data import Dataset, Streamed, num_batches
 from kdlab.data.feed import Stream
 from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import splits
+from kdlab.experiment.networks import check_features, make_model, make_teacher
 from kdlab.experiment.remembered import is_valid, remember
-from kdlab.losses.table import LOSSES, KdLoss, Pupil, Setting, loss_weights, make_loss
+from kdlab.losses.base import KdLoss, Pupil, Setting, reach
+from kdlab.losses.table import LOSSES, loss_weights
 from kdlab.models.network import Network, Remembered
 from kdlab.runs import files
 from kdlab.settings.config import Config
@@ -60,9 +59,9 @@ class Students:
             teacher: Whom they learn from, on a part of the same data set.
         """
         self.config = config
-        self._loss = make_loss(config.distillation, config.training.epochs)
+        self._loss = LOSSES[config.distillation.loss]
         self._teacher, self._dataset = teacher, teacher.dataset
-        self._check_features()
+        check_features(config, teacher.network, teacher.dataset)
         self.problem = make_problem(
             config,
             self._dataset,
@@ -75,34 +74,6 @@ class Students:
             config.training.batch_size, config.training.accumulate
         )
 
-    def _check_features(self) -> None:
-        """Refuses networks of logits alone under a loss that compares features."""
-        config = self.config
-        names = config.networks.teacher, config.networks.student
-        own = any(is_reference(name) for name in names if name is not None)
-        if self._teacher.network is None or self._loss.on_logits or not own:
-            return
-        images = jax.ShapeDtypeStruct((2, *self._dataset.image_shape), jnp.float32)
-        student = jax.eval_shape(
-            lambda: make_model(config.networks.student, self._dataset, nnx.Rngs(0))(
-                jnp.zeros(images.shape)
-            )
-        )
-        seen = {
-            str(config.networks.teacher): jax.eval_shape(
-                self._teacher.network.outputs, images
-            ),
-            config.networks.student: student,
-        }
-        for name, outputs in seen.items():
-            if outputs.pooled is None:
-                known = ", ".join(name for name, one in LOSSES.items() if one.on_logits)
-                raise UserError(
-                    f"--loss {config.distillation.loss} compares features, but {name} "
-                    "returns logits alone: let it return kdlab.models.Outputs, or "
-                    f"choose a loss on logits ({known})."
-                )
-
     def plan(self, method: str) -> Plan:
         """The method with its learning-rate schedule."""
         training, distillation = self.config.training, self.config.distillation
@@ -111,7 +82,7 @@ class Students:
             training,
             weights=loss_weights(distillation),
             delta=distillation.delta,
-            reach=self._loss.reach,
+            reach=functools.partial(reach, self._loss),
         )
         return METHODS[method](known, schedule)
 
@@ -179,7 +150,7 @@ class Students:
             )
 
     def _pupil(self, seed: int) -> Network:
-        config, adapter = self.config, None
+        config = self.config
         rngs = nnx.Rngs(seed)
         network = make_model(
             config.networks.student,
@@ -190,10 +161,13 @@ class Students:
             max_blocks=config.networks.max_blocks,
         )
         teacher = self._teacher.network
-        if teacher is not None and self._loss.adapter is not None:
+        if teacher is None:
+            return Network.of(Pupil(network))
+        setting = Setting(config.distillation, config.training.epochs)
+        if self._loss.has_layers:
             shape = config.training.batch_size, *self._dataset.image_shape
             images = jax.ShapeDtypeStruct(shape, jnp.float32)
-            setting = Setting(
+            setting = setting._replace(
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
                 labels=splits.all_labels(
@@ -201,7 +175,7 @@ class Students:
                 ),
                 class_means=lambda: self._class_means,
             )
-            adapter = self._loss.adapter(setting, rngs)
+        adapter = self._loss(setting, rngs)
         return Network.of(Pupil(network, adapter))
 
 
@@ -215,47 +189,11 @@ def _computing_in(config: Config, teacher: Teacher) -> Network | None:
     return teacher.network._replace(graphdef=Network.of(model).graphdef)
 
 
-def make_model(
-    name: str,
-    dataset: Dataset | Streamed,
-    rngs: nnx.Rngs,
-    *,
-    dtype: str = "float32",
-    batch_norm_group: int | None = None,
-    max_blocks: int | None = None,
-) -> models.Model:
-    """A network for the images and classes of a data set."""
-    return models.create(
-        name,
-        num_classes=dataset.num_classes,
-        image_shape=dataset.image_shape,
-        rngs=rngs,
-        # None is float32 too, and promotes what is wider.
-        dtype=None if dtype == "float32" else jnp.dtype(dtype),
-        batch_norm_group=batch_norm_group,
-        max_blocks=max_blocks,
-    )
-
-
-def make_teacher(
-    config: Config, dataset: Dataset | Streamed, *, dtype: str = "float32"
-) -> models.Model:
-    """The teacher with initial values, in whose place others will be read."""
-    blocks = config.networks.max_blocks
-    return make_model(
-        str(config.networks.teacher),
-        dataset,
-        nnx.Rngs(0),
-        dtype=dtype,
-        max_blocks=blocks,
-    )
-
-
 def make_problem(
     config: Config,
     dataset: Dataset | Streamed,
     pupil: Network,
-    loss: KdLoss,
+    loss: type[KdLoss],
     *,
     teacher: Network | None,
     steps: int,
@@ -269,7 +207,6 @@ def make_problem(
         mean=dataset.mean,
         std=dataset.std,
         augment=splits.device_augmentation(config.data),
-        temperature=config.distillation.temperature,
         layout=make_layout(
             config.execution.devices, shard_params=config.execution.shard_params
         ),

@@ -22,8 +22,9 @@ from kdlab.data.fingerprint import hash_arrays
 from kdlab.data.kept import short_name
 from kdlab.devices import checkpoint, mesh
 from kdlab.experiment.finite import check_outputs
+from kdlab.experiment.networks import make_teacher
 from kdlab.experiment.progress import show_run
-from kdlab.experiment.students import Students, Teacher, make_teacher
+from kdlab.experiment.students import Students, Teacher
 from kdlab.models import weights
 from kdlab.models.network import Network
 from kdlab.runs import files

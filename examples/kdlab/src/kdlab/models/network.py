@@ -27,9 +27,10 @@ class Network(NamedTuple):
         model.eval()
         return wide(model(images))
 
-    def about(self, batch: dict) -> Outputs:
-        """What it says of the images of a batch."""
-        return self.outputs(batch["images"])
+    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
+        """Outputs for a batch of images."""
+        del indices
+        return self.outputs(images)
 
 
 class Remembered(NamedTuple):
@@ -41,16 +42,12 @@ class Remembered(NamedTuple):
 
     logits: jax.Array
 
-    def about(self, batch: dict) -> Outputs:
-        """The logits of a batch; a loss that looks at more fails at once."""
+    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
+        """Logits of a batch; a loss that looks at more fails at once."""
+        del images
         absent: Any = None
-        logits = self.logits[batch["indices"]]
+        logits = self.logits[indices]
         return Outputs(logits, features=absent, preactivations=absent, pooled=absent)
-
-
-def taught(batch: dict, teacher: Any) -> dict:
-    """The batch with what the teacher says of its images."""
-    return batch | {"teacher": teacher.about(batch)}
 
 
 def wide(outputs: Outputs) -> Outputs:

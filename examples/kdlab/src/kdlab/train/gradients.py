@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 import kdopt
-from kdlab.models.network import taught
+from kdlab.losses.base import Batch
 from kdlab.train.methods import Plan
-from kdlab.train.problem import Problem
+from kdlab.train.problem import Problem, with_teacher_outputs
 
 
 class Gradients(NamedTuple):
@@ -36,7 +36,9 @@ class Gradients(NamedTuple):
     weights: jax.Array | None
 
 
-def gradients(problem: Problem, plan: Plan, state: Any, parts: list[dict]) -> Gradients:
+def gradients(
+    problem: Problem, plan: Plan, state: Any, parts: list[Batch]
+) -> Gradients:
     """Differentiates the losses as the plan wants it.
 
     Args:
@@ -70,8 +72,8 @@ def gradients(problem: Problem, plan: Plan, state: Any, parts: list[dict]) -> Gr
 
 
 def micro_batches(
-    problem: Problem, batch: dict, teacher: Any, count: int
-) -> list[dict]:
+    problem: Problem, batch: Batch, teacher: Any, count: int
+) -> list[Batch]:
     """Divides a batch, each part with what the teacher says of it.
 
     Args:
@@ -83,25 +85,28 @@ def micro_batches(
     Returns:
         Batches with ``share``, the part of all sample weights that is in them.
     """
-    names = ("images", "labels", "weights", "indices")
     # At least one: a batch is never empty.
-    total = jnp.sum(batch["weights"])
+    total = jnp.sum(batch.weights)
     parts = []
     for i in range(count):
-        part = dict(batch)
+        part = batch
         if count > 1:
             # Every count-th row, so that each device divides its own rows.
-            rows = {name: problem.layout.rows(batch[name][i::count]) for name in names}
+            names = ("images", "labels", "weights", "indices")
+            rows = {
+                name: problem.layout.rows(getattr(batch, name)[i::count])
+                for name in names
+            }
             weight = jnp.sum(rows["weights"])
             # Means over a part that is all padding are of anything, and count nothing.
             rows["weights"] = jnp.where(weight > 0, rows["weights"], 1)
-            part |= rows | {"key": jax.random.fold_in(batch["key"], i)}
-            part["share"] = weight / total
-        parts.append(part if teacher is None else taught(part, teacher))
+            key = jax.random.fold_in(batch.key, i)
+            part = batch._replace(**rows, key=key, share=weight / total)
+        parts.append(with_teacher_outputs(part, teacher))
     return parts
 
 
-def _mean(grads_fn: Any, params: Any, parts: list[dict]) -> tuple[Any, Any, Any]:
+def _mean(grads_fn: Any, params: Any, parts: list[Batch]) -> tuple[Any, Any, Any]:
     """Values, rest and gradients, averaged over the parts one after the other."""
     (values, rest), grads = grads_fn(params, parts[0])
     if len(parts) == 1:
@@ -110,25 +115,25 @@ def _mean(grads_fn: Any, params: Any, parts: list[dict]) -> tuple[Any, Any, Any]
     for part in parts[1:]:
         # One after the other, or the compiler may keep the activations of all.
         params, total = jax.lax.optimization_barrier((params, total))
-        (values, rest), grads = grads_fn(params, part | {"rest": rest})
+        (values, rest), grads = grads_fn(params, part._replace(rest=rest))
         total = jax.tree.map(jnp.add, total, _scaled(part, (values, grads)))
     return total[0], rest, total[1]
 
 
-def _scaled(part: dict, tree: Any) -> Any:
-    return jax.tree.map(lambda x: (part["share"] * x).astype(x.dtype), tree)
+def _scaled(part: Batch, tree: Any) -> Any:
+    return jax.tree.map(lambda x: (part.share * x).astype(x.dtype), tree)
 
 
-def _values(problem: Problem, params: Any, parts: list[dict]) -> jax.Array:
-    rest, total = parts[0]["rest"], []
+def _values(problem: Problem, params: Any, parts: list[Batch]) -> jax.Array:
+    rest, total = parts[0].rest, []
     for part in parts:
-        values, rest = problem.losses_fn(params, part | {"rest": rest})
-        total.append(part["share"] * jnp.stack(values))
+        values, rest = problem.losses_fn(params, part._replace(rest=rest))
+        total.append(part.share * jnp.stack(values))
     return jnp.sum(jnp.stack(total), 0)
 
 
 def _shared(
-    problem: Problem, balancer: Any, params: Any, state: Any, parts: list[dict]
+    problem: Problem, balancer: Any, params: Any, state: Any, parts: list[Batch]
 ) -> Gradients:
     """Balances at the logits of the whole batch, which stay in memory."""
     encode, head = problem.encode, problem.head
@@ -136,16 +141,16 @@ def _shared(
     if len(parts) > 1:
         args = parts
 
-        def encode(params: Any, parts: list[dict]) -> tuple[list, Any]:
-            rest, shared = parts[0]["rest"], []
+        def encode(params: Any, parts: list[Batch]) -> tuple[list, Any]:
+            rest, shared = parts[0].rest, []
             for part in parts:
                 # The activations are computed again in the backward pass.
                 again = jax.checkpoint(problem.encode)
-                one, rest = again(params, part | {"rest": rest})
+                one, rest = again(params, part._replace(rest=rest))
                 shared.append(one)
             return shared, rest
 
-        def head(params: Any, shared: list, parts: list[dict]) -> tuple:
+        def head(params: Any, shared: list, parts: list[Batch]) -> tuple:
             values = [
                 _scaled(part, problem.head(params, one, part))
                 for one, part in zip(shared, parts, strict=True)

@@ -11,8 +11,8 @@ from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.feed import Stream, whole
 from kdlab.data.split import Chosen, Split
 from kdlab.devices.mesh import Layout, make_layout
-from kdlab.losses.table import KdLoss, Pupil
-from kdlab.models.network import Network, taught, wide
+from kdlab.losses.base import Batch, KdLoss, Pupil
+from kdlab.models.network import Network, wide
 from kdlab.train.evaluate import EVALUATION_BATCH, Metrics, evaluate, means, sums
 from kdlab.train.state import TrainState
 from kdopt import losses
@@ -32,13 +32,12 @@ class Problem:
         self,
         graphdef: Any,
         teacher: Network | None,
-        loss: KdLoss,
+        loss: type[KdLoss],
         *,
         steps: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         augment: str,
-        temperature: float,
         layout: Layout | None = None,
     ):
         """Binds what is static.
@@ -46,12 +45,11 @@ class Problem:
         Args:
             graphdef: Static part of a :class:`Pupil`.
             teacher: A trained network, or None to learn from labels alone.
-            loss: The distillation loss.
+            loss: Class of the distillation loss.
             steps: Length of the training, for curricula.
             mean: Of the images, per channel.
             std: Of the images, per channel.
             augment: Name of an augmentation.
-            temperature: Of the distillation losses that leave it open.
             layout: Of the arrays; None: over all devices.
         """
         self.graphdef = graphdef
@@ -61,35 +59,33 @@ class Problem:
         self._steps = steps
         self._moments = tuple(mean), tuple(std)
         self._augment = AUGMENTATIONS[augment]
-        self._temperature = temperature
         self.probe = jax.jit(self._probe)
         self._sums_with_teacher = jax.jit(self._evaluation_sums)
 
-    def encode(self, params: Any, batch: dict) -> tuple[tuple, Any]:
+    def encode(self, params: Any, batch: Batch) -> tuple[tuple, Any]:
         """Runs the pupil in training mode.
 
         Returns:
             The logits and what the distillation loss compares besides, and the state
             of the pupil that is not trained.
         """
-        pupil = self._pupil(params, batch["rest"])
+        pupil = self._pupil(params, batch.rest)
         pupil.train()
         shared = self._represent(pupil, batch)
         return shared, nnx.split(pupil, nnx.Param, ...)[2]
 
-    def head(self, params: Any, shared: tuple, batch: dict) -> tuple:
+    def head(self, params: Any, shared: tuple, batch: Batch) -> tuple:
         """The losses at what `encode` returns: the task, and with a teacher another."""
         logits, compared = shared
-        weights = batch["weights"]
-        task = losses.cross_entropy(logits, batch["labels"], sample_weights=weights)
-        if "teacher" not in batch:
+        task = losses.cross_entropy(logits, batch.labels, sample_weights=batch.weights)
+        if batch.teacher is None:
             return (task,)
-        adapter = self._pupil(params, batch["rest"]).adapter
-        batch = batch | {"temperature": self._temperature}
-        distill = self._loss.apply(adapter, logits, compared, batch["teacher"], batch)
+        adapter = self._pupil(params, batch.rest).adapter
+        assert adapter is not None  # where there is a teacher
+        distill = adapter(logits, compared, batch)
         return task, self._loss.scale * distill
 
-    def losses_fn(self, params: Any, batch: dict) -> tuple[tuple, Any]:
+    def losses_fn(self, params: Any, batch: Batch) -> tuple[tuple, Any]:
         """The losses as a function of the parameters."""
         shared, rest = self.encode(params, batch)
         return self.head(params, shared, batch), rest
@@ -101,12 +97,11 @@ class Problem:
     def _pupil(self, params: Any, rest: Any) -> Pupil:
         return nnx.merge(self.graphdef, params, rest, copy=True)
 
-    def _represent(self, pupil: Pupil, batch: dict) -> tuple[jax.Array, Any]:
-        outputs = wide(pupil.network(batch["images"]))
-        if "teacher" not in batch or self._loss.compare is None:
+    def _represent(self, pupil: Pupil, batch: Batch) -> tuple[jax.Array, Any]:
+        outputs = wide(pupil.network(batch.images))
+        if batch.teacher is None or pupil.adapter is None:
             return outputs.logits, ()
-        compare = self._loss.compare
-        return outputs.logits, compare(pupil.adapter, outputs, batch["teacher"], batch)
+        return outputs.logits, pupil.adapter.compare(outputs, batch)
 
     def load(
         self,
@@ -115,23 +110,23 @@ class Problem:
         teacher: Any,
         indices: Any,
         weights: Any,
-    ) -> dict:
+    ) -> Batch:
         """Gathers, augments and labels one batch on the device."""
         indices, weights = self.layout.rows((indices, weights))
         chosen = data.take(indices) if isinstance(data, Split) else data
         chosen = self.layout.rows(chosen)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         images = normalize(self._augment(key, chosen.images), *self._moments)
-        batch = {
-            "images": images,
-            "labels": chosen.labels,
-            "weights": weights,
-            "indices": indices,
-            "rest": state.rest,
-            "key": jax.random.fold_in(key, 0),
-            "progress": (state.step + 1) / self._steps,
-        }
-        return batch if teacher is None else taught(batch, teacher)
+        batch = Batch(
+            images=images,
+            labels=chosen.labels,
+            weights=weights,
+            indices=indices,
+            rest=state.rest,
+            key=jax.random.fold_in(key, 0),
+            progress=(state.step + 1) / self._steps,
+        )
+        return with_teacher_outputs(batch, teacher)
 
     def _probe(
         self,
@@ -150,16 +145,12 @@ class Problem:
         self, params: Any, rest: Any, batch: dict, teacher: Network
     ) -> Metrics:
         images = normalize(batch["images"], *self._moments)
-        batch = batch | {
-            "images": images,
-            "rest": rest,
-            "progress": jnp.ones(()),
-        }
-        batch = taught(batch, teacher)
+        whole = Batch(**(batch | {"images": images}), rest=rest, progress=jnp.ones(()))
+        whole = with_teacher_outputs(whole, teacher)
         pupil = self._pupil(params, rest)
         pupil.eval()
-        shared = self._represent(pupil, batch)
-        return sums(shared[0], self.head(params, shared, batch), batch)
+        shared = self._represent(pupil, whole)
+        return sums(shared[0], self.head(params, shared, whole), batch)
 
     def evaluate(
         self, state: TrainState, data: Split | Stream, *, with_teacher: bool = False
@@ -180,3 +171,10 @@ class Problem:
             self._sums_with_teacher(*arguments, batch, teacher)
             for batch in whole(data, self.layout, EVALUATION_BATCH)
         )
+
+
+def with_teacher_outputs(batch: Batch, teacher: Any) -> Batch:
+    """The batch with the outputs of the teacher, if there is one."""
+    if teacher is None:
+        return batch
+    return batch._replace(teacher=teacher.about(batch.images, batch.indices))

@@ -7,7 +7,7 @@ from flax import nnx
 
 from kdlab.data import load
 from kdlab.devices import mesh
-from kdlab.experiment.students import make_teacher
+from kdlab.experiment.networks import make_teacher
 from kdlab.models import weights
 from kdlab.models.network import Network
 from kdlab.settings.config import Config, configure
