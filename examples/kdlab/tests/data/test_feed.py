@@ -5,7 +5,7 @@ import pytest
 
 import _archives
 from kdlab.data import open_streamed
-from kdlab.data.feed import Feed, Stream, whole
+from kdlab.data.feed import Feed, Stream, iterate_once
 from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
 
@@ -67,8 +67,10 @@ def test_a_streamed_batch_is_divided_among_the_devices(streams):
 
 
 def test_evaluation_sees_every_image_once(streams, data):
-    batches = list(whole(streams[1], LAYOUT, 4))
+    batches = list(iterate_once(streams[1], LAYOUT, 4))
     labels = np.concatenate([np.asarray(x["labels"]) for x in batches])
     weights = np.concatenate([np.asarray(x["weights"]) for x in batches])
     assert sorted(labels[weights == 1]) == [500, 501, 502, 503, 504, 505]
-    assert sum(np.asarray(x["weights"]).sum() for x in whole(data, LAYOUT, 4)) == 11
+    assert (
+        sum(np.asarray(x["weights"]).sum() for x in iterate_once(data, LAYOUT, 4)) == 11
+    )

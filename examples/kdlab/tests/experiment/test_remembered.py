@@ -39,7 +39,9 @@ def test_a_step_is_the_same(still):
 
 def test_what_it_said_is_read_again(still, monkeypatch):
     first = still().run("kd", 0).remembered.logits
-    monkeypatch.setattr("kdlab.experiment.remembered.whole", None)  # so it cannot ask
+    monkeypatch.setattr(
+        "kdlab.experiment.remembered.iterate_once", None
+    )  # so it cannot ask
     np.testing.assert_array_equal(still().run("kd", 0).remembered.logits, first)
     with pytest.raises(TypeError):
         still().run("kd", 1)  # other images

@@ -18,8 +18,9 @@ from _models import filled
 from kdlab.losses.base import Batch, Pupil, Setting
 from kdlab.losses.table import LOSSES
 from kdlab.models import Model, Outputs
-from kdlab.models.network import Network, Problem
+from kdlab.models.network import Network
 from kdlab.settings.parts import Distillation
+from kdlab.train.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -9,7 +9,7 @@ from flax import nnx
 import _archives
 from _students import fitted
 from kdlab.data import normalize, open_dataset
-from kdlab.data.feed import whole
+from kdlab.data.feed import iterate_once
 from kdlab.experiment import splits
 from kdlab.experiment.make import make_config
 from kdlab.experiment.networks import make_model
@@ -87,8 +87,8 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
 def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
     config = make_config(pupils.config, loss="nd", epochs=1)
     teacher, data = pupils._teacher.network, pupils._teacher.dataset
-    stream = splits.whole_training(config, data)
-    (batch,) = whole(stream, pupils.problem.layout, 16)
+    stream = splits.whole_training(config.data, data)
+    (batch,) = iterate_once(stream, pupils.problem.layout, 16)
     vectors = teacher.outputs(normalize(batch["images"], data.mean, data.std)).pooled
     expected = np.zeros((1000, vectors.shape[-1]), np.float32)
     expected[batch["labels"][:11]] = vectors[:11]  # each image has a class of its own
@@ -102,10 +102,12 @@ def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
 
 def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
     config, data = make_config(pupils.config, runs=tmp_path), pupils.data(0)
-    labels = splits.all_labels(config, data)
+    labels = splits.all_labels(data, config.data, config.execution.runs)
     assert labels.tolist() == [data.source[i].label for i in range(11)]
     monkeypatch.setattr(type(data.source), "__getitem__", None)
-    np.testing.assert_array_equal(splits.all_labels(config, data), labels)
+    np.testing.assert_array_equal(
+        splits.all_labels(data, config.data, config.execution.runs), labels
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def line(console: Console, text: object, *, label: str = "", style: str = "") ->
         console: Where to print.
         text: What to print; not taken for markup.
         label: What goes before it.
-        style: Of the label.
+        style: Style of the label.
     """
     content = Text.assemble((label, style), " " * bool(label), str(text))
     console.print(content, soft_wrap=True)
@@ -45,7 +45,7 @@ def table(
         console: Where to print.
         head: Names of the columns, the important ones first.
         rows: The cells.
-        title: Of the table.
+        title: Title of the table.
         text: Positions of the columns that are aligned to the left, not to the right.
         whole: Whether the columns that do not fit come in further tables below, where
             the first column is repeated. Otherwise a line names them.

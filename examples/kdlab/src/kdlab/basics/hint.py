@@ -1,4 +1,4 @@
-"""What a user may have meant."""
+"""Suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable

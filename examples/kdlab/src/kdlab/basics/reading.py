@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 class UserError(ValueError):
-    """Something that the user can mend: the message says what, and how."""
+    """An error that the user can fix: the message says what is wrong and what to do."""
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def normalize(
         images: ``[b, h, w, c]``.
         mean: :math:`\mu` per channel, of images in [0, 1].
         std: :math:`\sigma` per channel.
-        dtype: Of the result; the arithmetic is float32.
+        dtype: Type of the result; the arithmetic is float32.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -50,7 +50,7 @@ def random_shift(
     """Move each image by up to `max_shift` pixels along each axis, zeros coming in.
 
     Args:
-        key: Of the shifts.
+        key: Random key of the shifts.
         images: ``[b, h, w, c]``.
         max_shift: Shifts are uniform over the integers of ``[-max_shift, max_shift]``.
         flip: Mirror each image with probability 1/2 first.
@@ -85,7 +85,7 @@ def random_crop_flip(key: PRNGKeyArray, images: Images, *, padding: int = 4) -> 
     `padding` pixels.
 
     Args:
-        key: Of the crops and flips.
+        key: Random key of the crops and flips.
         images: ``[b, h, w, c]``.
         padding: Pixels added to every side.
 
@@ -113,7 +113,7 @@ def random_rotation_flip(
     Nearest neighbour, zeros coming in.
 
     Args:
-        key: Of the angles and flips.
+        key: Random key of the angles and flips.
         images: ``[b, h, w, c]``.
         degrees: Angles are uniform in ``[-degrees, degrees]``.
 
@@ -155,7 +155,7 @@ def random_resized_crop_flip(
     without antialiasing: a crop is never larger than what it is resized to.
 
     Args:
-        key: Of the crops and flips.
+        key: Random key of the crops and flips.
         images: ``[b, h, w, c]``.
         scale: Least and largest share of the area.
         ratio: Least and largest ratio of width to height.

@@ -123,7 +123,7 @@ def stratified_order(
 
     Args:
         labels: ``[n]``.
-        seed: Of the order.
+        seed: Seed of the order.
 
     Returns:
         A permutation of ``range(n)``.
@@ -195,7 +195,7 @@ def corrupt_labels(
         labels: ``[n]``; not modified.
         rate: Fraction to draw again, in [0, 1].
         num_classes: Draws are from ``range(num_classes)``.
-        seed: Of both choices.
+        seed: Seed of both choices.
 
     Returns:
         New labels, ``[n]``.

@@ -45,7 +45,7 @@ class Fed(NamedTuple):
 
     Attributes:
         data: The data set on the devices, or the images and labels of this batch.
-        indices: Of the batch in the data set.
+        indices: Indices of the batch in the data set.
         weights: 0 where an image only pads the batch.
     """
 
@@ -78,7 +78,7 @@ class Feed:
         """Batches of an epoch.
 
         Args:
-            seed: Of the order, and of the crops of a stream.
+            seed: Seed of the order, and of the crops of a stream.
             epoch: From 0.
             start: Steps that are done already.
         """
@@ -125,7 +125,9 @@ class Feed:
         )
 
 
-def whole(data: Split | Stream, layout: Layout, batch_size: int) -> Iterator[dict]:
+def iterate_once(
+    data: Split | Stream, layout: Layout, batch_size: int
+) -> Iterator[dict]:
     """Every image once, in order: ``images``, ``labels`` and ``weights`` of batches.
 
     Args:

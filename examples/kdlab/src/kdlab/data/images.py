@@ -83,7 +83,7 @@ def to_dataset(
     """Decode two splits into memory.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         train: The training split.
         test: The test split.
         image_size: See `decode`; needed if the images differ in size.

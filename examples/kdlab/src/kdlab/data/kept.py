@@ -1,4 +1,4 @@
-"""Arrays that were computed once and are kept in a file."""
+"""Caches arrays in files."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 def keep(
     path: Path, compute: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Arrays from a file, or computed and written to it.
+    """Reads arrays from a file, or computes them and writes the file.
 
     A file that is damaged, or was written by another version, is replaced, and a line
     on the standard error says so.

@@ -43,10 +43,10 @@ def batches(
 
     Args:
         num_examples: Size of the data set.
-        batch_size: Of every batch. A last partial batch is filled at weight 0 from the
-            beginning of the epoch, so that a jitted step meets one shape and BatchNorm
-            a whole batch of different images.
-        seed: Of the permutations; None keeps the order of the data set.
+        batch_size: Size of every batch. A last partial batch is filled at weight 0
+            from the beginning of the epoch, so that a jitted step meets one shape and
+            BatchNorm a whole batch of different images.
+        seed: Seed of the permutations; None keeps the order of the data set.
         epoch: From 0; another epoch is another permutation.
         start: Step to begin with, when resuming.
         drop_last: Leave the last partial batch out instead.

@@ -56,13 +56,13 @@ def train_stream(
     Args:
         source: See `open_images`.
         batch_size: Images per batch of this process.
-        seed: Of the order and the crops; the same in all processes.
+        seed: Seed of the order and the crops; the same in all processes.
         image_size: Side of the crops.
         scale: Least and largest share of the area; the ratio is from 3/4 to 4/3.
         resize: Length of the shorter side before the middle is cut out, as in
             evaluation; None crops at random instead.
         start: Number of batches to leave out, those before a checkpoint.
-        process_index: Of this process; that of JAX if None.
+        process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0 decodes in threads of this one.
 
@@ -110,7 +110,7 @@ def eval_stream(
         batch_size: Images per batch of this process.
         image_size: Side of the middle part.
         resize: Length of the shorter side before it is cut out.
-        process_index: Of this process; that of JAX if None.
+        process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0 decodes in threads of this one.
 

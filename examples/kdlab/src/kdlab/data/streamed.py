@@ -12,7 +12,7 @@ class Streamed:
     """Sources of images that are decoded as they are needed, all brought to one size.
 
     Attributes:
-        name: What it was asked for as.
+        name: Name under which it was requested.
         train: The training images.
         test: The test images.
         mean: Per channel, of images in [0, 1].

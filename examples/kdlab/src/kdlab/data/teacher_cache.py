@@ -40,7 +40,7 @@ def cached_outputs(
             the type that it computes in.
         augmentation: Name of the augmentation; ``none`` if there is none.
         seed: What determines the augmentation, with the epoch.
-        epoch: Of the augmented images.
+        epoch: Epoch of the augmented images.
 
     Returns:
         What `compute` returned.

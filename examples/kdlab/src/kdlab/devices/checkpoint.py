@@ -23,7 +23,7 @@ State = TypeVar("State")
 
 @dataclasses.dataclass
 class Position:
-    """Where a training is, and what it has seen of the epoch so far.
+    """Position in a training, and sums of metrics over the epoch so far.
 
     The order of the examples is a function of seed and epoch, so this is all there is
     to say of the data.
@@ -44,7 +44,7 @@ class Position:
 
 
 class Saver:
-    """Saves the state of a run by its number of steps and gives the newest one back.
+    """Saves states of a run by their number of steps, and restores the newest.
 
     A context manager: leaving it waits for a save in progress.
     """

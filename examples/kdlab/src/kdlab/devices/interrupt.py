@@ -1,4 +1,4 @@
-"""Notice that someone wants the processor back, and let the step be finished."""
+"""Handles SIGTERM and Ctrl-C: finishes the step and saves."""
 
 import contextlib
 import signal
@@ -17,7 +17,7 @@ class TerminatedError(Exception):
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
-    """Holds SIGTERM and Ctrl-C back while a training can still save itself.
+    """Delays SIGTERM and Ctrl-C until the training has saved.
 
     A second Ctrl-C ends it at once. Several processes agree on the step to save at, so
     each must ask at every step.

@@ -1,4 +1,4 @@
-"""Where arrays lie: one mesh over all devices, along which batches are divided."""
+"""Placement of arrays: one mesh over all devices, along which batches are divided."""
 
 import dataclasses
 import math
@@ -83,7 +83,7 @@ class Layout:
 
         Args:
             tree: Arrays of the whole data set, on every host.
-            indices: Of the whole batch; the same in all processes.
+            indices: Indices of the whole batch; the same in all processes.
         """
         rows = NamedSharding(self.mesh, P(AXIS))
 
@@ -106,15 +106,15 @@ class Layout:
         """Puts parameters, or a state that holds such, where a step keeps them."""
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
 
-    def kept(self, tree: Any) -> Any:
+    def constrain_params(self, tree: Any) -> Any:
         """Inside a step: leaves the result where :meth:`place` puts it."""
         return self._constrain(tree, self._sharding)
 
-    def whole(self, tree: Any) -> Any:
+    def replicate_inside(self, tree: Any) -> Any:
         """Inside a step: gives every device all of it."""
         return self._constrain(tree, lambda _: NamedSharding(self.mesh, P()))
 
-    def rows(self, tree: Any) -> Any:
+    def shard_rows(self, tree: Any) -> Any:
         """Inside a step: gives each device its rows of a batch."""
         return self._constrain(tree, lambda _: NamedSharding(self.mesh, P(AXIS)))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdlab.basics.reading import UserError
 from kdlab.data import Dataset, Streamed, normalize
-from kdlab.data.feed import Stream, whole
+from kdlab.data.feed import Stream, iterate_once
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import splits
 from kdlab.models.network import Network
@@ -25,7 +25,7 @@ def check_outputs(
     *,
     training: bool = True,
 ) -> float:
-    """Refuses a teacher whose outputs are not finite, before anyone learns from it.
+    """Refuses a teacher whose outputs are not finite, before a student is trained.
 
     All images are looked at; of a stream those of the test and the first batch to
     learn from.
@@ -56,7 +56,7 @@ def check_outputs(
     if not training:
         del parts["training"]
     for name, data in parts.items():
-        batches = whole(data, layout, size)
+        batches = iterate_once(data, layout, size)
         if name == "training" and isinstance(data, Stream):
             batches = itertools.islice(batches, 1)
         hits[name] = 0.0

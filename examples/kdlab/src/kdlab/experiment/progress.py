@@ -66,9 +66,9 @@ def show(
     Args:
         fit: Starts the training; is given what to call with each report.
         progress: Where the bar is shown.
-        title: Of the bar.
-        epochs: Of the training.
-        steps: Of an epoch.
+        title: Title of the bar.
+        epochs: Number of epochs of the training.
+        steps: Number of steps of an epoch.
         images: In a step.
     """
     bar = progress.add_task(title, total=epochs * steps, images=images)

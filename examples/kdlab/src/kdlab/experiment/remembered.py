@@ -1,11 +1,11 @@
-"""A teacher is asked once about every image, where it sees the same ones again."""
+"""Caches the logits of a teacher that sees the same images in every epoch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdlab.data import Dataset, is_streamed, normalize
-from kdlab.data.feed import whole
+from kdlab.data.feed import iterate_once
 from kdlab.data.split import Split
 from kdlab.data.teacher_cache import cached_outputs
 from kdlab.devices.mesh import Layout
@@ -19,7 +19,7 @@ DECISIVE = ("teacher", "max_blocks", "dtype")
 
 
 def is_valid(config: Config) -> bool:
-    """Whether the teacher would say the same of an image again, and it can be kept.
+    """Whether the teacher's logits of an image never change, and can be kept.
 
     Not with augmentation, where it sees other pixels each time; not for losses on
     features, which take too much memory; not for streams, nor in several processes.
@@ -36,7 +36,7 @@ def is_valid(config: Config) -> bool:
 def remember(
     teacher: Network, dataset: Dataset, layout: Layout, config: Config
 ) -> Remembered:
-    """Asks a teacher about all training images, or reads what it said before.
+    """Computes a teacher's logits of all training images, or reads them from a file.
 
     Args:
         teacher: The network.
@@ -58,7 +58,7 @@ def remember(
         split = Split(dataset.train_images, dataset.train_labels)
         parts = [
             np.asarray(ask(teacher, batch["images"]))
-            for batch in whole(split, layout, BATCH)
+            for batch in iterate_once(split, layout, BATCH)
         ]
         # The last batch is padded.
         return {"logits": np.concatenate(parts)[: split.size]}

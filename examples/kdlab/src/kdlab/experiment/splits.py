@@ -1,4 +1,4 @@
-"""What a student sees of a data set, in memory or streamed."""
+"""The parts of a data set that a student is trained and tested on."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an experiment makes anew for each student: network, data, plan and state."""
+"""Makes the students of an experiment: network, data, plan and state of each."""
 
 import dataclasses
 import functools

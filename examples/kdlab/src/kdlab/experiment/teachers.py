@@ -1,4 +1,4 @@
-"""Teachers: trained here and kept, or loaded from weights that someone published."""
+"""Teachers: trained here and cached, or loaded from published weights."""
 
 import dataclasses
 import hashlib
@@ -127,7 +127,7 @@ def _decisive(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
 
 
 def alone(config: Config) -> Config:
-    """The teacher as a student of all labels, the only one of its experiment.
+    """Settings of the teacher: a student of all labels, alone in its experiment.
 
     Of the settings it keeps those of the data, where and on what it runs, and the few
     of the networks and of the training that are named here. So no other setting can

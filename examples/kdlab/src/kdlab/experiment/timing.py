@@ -1,4 +1,4 @@
-"""Step times of several methods, measured in turn so that noise hits all alike."""
+"""Step times of several methods, measured in turn so that all see the same noise."""
 
 import time
 from collections.abc import Callable, Mapping

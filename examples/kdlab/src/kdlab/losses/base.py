@@ -18,7 +18,7 @@ class Batch(NamedTuple):
         images: Normalised, ``[b, h, w, c]``.
         labels: ``[b]``.
         weights: 0 where an image only pads the batch, ``[b]``.
-        indices: Of the images in the training set, ``[b]``.
+        indices: Indices of the images in the training set, ``[b]``.
         rest: Variables of the pupil that are not trained, before the step.
         key: For what a loss draws.
         progress: Share of the training that is done, from 0 to 1.
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
         epochs: Length of the training.
         student: Shapes of the student's outputs; None for losses without layers.
         teacher: Shapes of the teacher's outputs; the same.
-        labels: Of the student's training set, ``[n]``; the same.
+        labels: Labels of the student's training set, ``[n]``; the same.
         class_means: Returns the teacher's mean penultimate vectors, ``[c, d]``.
     """
 
@@ -64,11 +64,11 @@ class KdLoss(nnx.Module):
     at the representation that both losses share.
 
     Attributes:
-        weights: Of the task and of the scaled distillation loss.
+        weights: Weights of the task and of the scaled distillation loss.
         scale: Brings the loss to the size of the task's: its weight in the recipe,
             where that of the task is 1.
         on_logits: Whether it compares the logits, and so reaches the classifier.
-        any_batch: Whether it means the same for batches of another size.
+        any_batch: Whether its value does not depend on the size of the batch.
         has_layers: Whether it is built from shapes: it has layers or a memory.
     """
 
@@ -96,7 +96,7 @@ class KdLoss(nnx.Module):
         """The loss.
 
         Args:
-            logits: Of the student, ``[b, c]``.
+            logits: Logits of the student, ``[b, c]``.
             compared: What :meth:`compare` returned.
             batch: With the outputs of the teacher.
 
@@ -136,7 +136,7 @@ def reach(loss: type[KdLoss], params: Any) -> tuple[Any, Any]:
     return task, distill
 
 
-def taught(batch: Batch) -> Outputs:
+def teacher_outputs(batch: Batch) -> Outputs:
     """The outputs of the teacher, which a distillation loss cannot do without."""
     assert batch.teacher is not None
     return batch.teacher

@@ -10,7 +10,7 @@ from kdlab.losses.base import (
     Batch,
     KdLoss,
     Setting,
-    taught,
+    teacher_outputs,
     warm_up,
     warmed_up,
 )
@@ -31,7 +31,7 @@ class Kd(KdLoss):
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
         return losses.kd(
             logits,
-            taught(batch).logits,
+            teacher_outputs(batch).logits,
             temperature=self.temperature,
             sample_weights=batch.weights,
         )
@@ -52,7 +52,7 @@ class SoftDistance(KdLoss):
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
         return losses.soft_distance(
             logits,
-            taught(batch).logits,
+            teacher_outputs(batch).logits,
             kind=self.kind,
             tau_student=self.tau_student,
             tau_teacher=self.tau_teacher,
@@ -85,7 +85,7 @@ class KdStandardized(KdLoss):
 
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
         return losses.kd_standardized(
-            logits, taught(batch).logits, sample_weights=batch.weights
+            logits, teacher_outputs(batch).logits, sample_weights=batch.weights
         )
 
 
@@ -104,7 +104,7 @@ class Dkd(KdLoss):
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
         loss = losses.dkd(
             logits,
-            taught(batch).logits,
+            teacher_outputs(batch).logits,
             batch.labels,
             beta=self.beta,
             temperature=self.temperature,
@@ -119,7 +119,9 @@ class Dist(KdLoss):
     on_logits = True
 
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
-        return losses.dist(logits, taught(batch).logits, sample_weights=batch.weights)
+        return losses.dist(
+            logits, teacher_outputs(batch).logits, sample_weights=batch.weights
+        )
 
 
 class Mlkd(KdLoss):
@@ -128,7 +130,7 @@ class Mlkd(KdLoss):
     on_logits, any_batch = True, False
 
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
-        theirs = (taught(batch).logits,)
+        theirs = (teacher_outputs(batch).logits,)
         return losses.mlkd((logits,), theirs, sample_weights=batch.weights)
 
 
@@ -149,7 +151,7 @@ class Ctkd(KdLoss):
         strength = losses.ctkd_reversal(batch.progress, num_epochs=CURRICULUM)
         return losses.kd(
             logits,
-            taught(batch).logits,
+            teacher_outputs(batch).logits,
             temperature=losses.ctkd_temperature(compared, strength),
             sample_weights=batch.weights,
         )
@@ -161,5 +163,5 @@ class Tpkd(KdLoss):
     weights, on_logits = (0.0, 1.0), True
 
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
-        theirs = taught(batch).logits
+        theirs = teacher_outputs(batch).logits
         return losses.tpkd(logits, theirs, batch.labels, sample_weights=batch.weights)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kdlab.losses import adapters
-from kdlab.losses.base import Batch, KdLoss, Setting, common_stages, taught
+from kdlab.losses.base import Batch, KdLoss, Setting, common_stages, teacher_outputs
 from kdlab.models import Outputs
 from kdopt import losses
 
@@ -21,11 +21,11 @@ class OfMaps(KdLoss):
     function: ClassVar[Callable[..., jax.Array]]
 
     def compare(self, student: Outputs, batch: Batch) -> Sequence:
-        return common_stages(student.features, taught(batch).features)[0]
+        return common_stages(student.features, teacher_outputs(batch).features)[0]
 
     def __call__(self, logits: jax.Array, maps: Any, batch: Batch) -> jax.Array:
         del logits
-        theirs = taught(batch).features[-len(maps) :]
+        theirs = teacher_outputs(batch).features[-len(maps) :]
         return type(self).function(maps, theirs, sample_weights=batch.weights)
 
 
@@ -62,7 +62,9 @@ class FitNet(KdLoss):
 
     def __call__(self, logits: jax.Array, hint: Any, batch: Batch) -> jax.Array:
         del logits
-        return losses.fitnet(hint, _hint(taught(batch)), sample_weights=batch.weights)
+        return losses.fitnet(
+            hint, _hint(teacher_outputs(batch)), sample_weights=batch.weights
+        )
 
 
 class Ofd(KdLoss):
@@ -76,12 +78,12 @@ class Ofd(KdLoss):
         self.connectors = adapters.OfdConnectors(*stages, rngs=rngs)
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
-        theirs = taught(batch).preactivations
+        theirs = teacher_outputs(batch).preactivations
         return self.connectors(common_stages(student.preactivations, theirs)[0])
 
     def __call__(self, logits: jax.Array, maps: Any, batch: Batch) -> jax.Array:
         del logits
-        theirs = taught(batch).preactivations[-len(maps) :]
+        theirs = teacher_outputs(batch).preactivations[-len(maps) :]
         margins = [_margin(x, batch.weights) for x in theirs]
         return losses.ofd(maps, theirs, margins, sample_weights=batch.weights)
 
@@ -97,13 +99,13 @@ class Vid(KdLoss):
         self.regressor = adapters.VidRegressor(*stages, rngs=rngs)
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
-        theirs = taught(batch).features
+        theirs = teacher_outputs(batch).features
         return self.regressor(common_stages(student.features, theirs)[0])
 
     def __call__(self, logits: jax.Array, predicted: Any, batch: Batch) -> jax.Array:
         del logits
         means, scales = predicted
-        theirs = taught(batch).features[-len(means) :]
+        theirs = teacher_outputs(batch).features[-len(means) :]
         loss = losses.vid(
             means, scales, theirs, eps=LEAST_VARIANCE, sample_weights=batch.weights
         )

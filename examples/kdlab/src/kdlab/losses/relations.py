@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kdlab.losses import adapters
-from kdlab.losses.base import Batch, Fixed, KdLoss, Setting, taught
+from kdlab.losses.base import Batch, Fixed, KdLoss, Setting, teacher_outputs
 from kdlab.models import Outputs
 from kdopt import losses
 
@@ -25,7 +25,7 @@ class OfPooled(KdLoss):
 
     def __call__(self, logits: jax.Array, pooled: Any, batch: Batch) -> jax.Array:
         del logits
-        theirs = taught(batch).pooled
+        theirs = teacher_outputs(batch).pooled
         return type(self).function(pooled, theirs, sample_weights=batch.weights)
 
 
@@ -56,7 +56,9 @@ class Vkd(KdLoss):
 
     def __call__(self, logits: jax.Array, pooled: Any, batch: Batch) -> jax.Array:
         del logits
-        return losses.vkd(pooled, taught(batch).pooled, sample_weights=batch.weights)
+        return losses.vkd(
+            pooled, teacher_outputs(batch).pooled, sample_weights=batch.weights
+        )
 
 
 class Sp(KdLoss):
@@ -70,7 +72,7 @@ class Sp(KdLoss):
 
     def __call__(self, logits: jax.Array, last: Any, batch: Batch) -> jax.Array:
         del logits
-        theirs = taught(batch).features[-1]
+        theirs = teacher_outputs(batch).features[-1]
         return losses.sp(last, theirs, sample_weights=batch.weights)
 
 
@@ -87,7 +89,7 @@ class Crd(KdLoss):
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
         """Embeds both; the memory moves on, the loss reads the one before the step."""
-        embedded = self.embeddings(student.pooled, taught(batch).pooled)
+        embedded = self.embeddings(student.pooled, teacher_outputs(batch).pooled)
         self.memory.set_value(self._contrast(embedded, batch)[1])
         return embedded
 

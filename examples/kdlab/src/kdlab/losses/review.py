@@ -13,7 +13,7 @@ from kdlab.losses.base import (
     KdLoss,
     Setting,
     common_stages,
-    taught,
+    teacher_outputs,
     warm_up,
     warmed_up,
 )
@@ -34,11 +34,13 @@ class ReviewKd(KdLoss):
         self.warm_up = warm_up(setting)
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
-        return self.fusion(_stages(student, taught(batch))[0])
+        return self.fusion(_stages(student, teacher_outputs(batch))[0])
 
     def __call__(self, logits: jax.Array, fused: Any, batch: Batch) -> jax.Array:
         del logits
-        theirs = _stages(taught(batch), taught(batch))[1][-len(fused) :]
+        theirs = _stages(teacher_outputs(batch), teacher_outputs(batch))[1][
+            -len(fused) :
+        ]
         loss = losses.hcl(fused, theirs, sample_weights=batch.weights)
         return warmed_up(loss, batch, self.warm_up)
 
@@ -63,7 +65,7 @@ class Nd(KdLoss):
         del logits
         return losses.nd(
             vector,
-            taught(batch).pooled,
+            teacher_outputs(batch).pooled,
             batch.labels,
             self.means[...],
             sample_weights=batch.weights,

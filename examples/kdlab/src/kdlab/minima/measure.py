@@ -1,4 +1,4 @@
-"""What is measured on a finished student: landscape, sharpness, mean logits.
+"""Measures of a finished student: landscape, sharpness, mean logits.
 
 The numbers go to ``measures.npz`` beside the result of the run; figures read that file.
 """
@@ -33,11 +33,11 @@ Measures = dict[str, np.ndarray]
 
 
 class Grid(NamedTuple):
-    """How fine a landscape is.
+    """Resolution of a landscape.
 
     Attributes:
-        points: Of the curve along one direction.
-        plane: Of each axis of the plane of two directions; 0 for none.
+        points: Number of points of the curve along one direction.
+        plane: Number of points of each axis of the plane of two directions; 0 for none.
         radius: Both reach from -radius to radius, in lengths of the filters.
         eigenvalues: How many of the Hessian; 0 for none.
     """
@@ -49,7 +49,7 @@ class Grid(NamedTuple):
 
 
 def read(folder: Path) -> Measures:
-    """The measures of a run; none if there are none, or they cannot be read."""
+    """Reads the measures of a run; empty if there are none, or they cannot be read."""
     try:
         with np.load(folder / files.MEASURES) as file:
             return dict(file)
@@ -58,7 +58,7 @@ def read(folder: Path) -> Measures:
 
 
 def write(folder: Path, measures: Measures) -> None:
-    """Keeps the measures of a run."""
+    """Writes the measures of a run."""
     arrays = dict[str, Any](measures)
     with replacing(folder / files.MEASURES) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -73,7 +73,7 @@ def measure(
     temperature: float,
     grid: Grid,
 ) -> Measures:
-    """Looks at a trained student from all sides.
+    """Measures a trained student: landscape, sharpness, mean logits.
 
     Args:
         student: The network.
@@ -82,8 +82,8 @@ def measure(
             augmentation.
         dataset: Says how images are normalised; its test images are those of the
             logits.
-        temperature: Of the distillation loss, which is that of logits in any case.
-        grid: How fine.
+        temperature: Temperature of the distillation loss, always that of logits.
+        grid: Resolution of the landscape.
 
     Returns:
         The measures by name.
@@ -118,7 +118,7 @@ def training_losses(
         teacher: Its teacher.
         train: Training images and labels, thinned if they are many.
         dataset: Says how images are normalised.
-        temperature: Of the distillation loss.
+        temperature: Temperature of the distillation loss.
 
     Returns:
         From parameters and a batch to both losses ``[2]``; the batches.

@@ -1,4 +1,4 @@
-"""Brings the students of a finished experiment back, to be measured."""
+"""Restores the students of a finished experiment, to measure them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def config_of(folder: Path, data_dir: Path | None = None) -> Config:
     """The settings of an experiment, from its ``config.json``.
 
     Args:
-        folder: Of the experiment.
+        folder: Folder of the experiment.
         data_dir: Where downloaded data sets lie; the file does not say.
 
     Raises:
@@ -85,7 +85,7 @@ def reopen(
     """Loads data and teacher of an experiment.
 
     Args:
-        folder: Of the experiment.
+        folder: Folder of the experiment.
         progress: Shows the training of the teacher, if its cache is gone.
         data_dir: Where downloaded data sets lie.
 
@@ -109,7 +109,7 @@ def student(
 
     Args:
         experiment: Whose it is.
-        plan: Of the method, for the structure of the checkpoint.
+        plan: Plan of the method, for the structure of the checkpoint.
         method: Name of the method.
         seed: Which of its runs.
         trained: Whether at the end and not at the beginning.

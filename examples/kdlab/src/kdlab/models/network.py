@@ -1,4 +1,4 @@
-"""A network as a pure function of its arrays, and what it says of a batch."""
+"""Networks as pure functions of their arrays."""
 
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Network(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """What a network said of every training image, instead of the network.
+    """Logits of a network for every training image, in place of the network.
 
     Attributes:
         logits: ``[n, c]``.

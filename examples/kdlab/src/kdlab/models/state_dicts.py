@@ -130,7 +130,7 @@ def check_fit(wanted: Shapes, there: Shapes, where: dict[str, str], name: str) -
         wanted: Shapes by name, of the model.
         there: The same of the file.
         where: What each is in the model, for the message.
-        name: Of the model.
+        name: Name of the model.
     """
     missing = [key for key in wanted if key not in there]
     unused = [key for key in there if key not in wanted]

@@ -170,7 +170,7 @@ def draw_lambda(history: History, title: str, epochs: int = 5) -> Figure:
     """The parabola of one run as it trains, and the lambda that was used.
 
     Args:
-        history: Of a run with the gradients after each epoch.
+        history: Metrics of a run with the gradients after each epoch.
         title: Which run.
         epochs: How many parabolas.
     """

@@ -18,9 +18,9 @@ class Group(NamedTuple):
         name: In the report: the method, with its experiment if there are several.
         method: The name of its folder.
         folder: Where its seeds are.
-        results: Of each seed that ended.
+        results: Results of each seed that ended.
         history: Metrics over epochs, ``[seeds, epochs]``; empty if all diverged.
-        measures: Of each seed that was measured.
+        measures: Measures of each seed that has them.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     """One experiment.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         folder: Where it is.
         settings: Its ``config.json``.
         starts: Its ``record.json``, one entry a start.

@@ -63,7 +63,7 @@ def claim_inputs(config: Config, **hashes: str) -> None:
 
     Args:
         config: The settings.
-        **hashes: Of the ``data`` and of the weights of the ``teacher``.
+        **hashes: Hash of the ``data``, or of the weights of the ``teacher``.
 
     Raises:
         ValueError: If the directory holds runs from others; nothing is changed.

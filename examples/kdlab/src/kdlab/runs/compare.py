@@ -57,7 +57,7 @@ class Group(NamedTuple):
 
     Attributes:
         name: Where they are, from the common folder.
-        results: Of each seed that ended, in the order of the seeds' names.
+        results: Results of each seed that ended, in the order of the seeds' names.
         experiment: Where the ``config.json`` of their experiment is, if it has one.
         settings: What that file holds.
     """

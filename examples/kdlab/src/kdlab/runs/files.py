@@ -141,8 +141,8 @@ def read_leniently(path: Path, default: Any) -> Any:
 
     Args:
         path: The file.
-        default: Of the type that is expected: returned if the file is not there, is
-            broken, or holds another type.
+        default: Returned if the file is not there, is broken, or holds another type
+            than this one has.
     """
     try:
         content = json.loads(path.read_text())

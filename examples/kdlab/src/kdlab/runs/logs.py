@@ -1,4 +1,4 @@
-"""Where the metrics of a run go: JSON lines; TensorBoard and W&B if asked for."""
+"""Writers of metrics to TensorBoard and Weights & Biases, if asked for."""
 
 import contextlib
 import importlib
@@ -16,13 +16,13 @@ Write = Callable[[Mapping[str, float], int], None]
 
 
 class Report(NamedTuple):
-    """How far a training is: a step that the device has done.
+    """Progress of a training: a step that the device has done.
 
     Attributes:
         epoch: From 0.
         step: From 1, within the epoch.
-        steps: Of an epoch.
-        metrics: Of this step alone.
+        steps: Number of steps of an epoch.
+        metrics: Metrics of this step alone.
     """
 
     epoch: int
@@ -65,7 +65,7 @@ def writers(
     """Opens what was asked for, and closes it however the run ends.
 
     Args:
-        directory: Of the run.
+        directory: Folder of the run.
         done: Number of steps before this start; what was logged of later ones was lost
             with them, and is hidden.
         tensorboard: Whether to write TensorBoard files.

@@ -1,4 +1,4 @@
-"""What a run directory says of its making: code, environment, command, times.
+"""Records how a run was made: code, environment, command, times.
 
 ``record.json`` holds one entry a start: a resumed run adds another to those before.
 """
@@ -30,8 +30,8 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     It is written at once, so a killed one is there without an end. Process 0 writes.
 
     Args:
-        directory: Of the run; exists.
-        arguments: Of ``kdlab``.
+        directory: Folder of the run; exists.
+        arguments: Arguments of ``kdlab``.
 
     Raises:
         ValueError: If the record that is there cannot be read.
@@ -87,7 +87,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | str:
-    """Which revision the code is of.
+    """Revision of the code, and whether files have changed since.
 
     Args:
         folder: Where the code lies.

@@ -1,4 +1,4 @@
-"""What settings are refused, each with what was expected and what to do."""
+"""Checks of settings; each error says what was expected and what to do."""
 
 import types
 import typing

@@ -1,4 +1,4 @@
-"""What the scores of a study say: pure functions of finished trainings."""
+"""Analysis of the scores of a study: pure functions of finished trainings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple

@@ -113,7 +113,7 @@ class _Explorer:
         """Runs one search.
 
         Args:
-            name: Of the search, for the progress bar.
+            name: Name of the search, for the progress bar.
             run: The search.
             trials: Most trainings that it may ask for.
             size: About how many it will ask for.

@@ -1,4 +1,4 @@
-"""Trains the students of a study and tells how good they are."""
+"""Trains the students of a study and scores them."""
 
 import dataclasses
 import hashlib

@@ -58,9 +58,9 @@ class Store:
 
         Args:
             folder: Where the database and the locks are.
-            name: Of the study.
-            url: Of another database, as SQLAlchemy writes it; None for a file in the
-                folder.
+            name: Name of the study.
+            url: URL of another database, as SQLAlchemy writes it; None for a file in
+                the folder.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._locks = folder / "locks"

@@ -35,7 +35,7 @@ class Training:
         batch_size: Examples in a step.
         optimizer: ``adamw`` or ``sgd``.
         learning_rate: At the beginning; it falls to 0 along a cosine.
-        weight_decay: Of AdamW, or the L2 penalty of SGD.
+        weight_decay: Decoupled decay of AdamW, or L2 penalty of SGD.
     """
 
     epochs: int

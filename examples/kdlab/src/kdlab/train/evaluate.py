@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kdlab.data import normalize
-from kdlab.data.feed import Stream, whole
+from kdlab.data.feed import Stream, iterate_once
 from kdlab.data.split import Split
 from kdlab.devices.mesh import Layout
 from kdlab.models.network import Network
@@ -32,7 +32,7 @@ def evaluate(
     """
     return means(
         _plain_sums(network, moments, batch)
-        for batch in whole(data, layout, EVALUATION_BATCH)
+        for batch in iterate_once(data, layout, EVALUATION_BATCH)
     )
 
 
@@ -59,10 +59,12 @@ def class_means(
         shares = jax.nn.one_hot(batch["labels"], num_classes, axis=0)
         shares *= batch["weights"]
         total = jnp.matmul(shares, vectors, precision="highest")
-        return layout.whole((total, jnp.sum(shares, 1, keepdims=True)))
+        return layout.replicate_inside((total, jnp.sum(shares, 1, keepdims=True)))
 
     network = layout.replicate(network)
-    parts = (totals(network, batch) for batch in whole(data, layout, EVALUATION_BATCH))
+    parts = (
+        totals(network, batch) for batch in iterate_once(data, layout, EVALUATION_BATCH)
+    )
     total, count = functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
     return total / jnp.maximum(count, 1)
 

@@ -19,14 +19,14 @@ from kdlab.train.problem import Problem, with_teacher_outputs
 
 
 class Gradients(NamedTuple):
-    """What one batch says.
+    """Losses and gradients of one batch.
 
     Attributes:
         values: The losses, ``[k]``.
         rest: State of the pupil that is not trained.
         grads: One tree, or a tuple of one a loss: what the plan's transform takes.
         balancer: State of the balancer at the logits.
-        weights: Of the losses, as far as they are known before the transform.
+        weights: Weights of the losses, as far as they are known before the transform.
     """
 
     values: jax.Array
@@ -47,7 +47,7 @@ def gradients(
         state: The state before the step.
         parts: Micro-batches, see :func:`micro_batches`.
     """
-    params = problem.layout.whole(state.params)
+    params = problem.layout.replicate_inside(state.params)
     if plan.balancer is not None:
         return _shared(problem, plan.balancer, params, state.balancer, parts)
     if plan.weights is None:
@@ -74,7 +74,7 @@ def gradients(
 def micro_batches(
     problem: Problem, batch: Batch, teacher: Any, count: int
 ) -> list[Batch]:
-    """Divides a batch, each part with what the teacher says of it.
+    """Divides a batch into parts, each with the outputs of the teacher.
 
     Args:
         problem: The losses.
@@ -94,7 +94,7 @@ def micro_batches(
             # Every count-th row, so that each device divides its own rows.
             names = ("images", "labels", "weights", "indices")
             rows = {
-                name: problem.layout.rows(getattr(batch, name)[i::count])
+                name: problem.layout.shard_rows(getattr(batch, name)[i::count])
                 for name in names
             }
             weight = jnp.sum(rows["weights"])

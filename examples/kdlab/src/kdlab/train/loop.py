@@ -72,7 +72,7 @@ class DivergedError(Exception):
 
 
 class Loop:
-    """What a training has besides its state: where it is, and whom it tells."""
+    """Runs the steps of a training: keeps its position, saves and reports."""
 
     position: Position
 
@@ -90,8 +90,8 @@ class Loop:
         Args:
             run: What and where.
             problem: The losses.
-            saver: Of the checkpoints.
-            position: Of the state that :meth:`epoch` will be given.
+            saver: Writer of the checkpoints.
+            position: Position of the state that :meth:`epoch` will be given.
             tell: Called every `run.report_every` steps.
             stopped: From the number of steps done to whether to save and end.
         """

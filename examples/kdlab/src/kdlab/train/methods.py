@@ -39,8 +39,8 @@ class Numbers(NamedTuple):
     """What the methods are given; weights may be traced arrays.
 
     Attributes:
-        weights: Of the task and of the distillation loss, where they are fixed.
-        momentum: Of SGD, or the first decay of AdamW; the centre of DOT's two.
+        weights: Weights of the task and of the distillation loss, where they are fixed.
+        momentum: Momentum of SGD, or the first decay of AdamW; the centre of DOT's two.
         delta: Difference of DOT's momenta from the centre.
         matched: The Delta of DOT whose steady-state gains ``momenta`` gives the
             losses, as in :func:`kdopt.gain_matched_sgd`.

@@ -1,4 +1,4 @@
-"""What the states of a step tell of the gradients: nothing is computed for it again."""
+"""Diagnostics of the gradients, read from the states of a step at no extra cost."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
     """Diagnostics of a step from the states that it leaves.
 
     Args:
-        opt_state: Of the transform of the parameters, after the update. If it has a
+        opt_state: State of the parameters' transform, after the update. If it has a
             Gram matrix, or is that of :func:`kdopt.monitor`, ``gradient/...`` describes
             the gradients of all parameters; if it has the momentum buffers of two
             losses, ``buffer/...`` describes those.

@@ -1,4 +1,4 @@
-"""What all methods share: a network, data, and the losses of a pupil."""
+"""The losses of a pupil on a batch, the same for all methods."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from flax import nnx
 
 import kdopt
 from kdlab.data import AUGMENTATIONS, normalize
-from kdlab.data.feed import Stream, whole
+from kdlab.data.feed import Stream, iterate_once
 from kdlab.data.split import Chosen, Split
 from kdlab.devices.mesh import Layout, make_layout
 from kdlab.losses.base import Batch, KdLoss, Pupil
@@ -19,7 +19,7 @@ from kdopt import losses
 
 
 class Problem:
-    """What all methods share: the losses of a pupil under a teacher.
+    """The losses of a pupil under a teacher, the same for all methods.
 
     Its compiled functions serve every method and seed.
     """
@@ -47,10 +47,10 @@ class Problem:
             teacher: A trained network, or None to learn from labels alone.
             loss: Class of the distillation loss.
             steps: Length of the training, for curricula.
-            mean: Of the images, per channel.
-            std: Of the images, per channel.
+            mean: Mean of the images, per channel.
+            std: Standard deviation of the images, per channel.
             augment: Name of an augmentation.
-            layout: Of the arrays; None: over all devices.
+            layout: Layout of the arrays; None: over all devices.
         """
         self.graphdef = graphdef
         self.layout = layout or make_layout()
@@ -112,9 +112,9 @@ class Problem:
         weights: Any,
     ) -> Batch:
         """Gathers, augments and labels one batch on the device."""
-        indices, weights = self.layout.rows((indices, weights))
+        indices, weights = self.layout.shard_rows((indices, weights))
         chosen = data.take(indices) if isinstance(data, Split) else data
-        chosen = self.layout.rows(chosen)
+        chosen = self.layout.shard_rows(chosen)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         images = normalize(self._augment(key, chosen.images), *self._moments)
         batch = Batch(
@@ -169,7 +169,7 @@ class Problem:
         arguments = state.evaluated, state.rest
         return means(
             self._sums_with_teacher(*arguments, batch, teacher)
-            for batch in whole(data, self.layout, EVALUATION_BATCH)
+            for batch in iterate_once(data, self.layout, EVALUATION_BATCH)
         )
 
 

@@ -15,7 +15,7 @@ class TrainState(NamedTuple):
         balancer: State of the balancer at the logits; ``()`` without one.
         ema: Averaged parameters; ``()`` without averaging.
         step: Number of steps done, int32.
-        seed: Of the augmentations, int32.
+        seed: Seed of the augmentations, int32.
     """
 
     params: Any

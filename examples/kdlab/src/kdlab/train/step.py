@@ -75,7 +75,7 @@ def train_step(
         if skip_nonfinite:
             before = state._replace(step=after.step)
             after = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
-        return kept(problem.layout, after), metrics
+        return constrain_state(problem.layout, after), metrics
 
     return step
 
@@ -124,7 +124,7 @@ def initial_state(
     Args:
         network: A pupil.
         plan: How it will be trained.
-        seed: Of the augmentations.
+        seed: Seed of the augmentations.
         layout: Where the arrays lie.
         ema: Whether parameters are averaged.
     """
@@ -139,10 +139,10 @@ def initial_state(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),
     )
-    return placed(layout, state)
+    return place_state(layout, state)
 
 
-def placed(layout: Layout, state: TrainState) -> TrainState:
+def place_state(layout: Layout, state: TrainState) -> TrainState:
     """Puts a state on the devices."""
     whole = layout.replicate(state._replace(params=(), opt_state=(), ema=()))
     return whole._replace(
@@ -152,11 +152,11 @@ def placed(layout: Layout, state: TrainState) -> TrainState:
     )
 
 
-def kept(layout: Layout, state: TrainState) -> TrainState:
-    """Inside a step: leaves a state where :func:`placed` has put it."""
-    whole = layout.whole(state._replace(params=(), opt_state=(), ema=()))
+def constrain_state(layout: Layout, state: TrainState) -> TrainState:
+    """Inside a step: leaves a state where :func:`place_state` has put it."""
+    whole = layout.replicate_inside(state._replace(params=(), opt_state=(), ema=()))
     return whole._replace(
-        params=layout.kept(state.params),
-        opt_state=layout.kept(state.opt_state),
-        ema=layout.kept(state.ema),
+        params=layout.constrain_params(state.params),
+        opt_state=layout.constrain_params(state.opt_state),
+        ema=layout.constrain_params(state.ema),
     )

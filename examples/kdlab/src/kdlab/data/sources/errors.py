@@ -10,7 +10,7 @@ def missing_files(
     """An error that says which files to put where, and how to get them.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         files: Names of the files.
         folder: Where they were looked for; None if no folder was given.
         how: How to get them.

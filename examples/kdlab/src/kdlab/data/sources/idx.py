@@ -27,7 +27,7 @@ def read_idx(path: Path) -> np.ndarray:
     a big-endian 32-bit integer.
 
     Args:
-        path: Of the file; the suffix ``.gz`` says that it is compressed.
+        path: Path of the file; the suffix ``.gz`` says that it is compressed.
 
     Returns:
         The array, uint8.
@@ -56,7 +56,7 @@ def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
     """Read ``mnist`` or ``fashion_mnist``: 60,000 and 10,000 images, 28x28, 10 classes.
 
     Args:
-        name: Of the data set; the files of both have the same names.
+        name: Name of the data set; the files of both have the same names.
         folders: Searched in this order for one that has all four files.
 
     Returns:

@@ -40,7 +40,7 @@ def synthetic(name: str = "synthetic", *, seed: int = 0) -> Dataset:
 
     Args:
         name: A key of `SIZES`.
-        seed: Of the patterns and the images.
+        seed: Seed of the patterns and the images.
 
     Returns:
         The same images for the same name and seed; classes are balanced.

@@ -17,7 +17,7 @@ PREPARE = "Prepare the data set again, or copy it again."
 
 
 def read_info(folder: Path) -> Any:
-    """What a prepared set says of itself, a ``tfds.core.DatasetInfo``.
+    """Reads the ``tfds.core.DatasetInfo`` of a prepared set.
 
     Raises:
         ValueError: If one of its descriptions is damaged; names the file.

@@ -22,7 +22,7 @@ class TFRecords:
     checksums (CRC-32C, masked) are not verified.
 
     Args:
-        paths: Of the files.
+        paths: Paths of the files.
 
     Raises:
         ValueError: If a file is cut short.

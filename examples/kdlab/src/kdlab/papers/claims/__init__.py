@@ -22,7 +22,7 @@ NOTE = (
     "Differences between runs of the same seed: mean ± half of the 95 % confidence "
     "interval over {seeds} seeds (ratios: the interval in brackets). Confirmed: the "
     "interval of every finding lies on the claim's side; not confirmed: one lies on "
-    "the other; inconclusive: else. What stands beside has no say; "
+    "the other; inconclusive: else. What stands beside does not affect the verdict; "
     "`control` is `gain_matched_sgd`, the weights of DOT without its memory."
 )
 

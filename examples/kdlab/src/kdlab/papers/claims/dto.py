@@ -16,8 +16,8 @@ def claims(setting: str, trial: Trial, shorter: Trial) -> Iterator[Claim]:
 
     Args:
         setting: Which task.
-        trial: Of the full length.
-        shorter: Of DTO-KD with fewer epochs.
+        trial: Trial of the full length.
+        shorter: Trial of DTO-KD with fewer epochs.
     """
     parts = [
         trial.mean(DTO, f"train/gradient/relative_decrease/{name}")

@@ -29,7 +29,7 @@ class Claim(NamedTuple):
         statement: What it says.
         setting: On which task it was tested.
         findings: Those that decide; all must hold.
-        beside: Measured too, without a say.
+        beside: Also measured; does not affect the verdict.
     """
 
     paper: str

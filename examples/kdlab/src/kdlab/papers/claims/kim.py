@@ -90,7 +90,7 @@ def prediction_errors(
     Args:
         trial: Whose students.
         arm: Which of them.
-        seed: Of the student.
+        seed: Seed of the student.
         trained: Whether after the training or before it.
 
     Returns:

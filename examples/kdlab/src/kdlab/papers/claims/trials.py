@@ -135,7 +135,7 @@ def run(
         base: Its name is that of all settings, with a suffix for each.
         settings: By that suffix.
         progress: Where it is shown.
-        grid: Of the landscapes of seed 0; those of the others have no plane.
+        grid: Grid of the landscapes of seed 0; those of the others have no plane.
 
     Returns:
         By setting, what came of it.

@@ -24,7 +24,7 @@ def print_recipes(console: Console, beginning: str | None = None) -> None:
     display.line(
         console,
         "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
-        "not measured, and for small networks far too few. Run one: python -m "
+        "not measured, and for small networks far too few. Run one: "
         "kdlab distill --recipe NAME",
     )
 
