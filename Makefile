@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-LIBRARY := kdopt tests --ignore=tests/examples --ignore=tests/test_examples.py \
+LIBRARY := kdopt tests --ignore=tests/test_examples.py \
   README.md docs/index.md docs/choosing.md docs/use_with.md
 
 .PHONY: help demo claims figures test test-lib test-all test-peers lint format bench gpu gpu-distil docs clean
@@ -13,26 +13,30 @@ help:  ## list the commands
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.examples: pyproject.toml | $(BIN)/python
+# The laboratory brings a copy of kdopt, which the second line replaces by a link to this one.
+$(VENV)/.kdlab: pyproject.toml examples/kdlab/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e examples/kdlab
 	$(BIN)/python -m pip install --quiet -e '.[examples]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: $(VENV)/.kdlab
 	$(BIN)/python -m pip install --quiet -e '.[test]'
-	@touch $@ $(VENV)/.examples
-
-$(VENV)/.docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[examples,docs]'
 	@touch $@
 
-demo: $(VENV)/.examples  ## distil students on real images with every method (4 minutes)
-	$(BIN)/python -m examples.distill
+$(VENV)/.docs: $(VENV)/.kdlab
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
 
-claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 minutes)
-	$(BIN)/python -m examples.distill claims
+demo: $(VENV)/.kdlab  ## distil students on real images with every method (4 minutes)
+	$(BIN)/kdlab demo
 
-figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
-	$(BIN)/python -m examples.distill figures
+claims: $(VENV)/.kdlab  ## test what the papers claim, on real digits (20 minutes)
+	$(BIN)/kdlab claims
+
+figures: $(VENV)/.kdlab  ## the figures of the papers, from the students of `claims`
+	$(BIN)/kdlab figures
+	$(BIN)/python -m examples.toy --directory runs/figures/toy --methods \
+	  linear pcgrad min_norm "vertex, no simplex" dto_kd famo
 
 test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal
@@ -64,7 +68,7 @@ bench: $(VENV)/.test  ## benchmarks: ratios to a bound of the same run, then tim
 gpu: $(VENV)/.test  ## the costs on this machine's accelerator, and whether it is right
 	$(BIN)/python -m benchmarks.accelerator
 
-gpu-distil: $(VENV)/.examples  ## distil eight students of each method on an accelerator
+gpu-distil: $(VENV)/.kdlab  ## distil eight students of each method on an accelerator
 	$(BIN)/python -m benchmarks.distil
 
 docs: $(VENV)/.docs  ## build the site into docs/_build; no page loads from the network

@@ -32,7 +32,8 @@ LONG = 3600.0
 def run(module, *arguments):
     """The command itself, as a user types it; no promotion is forbidden there."""
     command = [sys.executable, "-m", module, "--tiny", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "kdlab" / "src")])
+    environment = os.environ | {"PYTHONPATH": path}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True
     )

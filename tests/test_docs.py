@@ -14,7 +14,7 @@ import pytest
 
 import kdopt
 from docs import dropped_rate
-from examples.distill.config import Config
+from kdlab.train.methods import Numbers
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()
@@ -67,7 +67,7 @@ def test_program_is_complete_and_short(title):
 
 def test_rates_of_dropped_losses_are_in_the_state(standard):
     """What docs/dropped_rate.py counts; it trains for minutes."""
-    plan = dropped_rate.dto_kd(Config(), optax.constant_schedule(0.1))
+    plan = dropped_rate.dto_kd(Numbers(), optax.constant_schedule(0.1))
     params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
     grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
     state = plan.tx.init(params)

@@ -139,6 +139,61 @@ def test_imports_go_one_way():
             assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
 
 
+LAB = ROOT / "examples" / "kdlab" / "src" / "kdlab"
+ROOMS = (
+    *("basics", "settings", "devices", "runs", "models", "data", "losses", "train"),
+    *("experiment", "minima", "report", "papers", "study", "cli", "__main__"),
+)
+"""Rooms of the laboratory: each may import those before it, and itself."""
+
+LAB_MODULES = {
+    path.relative_to(LAB).with_suffix("").as_posix(): path
+    for path in sorted(LAB.rglob("*.py"))
+}
+
+
+def lab_imports(path):
+    """Modules of kdlab that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, path
+            package, *parts = (node.module or "").split(".")
+            if package != "kdlab":
+                continue
+            folder = "/".join(parts)
+            if (LAB / folder).is_dir():
+                for alias in node.names:
+                    module = f"{folder}/{alias.name}".lstrip("/")
+                    known = module in LAB_MODULES or (LAB / module).is_dir()
+                    yield module if known else f"{folder}/__init__"
+            else:
+                yield folder
+        elif isinstance(node, ast.Import):
+            assert all(a.name.split(".")[0] != "kdlab" for a in node.names), path
+
+
+def test_rooms_of_the_laboratory_are_in_order():
+    assert {layer(name) for name in LAB_MODULES} <= {*ROOMS, "__init__"}
+    for name, path in LAB_MODULES.items():
+        for other in lab_imports(path):
+            upward = ROOMS.index(layer(other)) > ROOMS.index(layer(name))
+            assert not upward, f"kdlab/{name}.py may not import kdlab/{other}.py"
+
+
+def test_modules_of_the_laboratory_have_no_cycle():
+    """No two import each other, not even for the names of types."""
+    edges = {name: set(lab_imports(path)) for name, path in LAB_MODULES.items()}
+    edges = {name: {o for o in found if o in edges} for name, found in edges.items()}
+    while leaves := {name for name, found in edges.items() if not found}:
+        edges = {n: found - leaves for n, found in edges.items() if n not in leaves}
+    assert not edges, f"these import each other: {edges}"
+
+
+def test_nothing_hides_an_import_from_the_layers():
+    for name, path in LAB_MODULES.items():
+        assert "TYPE_CHECKING" not in path.read_text(), name
+
+
 def test_layers_have_no_cycle():
     order = list(MAY_IMPORT)
     for name, allowed in MAY_IMPORT.items():

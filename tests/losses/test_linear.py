@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import kdopt
 from kdopt import losses
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 
 B, T, D, C = 2, 7, 5, 9
 
