@@ -77,6 +77,7 @@ class Method(NamedTuple):
     strict: bool = True
     extras: Arguments = no_arguments
     zero: str = ""
+    rests: bool = False
 
     @property
     def few(self) -> int:
@@ -133,6 +134,21 @@ def _scalarizer_row(name: str, *, strict: bool = True, **kwargs: Any) -> Method:
         scalarizer=True,
         static_args=("num_losses", *(arg for arg in kwargs if arg == "window")),
         strict=strict,
+    )
+
+
+TASK_LEADS = "the first loss leads: the others bound its step"
+
+
+def _reference_row(rule: str, *claims: str) -> Method:
+    return Method(
+        f"reference_aligned_{rule}",
+        kdopt.reference_aligned,
+        num_losses(rule=rule),
+        ks=(3, 4),
+        static_args=("num_losses", "rule"),
+        claims=("combination", "scale_invariant_weights", *claims),
+        zero="the last gradient is the reference, whose place a zero takes",
     )
 
 
@@ -394,6 +410,95 @@ METHODS = (
         golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
     ),
     Method(
+        "constrained",
+        kdopt.constrained,
+        num_losses(),
+        ks=(2, 3, 4),
+        static_args=("num_losses", "on_conflict"),
+        claims=("combination", "scale_invariant_weights", "non_conflicting"),
+        golden=(1, 22 / 38),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    Method(
+        "pcd",
+        kdopt.pcd,
+        num_losses(eps=0.0),
+        ks=(2, 3, 4),
+        static_args=("num_losses", "relative_eps", "on_conflict"),
+        claims=("combination", "scale_invariant_weights"),
+        # (1, (tau - c) n_1 / n_2) / sqrt(1 - c^2 + tau^2)
+        golden=tuple(
+            w / (1 - COSINE**2 + 0.02**2) ** 0.5
+            for w in (1, (0.02 - COSINE) * NORMS[0] / NORMS[1])
+        ),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    Method(
+        "dynamic_barrier",
+        kdopt.dynamic_barrier,
+        num_losses(limits=1.5),
+        ks=(2, 3, 4),
+        needs_values=True,
+        static_args=("num_losses", "on_conflict"),
+        claims=("combination",),
+        # the second loss is 0.5 above its limit
+        golden=(1, 22.5 / 38),
+        zero=TASK_LEADS,
+    ),
+    Method(
+        "grad_cosine",
+        kdopt.grad_cosine,
+        num_losses(),
+        ks=(1, 2, 4),
+        static_args=("num_losses", "rule"),
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1, 0),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    _reference_row("cosine"),
+    _reference_row("nearest"),
+    _reference_row("hypergradient", "on_simplex"),
+    Method(
+        "bloop",
+        kdopt.bloop,
+        num_losses(),
+        ks=(2, 3),
+        weighted=False,
+        static_args=("num_losses", "initial", "relative_eps"),
+        claims=("finite",),
+        zero="the task leads: only its gradient enters the mean",
+    ),
+    Method(
+        "equal_norms",
+        kdopt.equal_norms,
+        num_losses(),
+        ks=(1, 2, 4),
+        static_args=("num_losses", "target"),
+        claims=("combination", "permutation_equivariant", "loss_scale_invariant"),
+        golden=tuple(1 / (2 * n) for n in NORMS),
+    ),
+    Method(
+        "equal_norms_to_the_task",
+        kdopt.equal_norms,
+        num_losses(target="task", mix=0.7, decay=0.9),
+        ks=(2, 3),
+        plumbing=False,
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1.0, 0.7 * NORMS[0] / NORMS[1] + 0.3),
+        zero="the others are as long as the task gradient, if there is one",
+    ),
+    Method(
+        "ferero",
+        kdopt.ferero,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        claims=("combination",),
+    ),
+    Method(
         "sdmgrad",
         kdopt.sdmgrad,
         num_losses(),
@@ -541,6 +646,15 @@ METHODS = (
         scalarizer=True,
         strict=False,
         extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
+    ),
+    Method(
+        "hypergradient",
+        kdopt.hypergradient,
+        num_losses(),
+        ks=(2, 3),
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
     ),
     _scalarizer_row("uncertainty", strict=False),
     _scalarizer_row("imtl_l", strict=False),

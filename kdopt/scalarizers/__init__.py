@@ -9,6 +9,7 @@ from kdopt.scalarizers._geometric_mean import (
     geometric_mean,
     geometric_mean_weights,
 )
+from kdopt.scalarizers._hypergradient import HypergradientState, hypergradient
 from kdopt.scalarizers._imtl_l import imtl_l, imtl_l_weights
 from kdopt.scalarizers._linear import LinearState, linear
 from kdopt.scalarizers._log_scales import LogScalesState
@@ -23,6 +24,7 @@ from kdopt.scalarizers._windows import WindowsState
 __all__ = [
     "CosmosState",
     "GeometricMeanState",
+    "HypergradientState",
     "LinearState",
     "LogScalesState",
     "LogSoftmaxState",
@@ -39,6 +41,7 @@ __all__ = [
     "famo_weights",
     "geometric_mean",
     "geometric_mean_weights",
+    "hypergradient",
     "imtl_l",
     "imtl_l_weights",
     "linear",
