@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdopt._typing import Values, Weights
+from kdopt._typing import Mask, Values, Weights
 
 Bounds = float | Sequence[float] | jax.Array
 """Lower bounds of the losses: one number or one per loss."""
@@ -18,8 +18,8 @@ class Gaps(NamedTuple):
     Attributes:
         gaps: Losses minus their bounds, ``[k]``; 1 where that is not positive.
         usable: Where it is positive, and has a logarithm, ``[k]``.
-        absent: Which of the others are exactly 0: losses without an example in the
-            batch, ``[k]``.
+        absent: Which of the others are exactly 0 or named as absent: losses without an
+            example in the batch, ``[k]``.
     """
 
     gaps: Values
@@ -38,7 +38,12 @@ class Gaps(NamedTuple):
         return jnp.where(self.defined, weights, jnp.nan)
 
 
-def gaps_above(values: Values, min_losses: Bounds, eps: float | jax.Array) -> Gaps:
+def gaps_above(
+    values: Values,
+    min_losses: Bounds,
+    eps: float | jax.Array,
+    mask: Mask | None = None,
+) -> Gaps:
     r"""Subtracts the bounds, and tells what has no logarithm.
 
     .. math:: D_i = \max(L_i - b_i, \varepsilon)
@@ -47,14 +52,16 @@ def gaps_above(values: Values, min_losses: Bounds, eps: float | jax.Array) -> Ga
         values: Losses :math:`L_i`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
         eps: Floor :math:`\varepsilon` of what is positive.
+        mask: Which losses are present, ``[k]``; by default all that are not exactly 0.
     """
+    mask = jnp.ones(values.shape, bool) if mask is None else mask
     above = values - jnp.asarray(min_losses, values.dtype)
-    usable = jnp.isfinite(values) & (above > 0)
+    usable = mask & jnp.isfinite(values) & (above > 0)
     floored = jnp.maximum(above, jnp.asarray(eps, values.dtype))
     return Gaps(
         gaps=jnp.where(usable, floored, 1),
         usable=usable,
-        absent=~usable & (values == 0),
+        absent=~usable & (~mask | (values == 0)),
     )
 
 

@@ -4,16 +4,20 @@ from typing import Any
 
 import jax
 
-from kdopt._typing import Weights
+from kdopt._present import clear_values, present_mask
+from kdopt._typing import PresentLike, Weights
 
 
-def loss_weights(opt_state: Any, values: Any = None) -> Weights:
+def loss_weights(
+    opt_state: Any, values: Any = None, *, present: PresentLike = None
+) -> Weights:
     """Reads the weights of the losses out of an optimiser state.
 
     Args:
         opt_state: State of a balancer or scalarizer, or of a chain that holds one.
         values: Loss values of this step, ``[k]``; needed only by scalarizers whose
             weights depend on them.
+        present: Which losses are present, ``[k]``; an absent one has the weight 0.
 
     Returns:
         ``[k]``: for a balancer the weights of the last step, for a scalarizer those
@@ -51,7 +55,10 @@ def loss_weights(opt_state: Any, values: Any = None) -> Weights:
             f"Expected one balancer or scalarizer in the optimiser state, found "
             f"{len(found)}: pass the part of the state that belongs to it."
         )
-    return found[0](values) if callable(found[0]) else found[0]
+    weights = found[0]
+    if callable(weights):
+        weights = weights(values) if present is None else weights(values, present)
+    return clear_values(weights, present_mask(present, len(weights)))
 
 
 def unwrap(tree: Any) -> Any:

@@ -4,9 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdopt._linalg import dot, solve
 from kdopt._typing import Gram, Scalar, Weights
+
+FEW = 6
+"""Up to so many coordinates an accelerator solves all faces, ``2^k`` small systems."""
 
 
 class _Search(NamedTuple):
@@ -37,9 +41,7 @@ def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
 
     .. math:: x = \arg\min_{x \ge 0} \tfrac12 x^\top H x - b^\top x
 
-    The active-set method of Lawson and Hanson: finite, and exact up to the rounding of
-    one linear system. It frees the coordinate of steepest descent and walks to the
-    minimum over the free ones, stopping wherever one of them becomes zero.
+    Exact up to the rounding of one linear system.
 
     Args:
         hessian: Positive semi-definite with a diagonal of order 1, ``[k, k]``.
@@ -49,10 +51,67 @@ def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
         ``[k]``. The condition ``H x >= b`` holds to a few rounding errors of the terms
         of each sum.
     """
-    k = len(linear)
     scale = jnp.max(jnp.abs(linear))
     scale = jnp.where(scale > 0, scale, 1)
     b = linear / scale
+    if len(b) > FEW:
+        return search_active_set(hessian, b) * scale
+    x = jax.lax.platform_dependent(
+        hessian, b, cpu=search_active_set, default=try_all_faces
+    )
+    return x * scale
+
+
+def try_all_faces(hessian: Gram, b: Weights) -> Weights:
+    """Minimises over each face and takes a minimum that is one of the whole.
+
+    No loop with a condition, in which an accelerator would wait for its host, and no
+    call of a library: a few kernels, also under ``vmap``.
+    """
+    k, dtype = len(b), hessian.dtype
+    eps = jnp.finfo(dtype).eps
+    # The largest face first: of equal gradients each gets its share.
+    chosen = (np.arange(2**k)[::-1, None] >> np.arange(k)) & 1
+    faces = jnp.asarray(chosen, dtype)
+    on = faces[:, :, None] * faces[:, None, :]
+    ridge = 1 - faces + 4 * k * eps * faces
+    whole, b = hessian[None], b[None]
+    inverses = _invert(whole * on + ridge[:, :, None] * jnp.eye(k, dtype=dtype)[None])
+
+    def times(matrices: jax.Array, points: jax.Array) -> jax.Array:
+        return jnp.sum(matrices * points[:, None, :], -1)
+
+    x = times(inverses, b * faces) * faces
+    # What the ridge took away comes back, unless that is nothing but rounding.
+    refined = x + times(inverses, (b - times(whole, x)) * faces) * faces
+    points, own = jnp.concatenate([refined, x]), jnp.concatenate([faces, faces]) > 0
+    rest = b - times(whole, points)
+    fault = jnp.max(jnp.where(own, jnp.abs(rest), rest), -1)
+    rounding = jnp.max(eps * (jnp.abs(b) + times(jnp.abs(whole), points)), -1)
+    fault = jnp.maximum(fault, rounding)
+    fault = jnp.where(jnp.all(points >= 0, -1), fault, jnp.inf)
+    return points[jnp.argmax(fault <= 4 * jnp.min(fault))]
+
+
+def _invert(matrices: jax.Array) -> jax.Array:
+    """Inverts positive definite matrices ``[n, k, k]``, which need no pivots."""
+    k = matrices.shape[-1]
+    identity = jnp.broadcast_to(jnp.eye(k, dtype=matrices.dtype)[None], matrices.shape)
+    table = jnp.concatenate([matrices, identity], -1)
+    for p in range(k):
+        row = table[:, p, None, :] / table[:, p, p, None, None]
+        cleared = table - table[:, :, p, None] * row
+        table = jnp.where((np.arange(k) == p)[None, :, None], row, cleared)
+    return table[:, :, k:]
+
+
+def search_active_set(hessian: Gram, b: Weights) -> Weights:
+    """Goes from face to face by the method of Lawson and Hanson.
+
+    It frees the coordinate of steepest descent and walks to the minimum over the free
+    ones, stopping wherever one of them becomes zero.
+    """
+    k = len(b)
     sizes, eps = jnp.abs(hessian), jnp.finfo(hessian.dtype).eps
 
     def body(search: _Search) -> _Search:
@@ -105,4 +164,4 @@ def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
 
     refined = x + solve_face(hessian, b - dot(hessian, x), face)
     better = jnp.all(refined >= 0) & (fault(refined) < fault(x))
-    return jnp.where(better, refined, x) * scale
+    return jnp.where(better, refined, x)

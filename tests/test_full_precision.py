@@ -31,7 +31,7 @@ ONES = np.ones(K, np.float32)
 
 ARGUMENTS = {
     **dict.fromkeys(("gram", "hessian", "matrix", "targets"), ROWS @ ROWS.T),
-    **dict.fromkeys(("values", "linear", "floor", "weights", "logits"), VALUES),
+    **dict.fromkeys(("values", "linear", "b", "floor", "weights", "logits"), VALUES),
     **dict.fromkeys(("previous", "norms", "point", "log_scales"), VALUES),
     **dict.fromkeys(("log_variances", "shortfall"), VALUES),
     "limits": np.float32(1.5),

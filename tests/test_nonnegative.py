@@ -1,5 +1,6 @@
 """Quadratics over the non-negative orthant, against all supports."""
 
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,11 @@ from tests import _samplers
 
 pytestmark = pytest.mark.usefixtures("x64")
 
+SOLVERS = {
+    "by platform": _nonnegative.nonnegative_qp,
+    "faces": _nonnegative.try_all_faces,
+    "search": _nonnegative.search_active_set,
+}
 solve = jax.jit(_nonnegative.nonnegative_qp)
 solve_face = jax.jit(_nonnegative.solve_face)
 
@@ -49,6 +55,11 @@ def least(hessian, linear):
     return min(values)
 
 
+@functools.cache
+def jitted(solver):
+    return jax.jit(SOLVERS[solver])
+
+
 KINDS = (
     *("generic", "conflicting", "parallel", "opposite", "equal", "zero_task"),
     *("all_zero", "rank_deficient", "strongly_stationary", "weakly_stationary"),
@@ -57,7 +68,9 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
-def test_minimum(kind, k):
+@pytest.mark.parametrize("solver", ["faces", "search"])
+def test_minimum(solver, kind, k):
+    solve = jitted(solver)
     for hessian, linear in problems(kind, k):
         x = np.asarray(solve(hessian, linear))
         slope = hessian @ x - linear
@@ -86,11 +99,12 @@ def test_the_solution_scales_with_the_linear_term(scale):
     np.testing.assert_allclose(solve(hessian, scale * linear), expected, rtol=1e-12)
 
 
-def test_single_precision_is_finite_on_nearly_parallel_rows():
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_single_precision_is_finite_on_nearly_parallel_rows(solver):
     rows = np.array([[1.0, 1e-5, 0.0], [1.0, -1e-5, 0.0], [1.0, 0.0, 1e-5]])
     hessian = jnp.asarray(rows @ rows.T, jnp.float32)
     linear = jnp.array([1.0, 1.0, 0.5], jnp.float32)
-    x = solve(hessian, linear)
+    x = jitted(solver)(hessian, linear)
     assert jnp.all(jnp.isfinite(x)) and jnp.all(hessian @ x >= linear - 1e-5)
 
 
@@ -100,3 +114,15 @@ def test_face():
     x = np.asarray(solve_face(hessian, linear, face))
     np.testing.assert_array_equal(x[~face], 0)
     np.testing.assert_allclose((hessian @ x)[face], linear[face], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_faces_and_search_agree_in_single_precision(kind):
+    """What an accelerator computes predicts what a CPU does, where it is unique."""
+    for hessian, linear in problems(kind, 4):
+        one, other = (
+            np.asarray(jitted(s)(np.float32(hessian), np.float32(linear)), float)
+            for s in ("faces", "search")
+        )
+        values = [objective(hessian, linear, x) for x in (one, other)]
+        np.testing.assert_allclose(*values, atol=1e-5 * max(1, np.max(linear**2)))

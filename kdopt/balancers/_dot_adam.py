@@ -10,7 +10,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
 from kdopt._transform import per_loss_tuple
-from kdopt._typing import Balancer, PerLossGrads
+from kdopt._typing import Balancer, PerLossGrads, PresentLike
 from kdopt.balancers._elements import hold_together
 from kdopt.balancers._reach import (
     Reach,
@@ -108,10 +108,12 @@ def scale_by_dot_adam(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, DotAdamState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, len(momenta))
+        grads = per_loss_tuple(updates, params, len(momenta), present)
         count = jnp.asarray(optax.safe_increment(state.count))
         factors = leaf_momenta(
             momenta, b1, reach, count=state.count, grads=grads, params=params

@@ -9,7 +9,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
 from kdopt._transform import per_loss_tuple
-from kdopt._typing import Balancer
+from kdopt._typing import Balancer, PresentLike
 from kdopt.balancers._dot import dot
 from kdopt.balancers._reach import Reach, at
 
@@ -85,12 +85,14 @@ def dot_lars(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         del extra_args
         if params is None:
             raise ValueError("dot_lars needs params: pass them to update.")
-        task, distill = per_loss_tuple(updates, params, 2)
+        task, distill = per_loss_tuple(updates, params, 2, present)
         task, _ = decay.update(task, decay.init(params), params)
         total = combine((task, distill), jnp.ones(2))
         chosen = trust_ratio_mask

@@ -11,8 +11,9 @@ import optax
 from kdopt._checks import check_range
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses, hold_unless, per_loss_tuple
-from kdopt._typing import Balancer, PerLossGrads, Weights
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
 
 
 class ExcessMtlState(NamedTuple):
@@ -112,10 +113,12 @@ def excess_mtl(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ExcessMtlState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        grads = per_loss_tuple(updates, params, k, present)
         dtype = state.loss_weights.dtype
 
         def add(square: jax.Array, grad: jax.Array) -> jax.Array:
@@ -142,13 +145,13 @@ def excess_mtl(
         relative = risks / jnp.maximum(first, jnp.asarray(eps, dtype))
         gain = jnp.asarray(learning_rate, dtype) * relative
         logs = _multiply(state.log_weights, gain, known & (risks > 0))
-        weights = jnp.exp(logs)
         finite = jnp.all(jnp.isfinite(risks)) & jnp.all(jnp.isfinite(logs))
-        squares, first, logs, weights = hold_unless(
+        squares, first, logs = hold_unless(
             finite,
-            (squares, first, logs, weights),
-            (state.squares, state.first_risks, state.log_weights, state.loss_weights),
+            (squares, first, logs),
+            (state.squares, state.first_risks, state.log_weights),
         )
+        weights = clear_values(jnp.exp(logs), present_mask(present, k))
         missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
         new = ExcessMtlState(squares, first, logs, weights, missed)
         return combine(grads, weights), new

@@ -1,5 +1,7 @@
 """The control of DOT: its change of weights without its change of memory."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -45,9 +47,16 @@ def gain_matched_sgd(
     """
     check_momenta(momentum, momentum - delta, momentum + delta)
     gains = [(1 - momentum) / (1 - momentum + sign * delta) for sign in (1, -1)]
-    alone = optax.stateless(lambda updates, _: (updates,))
-    return optax.chain(
-        linear(jnp.stack([jnp.asarray(gain) for gain in gains])),
-        alone,
-        streams((momentum,)),
-    )
+    one = streams((momentum,))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del extra_args
+        return one.update((updates,), state, params)
+
+    trace = optax.GradientTransformationExtraArgs(one.init, update_fn)
+    return optax.chain(linear(jnp.stack([jnp.asarray(g) for g in gains])), trace)

@@ -10,7 +10,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._keys import carry_key
 from kdopt._transform import check_num_losses, per_loss_tuple
-from kdopt._typing import Balancer
+from kdopt._typing import Balancer, PresentLike
 
 
 class GradDropState(NamedTuple):
@@ -88,10 +88,12 @@ def graddrop(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, GradDropState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        grads = per_loss_tuple(updates, params, k, present)
         data, use = next_key(state.key_data)
         if axis_name is not None:
             use = jax.random.fold_in(use, jax.lax.axis_index(axis_name))

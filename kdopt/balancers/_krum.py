@@ -8,6 +8,7 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
+from kdopt._present import clear_values, present_mask
 from kdopt._simplex import nonzero, normalize
 from kdopt._transform import (
     WeightsState,
@@ -15,7 +16,7 @@ from kdopt._transform import (
     hold_unless,
     per_loss_tuple,
 )
-from kdopt._typing import Balancer, Gram, PerLossGrads, Weights
+from kdopt._typing import Balancer, Gram, PerLossGrads, PresentLike, Weights
 
 
 def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> Weights:
@@ -134,10 +135,12 @@ def krum(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, WeightsState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        grads = per_loss_tuple(updates, params, k, present)
 
         def inner_products(trees: PerLossGrads) -> Gram:
             matrix = jax.lax.stop_gradient(gram(trees, axis_name=axis_name))
@@ -149,6 +152,7 @@ def krum(
         middle = jnp.argmin(jnp.where(active, jnp.sum(far, axis=1), jnp.inf))
         distances = _distances(inner_products(_differences(grads, middle)))
         weights = _choose(distances, active, num_byzantine, num_selected)
+        weights = clear_values(weights, present_mask(present, k))
         finite = jnp.all(jnp.isfinite(matrix))
         weights = hold_unless(finite, weights, state.loss_weights)
         count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)

@@ -9,8 +9,9 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._gram import combine
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import per_loss_tuple
-from kdopt._typing import Balancer, Weights
+from kdopt._typing import Balancer, PresentLike, Weights
 
 
 class LinearState(NamedTuple):
@@ -80,11 +81,14 @@ def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Balancer:
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LinearState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        grads = per_loss_tuple(updates, params, k, present)
         now = current(state.count, state.loss_weights.dtype)
+        now = clear_values(now, present_mask(present, k))
         count = jnp.asarray(optax.safe_increment(state.count))
         return combine(grads, now), LinearState(count, now)
 

@@ -14,8 +14,9 @@ from kdopt._checks import (
 )
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
+from kdopt._present import present_mask
 from kdopt._transform import check_num_losses, hold_unless
-from kdopt._typing import Balancer, PerLossGrads, Weights
+from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
 from kdopt.balancers._conflict_free import conflict_free_weights
 from kdopt.balancers._elements import hold_together
 
@@ -85,7 +86,8 @@ def momentum_conflict_free(
         A transform from one tree to one tree. Elements of the update are of order one.
         The first K - 1 updates are zero, until each loss has had its turn. A gradient
         that is not finite changes nothing but the count of such; the update then is
-        not masked.
+        not masked. Where ``present`` says that the loss whose turn it is is absent, the
+        update is zero and the turn stays.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -152,19 +154,22 @@ def momentum_conflict_free(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, MomentumConflictFreeState]:
         del params, extra_args
         _check_one_tree(updates, state.pseudo_trace, k)
         dtype = state.loss_weights.dtype
         one, two = jnp.asarray(b1, dtype), jnp.asarray(b2, dtype)
-        now = turn(state.count)
+        now, mask = turn(state.count), present_mask(present, k)
+        here = jnp.array(True) if mask is None else jnp.any(now & mask)
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def refresh(i: int, trace: jax.Array, grad: jax.Array) -> jax.Array:
             keep = jnp.where(now[i], one, 1).astype(trace.dtype)
             # A gradient that is not used must not spread its NaN through 0 * NaN.
-            fresh = jnp.where(now[i], grad.astype(trace.dtype), 0)
+            fresh = jnp.where(now[i] & here, grad.astype(trace.dtype), 0)
             return keep * trace + (1 - keep) * fresh
 
         traces = tuple(
@@ -191,7 +196,7 @@ def momentum_conflict_free(
             moved = decay * square + (1 - decay) * pseudo**2
             scale = jnp.sqrt(moved / second.astype(wide)) + jnp.asarray(eps, wide)
             (new, moved), step = hold_together((new, moved), (old, square), u / scale)
-            return jnp.where(began, step, 0), new, moved
+            return jnp.where(began & here, step, 0), new, moved
 
         triples = jax.tree.map(
             advance, direction, state.pseudo_trace, state.second_moment
@@ -204,7 +209,7 @@ def momentum_conflict_free(
         old = (state.count, state.traces, state.pseudo_trace, state.second_moment)
         pseudo, square = hold_unless(began, (pseudo, square), old[2:])
         count, traces, pseudo, square = hold_unless(
-            finite, (count, traces, pseudo, square), old
+            finite & here, (count, traces, pseudo, square), old
         )
         missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
         return update, MomentumConflictFreeState(

@@ -10,7 +10,7 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._transform import per_loss_tuple
-from kdopt._typing import Balancer, PerLossGrads
+from kdopt._typing import Balancer, PerLossGrads, PresentLike
 from kdopt.balancers._elements import hold_apart
 from kdopt.balancers._reach import (
     Reach,
@@ -135,10 +135,12 @@ def streams(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, StreamsState]:
         del extra_args
-        grads = per_loss_tuple(updates, params, len(momenta))
+        grads = per_loss_tuple(updates, params, len(momenta), present)
         factors = leaf_momenta(
             momenta,
             solo_momentum,

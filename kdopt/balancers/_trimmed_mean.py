@@ -1,5 +1,6 @@
 """Trimmed mean: for each parameter, drop the extreme gradients."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._present import present_mask
 from kdopt._transform import check_num_losses, per_loss_tuple
-from kdopt._typing import Balancer
+from kdopt._typing import Balancer, Mask, PresentLike
 
 
 def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
@@ -19,7 +21,8 @@ def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
     .. math:: u = \frac{1}{K - 2b} \sum_{i = b + 1}^{K - b} g_{(i)}
 
     One pass over the gradients, with a sort of K values in it. Under sharding no
-    communication is needed.
+    communication is needed. Of n losses that are present, at most (n - 1) // 2 values
+    are dropped at each end.
 
     Args:
         num_losses: K, at least ``2 * num_trimmed + 1``.
@@ -56,16 +59,34 @@ def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         del extra_args
-        grads = per_loss_tuple(updates, params, k)
+        grads = per_loss_tuple(updates, params, k, present)
 
         def trim(*parts: jax.Array) -> jax.Array:
             ordered = jnp.sort(jnp.stack(parts), axis=0)[num_trimmed : k - num_trimmed]
             mean = jnp.mean(ordered.astype(accumulator_dtype(ordered)), axis=0)
             return mean.astype(parts[0].dtype)
 
-        return jax.tree.map(trim, *grads), state
+        def trim_present(mask: Mask, *parts: jax.Array) -> jax.Array:
+            rows = jnp.stack(parts)
+            column = (k,) + (1,) * (rows.ndim - 1)
+            # NaN sorts last, behind the values of the losses that are present.
+            ordered = jnp.sort(jnp.where(mask.reshape(column), rows, jnp.nan), axis=0)
+            count = jnp.sum(mask)
+            cut = jnp.clip((count - 1) // 2, 0, num_trimmed)
+            place = jnp.arange(k)
+            middle = ((place >= cut) & (place < count - cut)).reshape(column)
+            wide = ordered.astype(accumulator_dtype(ordered))
+            total = jnp.sum(jnp.where(middle, wide, 0), axis=0)
+            number = jnp.maximum(count - 2 * cut, 1).astype(wide.dtype)
+            return (total / number).astype(parts[0].dtype)
+
+        mask = present_mask(present, k)
+        fn = trim if mask is None else functools.partial(trim_present, mask)
+        return jax.tree.map(fn, *grads), state
 
     return optax.GradientTransformationExtraArgs(optax.identity().init, update_fn)

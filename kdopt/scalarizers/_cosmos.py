@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._linalg import dot
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
 
 
@@ -27,10 +28,12 @@ class CosmosState(NamedTuple):
     last_weights: Weights
     notfinite_count: jax.Array
 
-    def loss_weights(self, values: Any) -> Weights:
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        array, mask = given_values(values, self.last_weights, present)
         fresh = cosmos_weights(
-            given_values(values, self.last_weights),
+            array,
+            present=mask,
             preferences=self.preferences,
             penalty=self.penalty,
         )
@@ -42,6 +45,7 @@ def cosmos_weights(
     *,
     preferences: float | Sequence[float] | jax.Array | None = None,
     penalty: float | jax.Array = 1.0,
+    present: PresentLike = None,
 ) -> Weights:
     r"""Weights of a weighted sum of losses with a cosine penalty.
 
@@ -57,6 +61,7 @@ def cosmos_weights(
         values: Loss values :math:`L`, ``[k]``.
         preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
         penalty: :math:`\lambda \ge 0`; the losses are drawn to the ray along :math:`r`.
+        present: Which losses are present, ``[k]``; the norms leave the others out.
 
     Returns:
         Weights, ``[k]``, of any sign; :math:`r` where all values are 0.
@@ -73,6 +78,8 @@ def cosmos_weights(
         Multi-Objective Learning <https://arxiv.org/abs/2103.13392>`_, ICDM 2021, Eq. 5
     """
     r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
+    mask = present_mask(present, len(values))
+    r, values = clear_values(r, mask), clear_values(values, mask)
     norm = jnp.linalg.norm(values)
     zero = norm == 0
     inverse = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))

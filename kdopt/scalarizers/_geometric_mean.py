@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kdopt._log_losses import Bounds, gaps_above, last_logs
 from kdopt._transform import check_num_losses
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, one_per_loss
 
 
@@ -32,10 +32,10 @@ class GeometricMeanState(NamedTuple):
     last_weights: Weights
     notfinite_count: jax.Array
 
-    def loss_weights(self, values: Any) -> Weights:
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array = given_values(values, self.last_weights)
-        found = gaps_above(array, self.min_losses, self.eps)
+        array, mask = given_values(values, self.last_weights, present)
+        found = gaps_above(array, self.min_losses, self.eps, mask)
         logs = last_logs(found, self.log_gaps, self.seen)
         fresh = jnp.exp(jnp.mean(logs) - logs) / len(logs)
         return jnp.where(jnp.all(jnp.isfinite(array)), fresh, self.last_weights)
@@ -130,8 +130,10 @@ def geometric_mean(
             notfinite_count=jnp.zeros((), jnp.int32),
         )
 
-    def remember(state: GeometricMeanState, values: Values) -> tuple[dict, jax.Array]:
-        found = gaps_above(values, state.min_losses, state.eps)
+    def remember(
+        state: GeometricMeanState, values: Values, mask: Mask | None
+    ) -> tuple[dict, jax.Array]:
+        found = gaps_above(values, state.min_losses, state.eps, mask)
         usable = found.usable & found.defined
         logs = jnp.where(usable, jnp.log(found.gaps), state.log_gaps)
         return {"log_gaps": logs, "seen": state.seen | usable}, found.defined

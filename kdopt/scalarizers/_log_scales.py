@@ -10,8 +10,15 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._log_losses import gaps_above
-from kdopt._transform import check_num_losses, hold_unless, values_array
-from kdopt._typing import Scalarizer, Weights
+from kdopt._present import present_mask
+from kdopt._transform import (
+    check_num_losses,
+    check_state,
+    hold_unless,
+    start_state,
+    values_array,
+)
+from kdopt._typing import PresentLike, Scalarizer, Weights
 from kdopt.scalarizers._values import all_finite
 
 LARGEST = 1e18
@@ -59,7 +66,7 @@ def log_scales(
 
     def init_fn(params: optax.Params) -> LogScalesState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
-        scales = jnp.full(k, initial, dtype)
+        scales = start_state(jnp.full(k, initial, dtype), dtype)
         return LogScalesState(
             loss_weights=weights_fn(scales),
             log_scales=scales,
@@ -73,11 +80,14 @@ def log_scales(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LogScalesState]:
         del params, extra_args
-        array = values_array(values, k, state.log_scales.dtype)
-        found = gaps_above(array, 0.0, 0.0)
+        check_state(state.log_scales, k)
+        mask = present_mask(present, k)
+        array = values_array(values, k, state.log_scales.dtype, mask)
+        found = gaps_above(array, 0.0, 0.0, mask)
         slope = slope_fn(state.log_scales, jnp.where(found.usable, array, 1))
         slope = jnp.where(found.usable, jnp.clip(slope, -STEEPEST, STEEPEST), 0)
         step, inner = optimizer.update(slope, state.inner)

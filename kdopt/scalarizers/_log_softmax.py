@@ -9,9 +9,16 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._linalg import dot
 from kdopt._log_losses import Bounds, Gaps, gaps_above, last_logs
+from kdopt._present import present_mask
 from kdopt._simplex import leave_out
-from kdopt._transform import check_num_losses, hold_unless, values_array
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._transform import (
+    check_num_losses,
+    check_state,
+    hold_unless,
+    start_state,
+    values_array,
+)
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import all_finite, given_values
 
 Signal = Literal["next", "same_batch", "gram", "literal"]
@@ -41,10 +48,10 @@ class LogSoftmaxState(NamedTuple):
     notfinite_count: jax.Array
     inner: Any
 
-    def loss_weights(self, values: Any) -> Weights:
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array = given_values(values, self.logits)
-        found = gaps_above(array, self.min_losses, self.eps)
+        array, mask = given_values(values, self.logits, present)
+        found = gaps_above(array, self.min_losses, self.eps, mask)
         logs = last_logs(found, self.log_gaps, self.seen)
         # In logarithms nothing overflows, however small a gap is.
         return jax.nn.softmax(self.logits - logs)
@@ -118,6 +125,10 @@ def log_softmax(
         )
     )
 
+    def bounds(dtype: jnp.dtype) -> dict[str, jax.Array]:
+        lower = jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,))
+        return start_state({"min_losses": lower, "eps": eps}, dtype)
+
     def init_fn(params: optax.Params) -> LogSoftmaxState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         logits = jnp.zeros(k, dtype)
@@ -125,8 +136,7 @@ def log_softmax(
             logits=logits,
             log_gaps=jnp.zeros(k, dtype),
             seen=jnp.zeros(k, bool),
-            min_losses=jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,)),
-            eps=jnp.asarray(eps, dtype),
+            **bounds(dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
             inner=optimizer.init(logits),
         )
@@ -139,14 +149,16 @@ def log_softmax(
         values: Any = None,
         value_fn: Any = None,
         gram: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, LogSoftmaxState]:
         del extra_args
-        dtype = state.logits.dtype
+        check_state(state.logits, k)
+        dtype, mask = state.logits.dtype, present_mask(present, k)
 
         def gaps_of(values: Any) -> Gaps:
-            array = values_array(values, k, dtype)
-            return gaps_above(array, state.min_losses, state.eps)
+            array = values_array(values, k, dtype, mask)
+            return gaps_above(array, state.min_losses, state.eps, mask)
 
         found = gaps_of(values)
         sound, known = found.defined, found.usable
@@ -193,8 +205,7 @@ def log_softmax(
             logits=logits,
             log_gaps=jnp.where(usable, log_gaps, state.log_gaps),
             seen=state.seen | usable,
-            min_losses=jnp.broadcast_to(jnp.asarray(min_losses, dtype), (k,)),
-            eps=jnp.asarray(eps, dtype),
+            **bounds(dtype),
             notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
             inner=inner,
         )

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from kdopt._linalg import dot
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
 
 
@@ -29,10 +30,12 @@ class PbiState(NamedTuple):
     last_weights: Weights
     notfinite_count: jax.Array
 
-    def loss_weights(self, values: Any) -> Weights:
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        array, mask = given_values(values, self.last_weights, present)
         fresh = pbi_weights(
-            given_values(values, self.last_weights),
+            array,
+            present=mask,
             preferences=self.preferences,
             min_losses=self.min_losses,
             theta=self.theta,
@@ -46,6 +49,7 @@ def pbi_weights(
     preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
     theta: float | jax.Array = 5.0,
+    present: PresentLike = None,
 ) -> Weights:
     r"""Weights of the penalty-based boundary intersection.
 
@@ -61,6 +65,7 @@ def pbi_weights(
         preferences: :math:`r`, a number or ``[k]``; equal by default.
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
         theta: :math:`\theta \ge 0`, the price of leaving the ray.
+        present: Which losses are present, ``[k]``; the norms leave the others out.
 
     Returns:
         Weights, ``[k]``, of any sign; :math:`\hat r` on the ray itself, where the
@@ -78,8 +83,10 @@ def pbi_weights(
         Decomposition <https://doi.org/10.1109/TEVC.2007.892759>`_, 2007, section II.C
     """
     r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
+    mask = present_mask(present, len(values))
+    r = clear_values(r, mask)
     ray = r / jnp.linalg.norm(r)
-    gaps = values - jnp.asarray(min_losses, values.dtype)
+    gaps = clear_values(values - jnp.asarray(min_losses, values.dtype), mask)
     off = gaps - dot(ray, gaps) * ray
     norm = jnp.linalg.norm(off)
     # Below the rounding error of the subtraction the losses count as on the ray.

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
 
 
@@ -28,10 +29,12 @@ class StchState(NamedTuple):
     last_weights: Weights
     notfinite_count: jax.Array
 
-    def loss_weights(self, values: Any) -> Weights:
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
         """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        array, mask = given_values(values, self.last_weights, present)
         fresh = stch_weights(
-            given_values(values, self.last_weights),
+            array,
+            present=mask,
             preferences=self.preferences,
             min_losses=self.min_losses,
             mu=self.mu,
@@ -45,6 +48,7 @@ def stch_weights(
     preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
     mu: float | jax.Array = 1.0,
+    present: PresentLike = None,
 ) -> Weights:
     r"""Weights of the smooth Tchebycheff scalarisation.
 
@@ -59,6 +63,7 @@ def stch_weights(
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
         mu: Smoothing :math:`\mu > 0`: towards 0 the worst loss has all the weight,
             towards infinity the weights are :math:`r / K`.
+        present: Which losses are present, ``[k]``; the sum leaves the others out.
 
     Returns:
         Non-negative weights, ``[k]``; they sum to at most the largest preference.
@@ -75,8 +80,10 @@ def stch_weights(
         <https://arxiv.org/abs/2402.19078>`_, ICML 2024, Eq. 8
     """
     r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
-    gaps = values - jnp.asarray(min_losses, values.dtype)
-    return r * jax.nn.softmax(r * gaps / jnp.asarray(mu, values.dtype))
+    mask = present_mask(present, len(values))
+    r = clear_values(r, mask)
+    gaps = clear_values(values - jnp.asarray(min_losses, values.dtype), mask)
+    return r * jax.nn.softmax(r * gaps / jnp.asarray(mu, values.dtype), where=mask)
 
 
 def stch(

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import check_num_losses, values_array
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._present import present_mask
+from kdopt._transform import check_num_losses, check_state, start_state, values_array
+from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
 
 
-def given_values(values: Any, like: jax.Array) -> Values:
-    """Checks the values that :func:`kdopt.loss_weights` was given.
+def given_values(
+    values: Any, like: jax.Array, present: PresentLike = None
+) -> tuple[Values, Mask | None]:
+    """Checks the values and the mask that :func:`kdopt.loss_weights` was given.
 
     Raises:
         ValueError: If there are none, or not one per entry of ``like``.
@@ -24,7 +27,8 @@ def given_values(values: Any, like: jax.Array) -> Values:
             "kdopt.loss_weights(opt_state, values), or give value_and_weighted_grad "
             "weights=lambda values: kdopt.loss_weights(opt_state, values)."
         )
-    return values_array(values, len(like), like.dtype)
+    array = values_array(values, len(like), like.dtype, present)
+    return array, present_mask(present, len(like))
 
 
 def all_finite(tree: Any) -> jax.Array:
@@ -59,25 +63,29 @@ def from_values(
     make_state: Callable[[jnp.dtype], Any],
     *,
     num_losses: int,
-    remember: Callable[[Any, Values], tuple[dict, jax.Array]] | None = None,
+    remember: Callable[[Any, Values, Mask | None], tuple[dict, jax.Array]]
+    | None = None,
 ) -> Scalarizer:
     """Makes a scalarizer of a state that knows its own weights.
 
     Args:
         make_state: ``make_state(dtype)`` returns a named tuple that holds the
             hyper-parameters, ``last_weights`` and ``notfinite_count`` and has the
-            method ``loss_weights(values)``.
+            method ``loss_weights(values, present)``.
         num_losses: K.
-        remember: From the state and the values to other fields of the next state, and
-            whether the values are sound.
+        remember: From the state, the values and the mask of those present to other
+            fields of the next state, and whether the values are sound.
 
     Returns:
         The scalarizer; it remembers the last weights, for a step that is not finite.
     """
     k = check_num_losses(num_losses)
 
+    def fresh_state(dtype: jnp.dtype) -> Any:
+        return start_state(make_state(dtype), dtype)
+
     def init_fn(params: optax.Params) -> Any:
-        return make_state(accumulator_dtype(*jax.tree.leaves(params)))
+        return fresh_state(accumulator_dtype(*jax.tree.leaves(params)))
 
     def update_fn(
         updates: optax.Updates,
@@ -85,20 +93,22 @@ def from_values(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         del params, extra_args
-        dtype = state.last_weights.dtype
-        array = values_array(values, k, dtype)
+        check_state(state.last_weights, k)
+        dtype, mask = state.last_weights.dtype, present_mask(present, k)
+        array = values_array(values, k, dtype, mask)
         sound, fields = jnp.all(jnp.isfinite(array)), {}
         if remember is not None:
-            fields, defined = remember(state, array)
+            fields, defined = remember(state, array, mask)
             sound &= defined
+        weights = state.loss_weights(array, mask)
+        known = sound if mask is None else sound & mask
         # Made anew, so that injected hyper-parameters reach the next weights.
-        return updates, make_state(dtype)._replace(
-            last_weights=jnp.where(
-                sound, state.loss_weights(array), state.last_weights
-            ),
+        return updates, fresh_state(dtype)._replace(
+            last_weights=jnp.where(known, weights, state.last_weights),
             notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
             **fields,
         )

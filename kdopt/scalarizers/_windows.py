@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
-from kdopt._transform import check_num_losses, values_array
-from kdopt._typing import Scalarizer, Values, Weights
+from kdopt._present import present_mask
+from kdopt._transform import check_num_losses, check_state, values_array
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import held
 
 
@@ -19,7 +20,9 @@ class WindowsState(NamedTuple):
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
         mean: Mean of the values of this window so far, ``[k]``.
-        previous: Mean of the values of the last whole window, ``[k]``.
+        seen: Number of values in each mean, ``[k]``, int32.
+        previous: Mean of the values of the last whole window that had any, ``[k]``.
+        known: Whether there was such a window, ``[k]``.
         count: Number of steps of this window, int32.
         windows: Number of whole windows, int32.
         notfinite_count: Number of steps, int32, that were left out because a value was
@@ -28,7 +31,9 @@ class WindowsState(NamedTuple):
 
     loss_weights: Weights
     mean: Values
+    seen: jax.Array
     previous: Values
+    known: jax.Array
     count: jax.Array
     windows: jax.Array
     notfinite_count: jax.Array
@@ -44,7 +49,8 @@ def compare_windows(
     """Makes a scalarizer of ``weights_fn(mean, previous_mean)``, called every window.
 
     Nothing happens until two windows are complete, and weights that are not finite are
-    replaced by the ones before.
+    replaced by the ones before. A loss that one of the two windows lacks counts as
+    unchanged.
     """
     k = check_num_losses(num_losses)
     if not isinstance(window, int) or window < 1:
@@ -57,7 +63,9 @@ def compare_windows(
         return WindowsState(
             loss_weights=jnp.full(k, initial_weight, dtype),
             mean=jnp.zeros(k, dtype),
+            seen=jnp.zeros(k, jnp.int32),
             previous=jnp.zeros(k, dtype),
+            known=jnp.zeros(k, bool),
             count=jnp.zeros((), jnp.int32),
             windows=jnp.zeros((), jnp.int32),
             notfinite_count=jnp.zeros((), jnp.int32),
@@ -69,23 +77,31 @@ def compare_windows(
         params: optax.Params | None = None,
         *,
         values: Any = None,
+        present: PresentLike = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, WindowsState]:
         del params, extra_args
-        dtype = state.mean.dtype
-        array = values_array(values, k, dtype)
+        check_state(state.mean, k)
+        dtype, mask = state.mean.dtype, present_mask(present, k)
+        array = values_array(values, k, dtype, mask)
         finite = jnp.all(jnp.isfinite(array))
+        taken = finite & (jnp.ones(k, bool) if mask is None else mask)
         count = state.count + finite.astype(jnp.int32)
-        share = (array - state.mean) / jnp.maximum(count, 1).astype(dtype)
-        mean = jnp.where(finite, state.mean + share, state.mean)
+        seen = state.seen + taken.astype(jnp.int32)
+        share = (array - state.mean) / jnp.maximum(seen, 1).astype(dtype)
+        mean = jnp.where(taken, state.mean + share, state.mean)
         full = count >= window
-        fresh = held(weights_fn(mean, state.previous), state.loss_weights)
+        now = jnp.where(seen > 0, mean, state.previous)
+        before = jnp.where(state.known, state.previous, now)
+        fresh = held(weights_fn(now, before), state.loss_weights)
         return updates, WindowsState(
             loss_weights=jnp.where(
                 full & (state.windows > 0), fresh, state.loss_weights
             ),
             mean=jnp.where(full, 0, mean),
-            previous=jnp.where(full, mean, state.previous),
+            seen=jnp.where(full, 0, seen),
+            previous=jnp.where(full, now, state.previous),
+            known=state.known | (full & (seen > 0)),
             count=jnp.where(full, 0, count),
             windows=state.windows + full.astype(jnp.int32),
             notfinite_count=state.notfinite_count + (~finite).astype(jnp.int32),
