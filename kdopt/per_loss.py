@@ -1,4 +1,4 @@
-"""Three ways to get gradients of several losses, all with one forward pass."""
+"""Ways to get gradients of several losses, all with one forward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, overload

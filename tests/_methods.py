@@ -288,6 +288,27 @@ METHODS = (
         claims=("combination", "non_conflicting", "permutation_equivariant"),
     ),
     Method(
+        "min_norm_by_root_of_norm",
+        kdopt.min_norm,
+        num_losses(normalize=0.5),
+        ks=(2, 3),
+        plumbing=False,
+        claims=("combination", "non_conflicting", "permutation_equivariant"),
+    ),
+    Method(
+        "conflict_free_geometric",
+        kdopt.conflict_free,
+        num_losses(length="geometric"),
+        ks=(2, 3),
+        plumbing=False,
+        static_args=("num_losses", "length"),
+        claims=SYMMETRIC,
+        # of a cosine of (1 + cos) / sqrt(2 (1 + cos)) with both
+        golden=tuple(
+            (NORMS[0] * NORMS[1]) ** 0.5 / (2 + 2 * COSINE) ** 0.5 / n for n in NORMS
+        ),
+    ),
+    Method(
         "pcgrad",
         kdopt.pcgrad,
         num_losses_and_key,
@@ -406,6 +427,7 @@ METHODS = (
         kdopt.conflict_free,
         num_losses(),
         ks=(1, 2, 4),
+        static_args=("num_losses", "length"),
         claims=SYMMETRIC,
         golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
     ),
@@ -621,6 +643,17 @@ METHODS = (
         extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
     ),
     Method(
+        "dto_kd_amortized_directional",
+        kdopt.dto_kd_amortized,
+        num_losses(signal="directional"),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {
+            "slopes_fn": lambda updates: -np.arange(1, k + 1, dtype=np.float32)
+        },
+    ),
+    Method(
         "dto_kd_amortized_gram",
         kdopt.dto_kd_amortized,
         num_losses(signal="gram"),
@@ -664,6 +697,26 @@ METHODS = (
     _scalarizer_row("geometric_mean"),
     _scalarizer_row("cosmos"),
     _scalarizer_row("pbi"),
+    _scalarizer_row("slaw"),
+    _scalarizer_row("relobralo"),
+    Method(
+        "magnitude_match",
+        kdopt.magnitude_match,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        scalarizer=True,
+        static_args=("num_losses", "anchor", "matched"),
+    ),
+    Method(
+        "lagrangian",
+        kdopt.lagrangian,
+        num_losses(limits=1.0),
+        ks=(2, 3),
+        needs_values=True,
+        scalarizer=True,
+        static_args=("num_losses", "start"),
+    ),
     Method(
         "linear_scalarizer",
         kdopt.scalarizers.linear,
@@ -695,6 +748,23 @@ METHODS = (
         weighted=False,
         claims=("finite",),
         static_args=(),
+    ),
+    Method(
+        "scale_by_multi_adam",
+        kdopt.scale_by_multi_adam,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("finite",),
+    ),
+    Method(
+        "scale_by_mt_adam",
+        kdopt.scale_by_mt_adam,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("finite",),
+        zero="all are scaled to the gradient of the first loss",
     ),
     Method(
         "scale_by_dot_lion",

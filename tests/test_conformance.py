@@ -86,7 +86,7 @@ def test_names_are_unique():
     assert len(METHOD) == len(METHODS)
 
 
-FINISHED = {"dot_adam", "dot_adamw", "dot_lion"}
+FINISHED = {"dot_adam", "dot_adamw", "dot_lion", "mt_adam", "multi_adam"}
 """Chains of a row of the table with transforms of Optax."""
 
 

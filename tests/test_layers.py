@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "_keys": BASE,
     "_present": BASE,
     "_running": BASE,
-    "_loss_weights": BASE,
+    "_loss_weights": {*BASE, "_present"},
     "_mesh": BASE,
     "_gram_rows": BASE,
     "_gram": {*BASE, *SUMS},
@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "_transform": {*BASE, "_gram", "_present"},
     "_traces": {*BASE, "_gram", "_present", "_simplex", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
-    "scalarizers": {*ALGEBRA, "_keys", "_present", "_running", "_transform"},
+    "scalarizers": {*ALGEBRA, "_checks", "_keys", "_present", "_running", "_transform"},
     "losses": {*BASE, "losses"},
     "_differentiate": BASE,
     "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},
@@ -67,12 +67,14 @@ MAY_IMPORT = {
 REACH, VALUES = "balancers/_reach", "scalarizers/_values"
 ELEMENTS = "balancers/_elements"
 CONSTRAINED = "balancers/_constrained"
+MEMORY = "scalarizers/_memory"
 SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
     "balancers/_moco": {"balancers/_modo"},
     "balancers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
     "balancers/_dynamic_barrier": {CONSTRAINED},
+    "balancers/_multi_adam": {ELEMENTS},
     "balancers/_pcd": {CONSTRAINED},
     "balancers/_dot": {"balancers/_streams", REACH},
     "balancers/_dot_adam": {REACH, ELEMENTS},
@@ -87,6 +89,11 @@ SIBLINGS = {
     "scalarizers/_geometric_mean": {VALUES},
     "scalarizers/_hypergradient": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
+    **{
+        f"scalarizers/_{name}": {MEMORY} for name in ("lagrangian", "relobralo", "slaw")
+    },
+    "scalarizers/_magnitude_match": {VALUES},
+    "scalarizers/_memory": {VALUES},
     "scalarizers/_log_scales": {VALUES},
     "scalarizers/_log_softmax": {VALUES},
     "scalarizers/_pbi": {VALUES},

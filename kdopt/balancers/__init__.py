@@ -51,6 +51,13 @@ from kdopt.balancers._momentum_conflict_free import (
     MomentumConflictFreeState,
     momentum_conflict_free,
 )
+from kdopt.balancers._multi_adam import (
+    MultiAdamState,
+    mt_adam,
+    multi_adam,
+    scale_by_mt_adam,
+    scale_by_multi_adam,
+)
 from kdopt.balancers._nash_mtl import nash_mtl, nash_mtl_weights
 from kdopt.balancers._pcd import PcdMemory, pcd, pcd_weights
 from kdopt.balancers._pcgrad import pcgrad, pcgrad_weights
@@ -76,6 +83,7 @@ __all__ = [
     "GradDropState",
     "LinearState",
     "MomentumConflictFreeState",
+    "MultiAdamState",
     "PcdMemory",
     "ReferenceAlignedMemory",
     "StreamsState",
@@ -129,6 +137,8 @@ __all__ = [
     "modo",
     "modo_weights",
     "momentum_conflict_free",
+    "mt_adam",
+    "multi_adam",
     "nash_mtl",
     "nash_mtl_weights",
     "pcd",
@@ -140,6 +150,8 @@ __all__ = [
     "reference_aligned_weights",
     "scale_by_dot_adam",
     "scale_by_dot_lion",
+    "scale_by_mt_adam",
+    "scale_by_multi_adam",
     "sdmgrad",
     "sdmgrad_weights",
     "streams",

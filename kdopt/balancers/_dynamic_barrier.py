@@ -96,9 +96,10 @@ def dynamic_barrier_weights(
         >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
         >>> for value in (0.5, 6.0):
         ...     values = jnp.array([1.0, value])
-        ...     print(kdopt.dynamic_barrier_weights(gram, values, 1.0).round(4))
-        [1.     0.5658]
-        [1.     0.7105]
+        ...     weights = kdopt.dynamic_barrier_weights(gram, values, 1.0)
+        ...     print("{:.4f} {:.4f}".format(*weights))
+        1.0000 0.5658
+        1.0000 0.7105
 
     References:
         Gong, Liu and Liu, `Automatic and Harmless Regularization with Constrained and
@@ -159,8 +160,8 @@ def dynamic_barrier(
         >>> tx = kdopt.dynamic_barrier(1.0)
         >>> grads = (jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0]))
         >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)), values=(2.0, 6.0))
-        >>> print(update.round(4))
-        [0.2632 1.7105 1.7105]
+        >>> print("{:.4f} {:.4f} {:.4f}".format(*update))
+        0.2632 1.7105 1.7105
 
     References:
         Gong, Liu and Liu, `Automatic and Harmless Regularization with Constrained and

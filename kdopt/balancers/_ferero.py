@@ -57,7 +57,7 @@ def ferero_weights(
         ...     grads @ grads.T, jnp.array([0.5, 1.0]), preference=[0.6, 0.4]
         ... )
         >>> print("{:.4f} {:.4f}".format(*weights))
-        0.4155 1.0028
+        0.3258 1.0112
 
     References:
         Chen et al., `FERERO: A Flexible Framework for Preference-Guided Multi-Objective
