@@ -51,6 +51,13 @@ BALANCERS: dict[str, Callable[[], Any]] = {
     "upgrad": kdopt.upgrad,
     "dual_proj": kdopt.dual_proj,
     "conflict_free": kdopt.conflict_free,
+    "constrained": kdopt.constrained,
+    "pcd": kdopt.pcd,
+    "pcd, relax": lambda: kdopt.pcd(on_conflict="relax"),
+    "pcd, drop": lambda: kdopt.pcd(on_conflict="drop"),
+    "grad_cosine": kdopt.grad_cosine,
+    "bloop": kdopt.bloop,
+    "equal_norms": kdopt.equal_norms,
     "sdmgrad": kdopt.sdmgrad,
     "modo": kdopt.modo,
     "moco": kdopt.moco,
@@ -75,11 +82,15 @@ SCALARIZERS: dict[str, Callable[[], Any]] = {
     "softadapt": scalarizers.softadapt,
     "cosmos": scalarizers.cosmos,
     "pbi": scalarizers.pbi,
+    "slaw": kdopt.slaw,
+    "relobralo": kdopt.relobralo,
     "random scalars": lambda: scalarizers.random_weights(key=jax.random.key(0)),
 }
 LEFT_OUT = (
-    "db_mtl, dwa, geometric_mean and gradnorm need positive losses, which these are "
-    "not; krum and trimmed_mean need three gradients; dot and streams are momenta."
+    "db_mtl, dwa, geometric_mean, gradnorm, magnitude_match and ferero need positive "
+    "losses, which these are not; krum and trimmed_mean need three gradients, "
+    "reference_aligned and hypergradient a reference, dynamic_barrier and lagrangian a "
+    "limit; dot and streams are momenta, multi_adam and mt_adam optimisers."
 )
 
 

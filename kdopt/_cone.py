@@ -35,6 +35,60 @@ def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
     return floor + jnp.where(active, added / jnp.where(active, relative, 1), 0)
 
 
+def shortest_correction(gram: Gram, shortfall: Weights) -> Weights:
+    r"""Multipliers of the shortest vector that makes up for what a direction lacks.
+
+    .. math:: \mu = \arg\min_{\mu \ge 0} \tfrac12 \mu^\top G \mu - s^\top \mu
+
+    :math:`r = J^\top \mu` is then the shortest vector with
+    :math:`\langle g_i, r \rangle \ge s_i`. There must be one: for a direction
+    :math:`u` that is to raise no loss, :math:`s = -J u`, there is, minus
+    :math:`u` itself.
+
+    Args:
+        gram: ``[k, k]``.
+        shortfall: :math:`s`, ``[k]``.
+
+    Returns:
+        Non-negative ``[k]``; 0 for a gradient that is zero.
+    """
+    scaled, inverse = equilibrate(gram)
+    return inverse * nonnegative_qp(scaled, inverse * shortfall)
+
+
+def constrained_correction(gram: Gram, shortfall: Weights) -> tuple[Weights, jax.Array]:
+    r"""The same where there may be no such vector, and whether there is one.
+
+    The multipliers of a problem without a solution are unbounded. So this solves
+
+    .. math:: z = \arg\min_{z \ge 0} z^\top G z + (s^\top z - 1)^2, \qquad
+        \mu = \frac{z}{1 - s^\top z}
+
+    whose minimum is bounded, and zero exactly if a non-negative combination of the
+    gradients vanishes while that of the shortfalls does not: by the lemma of Farkas the
+    condition for there being no solution.
+
+    Args:
+        gram: ``[k, k]``.
+        shortfall: :math:`s`, ``[k]``; that of a zero gradient is ignored.
+
+    Returns:
+        Non-negative multipliers ``[k]``, zero if there is no solution, and whether
+        there is one, a scalar.
+    """
+    scaled, inverse = equilibrate(gram)
+    wanted = inverse * shortfall
+    size = jnp.max(jnp.abs(wanted))
+    size = jnp.where(size > 0, size, 1)
+    unit = wanted / size
+    point = nonnegative_qp(scaled + unit[:, None] * unit[None, :], unit)
+    square, total = quadratic_form(scaled, point), jnp.sum(point)
+    rounding = 64 * len(gram) * jnp.finfo(gram.dtype).eps * total**2
+    feasible = (total <= 0) | (square > rounding)
+    left = jnp.where(feasible, 1 - dot(unit, point), 1)
+    return jnp.where(feasible, point / left * size * inverse, 0), feasible
+
+
 def regularize(
     gram: Gram, norm_eps: float | jax.Array, reg_eps: float | jax.Array
 ) -> Gram:

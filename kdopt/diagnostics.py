@@ -1,16 +1,18 @@
 """What the gradients do: pure functions from small arrays to scalars to log.
 
-All but :func:`buffers` look at the Gram matrix, the weights and the values only. In the
-same jitted step as the update, from the Gram matrix that the state of a balancer holds
-already, they add nothing but ``[k, k]`` arithmetic.
+All but :func:`buffers` and :func:`update_effects` look at the Gram matrix, the weights
+and the values only. In the same jitted step as the update, from the Gram matrix that
+the state of a balancer holds already, they add nothing but ``[k, k]`` arithmetic.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kdopt._checks import loss_names
+from kdopt._dtypes import at_least_float32
 from kdopt._gram import gram as gram_of
 from kdopt._linalg import dot, quadratic_form
 from kdopt._loss_weights import unwrap
@@ -35,6 +37,7 @@ __all__ = [
     "decreases",
     "stationarity",
     "summary",
+    "update_effects",
 ]
 
 
@@ -216,6 +219,60 @@ def buffers(
     return out | {
         f"buffer/cosine/{name}": angles[i] for i, name in enumerate(names) if i
     }
+
+
+def update_effects(
+    grads: PerLossGrads,
+    updates: Any,
+    *,
+    names: Sequence[str] | None = None,
+    axis_name: str | None = None,
+) -> dict[str, jax.Array]:
+    r"""What a finished update does to each loss; reads the gradients once.
+
+    ``update/change/i`` :math:`= \langle g_i, \Delta \theta \rangle`, the change of loss
+    i that is predicted; ``update/cosine/i``, the cosine of its gradient with
+    :math:`-\Delta \theta`; and ``update/rises/i``, 1 if that is negative. Behind
+    momentum or Adam a loss may rise although the balanced gradient lowers it;
+    :func:`kdopt.guard` keeps it from that.
+
+    Args:
+        grads: K trees.
+        updates: What the whole chain returned, to be added to the parameters.
+        names: As for :func:`summary`.
+        axis_name: Mesh axis over which gradients and update are sharded.
+
+    Returns:
+        Scalars by key.
+
+    Raises:
+        ValueError: If there are not K names.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import diagnostics
+        >>> grads = jnp.array([-4.0, 1.0, 1.0]), jnp.array([6.0, 1.0, 1.0])
+        >>> effects = diagnostics.update_effects(grads, jnp.array([-0.1, -0.1, -0.1]))
+        >>> for key, value in effects.items():
+        ...     print(f"{key:22} {value:7.4f}")
+        update/change/task      0.2000
+        update/cosine/task     -0.2722
+        update/rises/task       1.0000
+        update/change/distill  -0.8000
+        update/cosine/distill   0.7493
+        update/rises/distill    0.0000
+    """
+    grads, updates = unwrap((grads, updates))
+    rows = jax.tree.map(at_least_float32, (*grads, updates))
+    names = loss_names(names, len(grads))
+    matrix = gram_of(rows, axis_name=axis_name)
+    changes, angles = matrix[:-1, -1], -cosines(matrix)[:-1, -1]
+    out = {}
+    for i, name in enumerate(names):
+        out[f"update/change/{name}"] = changes[i]
+        out[f"update/cosine/{name}"] = angles[i]
+        out[f"update/rises/{name}"] = (angles[i] < 0).astype(matrix.dtype)
+    return out
 
 
 def summary(

@@ -1,4 +1,4 @@
-"""Three ways to get gradients of several losses, all with one forward pass."""
+"""Ways to get gradients of several losses, all with one forward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, overload
@@ -30,7 +30,13 @@ from kdopt._typing import (
     Weights,
 )
 
-__all__ = ["value_and_grads", "value_and_shared_grad", "value_and_weighted_grad"]
+__all__ = [
+    "LinearizedLosses",
+    "linearize",
+    "value_and_grads",
+    "value_and_shared_grad",
+    "value_and_weighted_grad",
+]
 
 
 def __dir__() -> list[str]:
@@ -400,6 +406,104 @@ def balance_shared(
     _, state = balancer.update(grads, state, shared, values=mean_values, present=mask)
     weights = clear_values(loss_weights(state).astype(values.dtype), mask)
     return SharedWeights(mean_values, weights, grads, state)
+
+
+class LinearizedLosses(NamedTuple):
+    """K losses at a point, and their derivative there, on demand.
+
+    Attributes:
+        values: The losses, ``[k]``.
+        slopes: From a direction, a tree like the parameters, to the directional
+            derivatives of all losses along it, ``[k]``: one forward-mode pass.
+        gradient: From weights ``[k]`` to the gradient of the weighted sum: one backward
+            pass.
+        aux: The auxiliary data; None without ``has_aux``.
+    """
+
+    values: Values
+    slopes: Callable[[Any], jax.Array]
+    gradient: Callable[[Weights], Any]
+    aux: Any
+
+
+def linearize(
+    losses_fn: LossesFn,
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    axis_name: str | None = None,
+) -> GradFn[LinearizedLosses]:
+    r"""Linearizes K losses: one forward pass, then slopes and gradients on demand.
+
+    .. math:: (L_1, \dots, L_K), \qquad v \mapsto J v, \qquad w \mapsto J^\top w
+
+    With the gradient :math:`r` of a reference loss as direction, :math:`J r` holds the
+    inner products :math:`\langle g_i, r \rangle` of all K losses with it, for one
+    forward-mode pass however many losses there are, where K backward passes would be
+    needed for the gradients themselves. With :math:`r = J^\top w` it is
+    :math:`G w`, the fall of each loss along the update.
+
+    Args:
+        losses_fn: As for :func:`value_and_grads`.
+        argnums: Argument(s) to differentiate with respect to.
+        has_aux: Whether the function returns auxiliary data.
+        axis_name: Mesh axis over which values, slopes and gradients are averaged; the
+            direction must be the same on every replica.
+
+    Returns:
+        A function of the same arguments that returns a :class:`LinearizedLosses`. It
+        takes ``present=`` under the condition of :func:`value_and_weighted_grad`; the
+        slope of an absent loss is 0. What it returns holds functions, so call them
+        within the same ``jax.jit``.
+
+    Raises:
+        ValueError: If the losses are not scalars.
+        TypeError: As :func:`value_and_grads`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> def losses_fn(x):
+        ...     return jnp.sum(x**2), jnp.sum((x - 1) ** 2)
+        >>> at = kdopt.linearize(losses_fn)(jnp.array([2.0, 3.0]))
+        >>> print(at.values, at.slopes(jnp.array([1.0, -1.0])))
+        [13.  5.] [-2. -2.]
+        >>> print(at.gradient(jnp.array([0.1, 0.9])))
+        [2.2 4.2]
+    """
+
+    def wrapped(*args: Any, present: PresentLike = None, **kwargs: Any) -> Any:
+        fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
+        primals = _replica_local(primals, axis_name)
+        fn = with_losses(fn, has_aux, present, axis_name)
+
+        def stacked(*primals: Any) -> tuple[Values, Any]:
+            losses, aux = fn(*primals)
+            return jnp.stack(losses), aux
+
+        values, tangents, aux = jax.linearize(stacked, *primals, has_aux=True)
+
+        def slopes(direction: Any) -> jax.Array:
+            given = (direction,) if single else tuple(direction)
+            cast = jax.tree.map(
+                lambda d, p: jnp.asarray(d, jnp.result_type(p)), given, primals
+            )
+            return _mean(tangents(*_replica_local(cast, axis_name)), axis_name)
+
+        def gradient(weights: Weights) -> Any:
+            cotangent = jax.lax.stop_gradient(jnp.asarray(weights, values.dtype))
+            if cotangent.shape != values.shape:
+                raise ValueError(
+                    f"Expected {len(values)} weights, one per loss, got an array of "
+                    f"shape {cotangent.shape}."
+                )
+            pullback = jax.linear_transpose(tangents, *primals)
+            grads = _pull(pullback, _varying_as(values, cotangent), single)
+            return _mean(grads, axis_name)
+
+        return LinearizedLosses(_mean(values, axis_name), slopes, gradient, aux)
+
+    return wrapped
 
 
 def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:

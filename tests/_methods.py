@@ -59,6 +59,7 @@ class Method(NamedTuple):
         extras: Other keyword arguments of ``update``, given K.
         zero: Why the update is not that of the other losses alone where a gradient is
             zero; by default it is, up to a positive factor.
+        rests: Whether it makes no step where the gradient of the first loss is zero.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Method(NamedTuple):
     strict: bool = True
     extras: Arguments = no_arguments
     zero: str = ""
+    rests: bool = False
 
     @property
     def few(self) -> int:
@@ -167,6 +169,21 @@ DTO_KD = {"factory": kdopt.dto_kd, "ks": (2, 3, 4), "needs_values": True}
 DRAWN = {"kwargs": num_losses_and_key, "ks": (1, 2, 3), "static": ("key",)}
 OWN = {"ks": (1, 2, 3), "weighted": False}
 VACCINE = (1 + 22 / 18, 1 + 22 / 38)  # the weights that take the conflict away
+
+TASK_LEADS = "the first loss leads: the others bound its step"
+
+
+def _reference_row(rule: str, *claims: str) -> Method:
+    return Method(
+        f"reference_aligned_{rule}",
+        kdopt.reference_aligned,
+        num_losses(rule=rule),
+        ks=(3, 4),
+        static_args=("num_losses", "rule"),
+        claims=("combination", "scale_invariant_weights", *claims),
+        zero="the last gradient is the reference, whose place a zero takes",
+    )
+
 
 METHODS = (
     _two(
@@ -303,6 +320,7 @@ METHODS = (
         "conflict_free",
         *SYMMETRIC,
         ks=(1, 2, 4),
+        static=("length",),
         golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
     ),
     _row(
@@ -377,6 +395,173 @@ METHODS = (
     _two("gain_matched_sgd", *LINEAR),
     _two("scale_by_dot_adam", "finite"),
     _two("scale_by_dot_lion", "finite"),
+    Method(
+        "min_norm_by_root_of_norm",
+        kdopt.min_norm,
+        num_losses(normalize=0.5),
+        ks=(2, 3),
+        plumbing=False,
+        claims=("combination", "non_conflicting", "permutation_equivariant"),
+    ),
+    Method(
+        "conflict_free_geometric",
+        kdopt.conflict_free,
+        num_losses(length="geometric"),
+        ks=(2, 3),
+        plumbing=False,
+        static_args=("num_losses", "length"),
+        claims=SYMMETRIC,
+        # of a cosine of (1 + cos) / sqrt(2 (1 + cos)) with both
+        golden=tuple(
+            (NORMS[0] * NORMS[1]) ** 0.5 / (2 + 2 * COSINE) ** 0.5 / n for n in NORMS
+        ),
+    ),
+    Method(
+        "constrained",
+        kdopt.constrained,
+        num_losses(),
+        ks=(2, 3, 4),
+        static_args=("num_losses", "on_conflict"),
+        claims=("combination", "scale_invariant_weights", "non_conflicting"),
+        golden=(1, 22 / 38),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    Method(
+        "pcd",
+        kdopt.pcd,
+        num_losses(eps=0.0),
+        ks=(2, 3, 4),
+        static_args=("num_losses", "relative_eps", "on_conflict"),
+        claims=("combination", "scale_invariant_weights"),
+        # (1, (tau - c) n_1 / n_2) / sqrt(1 - c^2 + tau^2)
+        golden=tuple(
+            w / (1 - COSINE**2 + 0.02**2) ** 0.5
+            for w in (1, (0.02 - COSINE) * NORMS[0] / NORMS[1])
+        ),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    Method(
+        "dynamic_barrier",
+        kdopt.dynamic_barrier,
+        num_losses(limits=1.5),
+        ks=(2, 3, 4),
+        needs_values=True,
+        static_args=("num_losses", "on_conflict"),
+        claims=("combination",),
+        # the second loss is 0.5 above its limit
+        golden=(1, 22.5 / 38),
+        zero=TASK_LEADS,
+    ),
+    Method(
+        "grad_cosine",
+        kdopt.grad_cosine,
+        num_losses(),
+        ks=(1, 2, 4),
+        static_args=("num_losses", "rule"),
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1, 0),
+        zero=TASK_LEADS,
+        rests=True,
+    ),
+    _reference_row("cosine"),
+    _reference_row("nearest"),
+    _reference_row("hypergradient", "on_simplex"),
+    Method(
+        "bloop",
+        kdopt.bloop,
+        num_losses(),
+        ks=(2, 3),
+        weighted=False,
+        static_args=("num_losses", "initial", "relative_eps"),
+        claims=("finite",),
+        zero="the task leads: only its gradient enters the mean",
+    ),
+    Method(
+        "equal_norms",
+        kdopt.equal_norms,
+        num_losses(),
+        ks=(1, 2, 4),
+        static_args=("num_losses", "target"),
+        claims=("combination", "permutation_equivariant", "loss_scale_invariant"),
+        golden=tuple(1 / (2 * n) for n in NORMS),
+    ),
+    Method(
+        "equal_norms_to_the_task",
+        kdopt.equal_norms,
+        num_losses(target="task", mix=0.7, decay=0.9),
+        ks=(2, 3),
+        plumbing=False,
+        claims=("combination", "scale_invariant_weights"),
+        golden=(1.0, 0.7 * NORMS[0] / NORMS[1] + 0.3),
+        zero="the others are as long as the task gradient, if there is one",
+    ),
+    Method(
+        "ferero",
+        kdopt.ferero,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        claims=("combination",),
+    ),
+    Method(
+        "dto_kd_amortized_directional",
+        kdopt.dto_kd_amortized,
+        num_losses(signal="directional"),
+        needs_values=True,
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {
+            "slopes_fn": lambda updates: -np.arange(1, k + 1, dtype=np.float32)
+        },
+    ),
+    Method(
+        "hypergradient",
+        kdopt.hypergradient,
+        num_losses(),
+        ks=(2, 3),
+        scalarizer=True,
+        strict=False,
+        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
+    ),
+    _scalarizer("slaw"),
+    _scalarizer("relobralo"),
+    Method(
+        "magnitude_match",
+        kdopt.magnitude_match,
+        num_losses(),
+        ks=(1, 2, 3),
+        needs_values=True,
+        scalarizer=True,
+        static_args=("num_losses", "anchor", "matched"),
+    ),
+    Method(
+        "lagrangian",
+        kdopt.lagrangian,
+        num_losses(limits=1.0),
+        ks=(2, 3),
+        needs_values=True,
+        scalarizer=True,
+        static_args=("num_losses", "start"),
+    ),
+    Method(
+        "scale_by_multi_adam",
+        kdopt.scale_by_multi_adam,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("finite",),
+    ),
+    Method(
+        "scale_by_mt_adam",
+        kdopt.scale_by_mt_adam,
+        num_losses(),
+        ks=(1, 2, 3),
+        weighted=False,
+        claims=("finite",),
+        zero="all are scaled to the gradient of the first loss",
+    ),
 )
 
 

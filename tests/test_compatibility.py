@@ -142,6 +142,22 @@ def check_partition():
     assert not np.allclose(_train(tx, _both)["b"], PARAMS["b"])
 
 
+@row("`kdopt.guard(chain(balancer, tx))`", WORKS)
+def check_guard():
+    """Around the chain with its learning rate; inside `kdopt.accumulate`."""
+    chain = optax.chain(B, optax.adam(0.1))
+    guarded, extra = kdopt.guard(chain), {"values": jnp.ones(2)}
+    grads, state = _both(PARAMS), guarded.init(PARAMS)
+    update, state = guarded.update(grads, state, PARAMS, **extra)
+    for grad in grads:
+        assert optax.tree.vdot(grad, update) <= 1e-6
+    summed = kdopt.accumulate(guarded, 1)
+    update_2, _ = summed.update(grads, summed.init(PARAMS), PARAMS, **extra)
+    _close(update, update_2)
+    outer = optax.chain(guarded, optax.add_decayed_weights(-0.1))
+    _train(outer, _both)
+
+
 @row("`MultiSteps(chain(balancer, tx), k)`", INSTEAD)
 def check_multi_steps():
     """`kdopt.accumulate(chain(balancer, tx), k)`; behind the balancer it works."""

@@ -32,8 +32,9 @@ ONES = np.ones(K, np.float32)
 ARGUMENTS = {
     **dict.fromkeys(("gram", "hessian", "matrix", "targets"), ROWS @ ROWS.T),
     **dict.fromkeys(("values", "linear", "b", "floor", "weights", "logits"), VALUES),
-    **dict.fromkeys(("previous", "norms", "point", "log_scales"), VALUES),
-    "log_variances": VALUES,
+    **dict.fromkeys(("previous", "norms", "point", "log_scales", "before"), VALUES),
+    **dict.fromkeys(("log_variances", "shortfall", "variances"), VALUES),
+    "limits": np.float32(1.5),
     **dict.fromkeys(("active", "face", "kept"), ONES.astype(bool)),
     **dict.fromkeys(("radius", "alpha", "target"), np.float32(1.5)),
     **dict.fromkeys(("norm_eps", "reg_eps"), np.float32(1e-3)),

@@ -19,7 +19,7 @@ SMALL = {*BASE, "_linalg"}
 SOLVERS = {"_simplex", "_cone", "_fixed_point", "_spectrum"}
 ALGEBRA = {*SMALL, "_gram", "_lambda_weights", "_log_losses", *SOLVERS}
 SUMS = {"_gram_rows", "_mesh"}
-PLUMBING = {"_transform", "_traces", "_checks", "_keys", "_present"}
+PLUMBING = {"_transform", "_traces", "_checks", "_keys", "_present", "_running"}
 
 MAY_IMPORT = {
     "_typing": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "_checks": BASE,
     "_keys": BASE,
     "_present": BASE,
+    "_running": BASE,
     "_loss_weights": {*BASE, "_present"},
     "_mesh": BASE,
     "_gram_rows": BASE,
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "_transform": {*BASE, "_gram", "_present"},
     "_traces": {*BASE, "_gram", "_present", "_simplex", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
-    "scalarizers": {*ALGEBRA, "_keys", "_present", "_transform"},
+    "scalarizers": {*ALGEBRA, "_checks", "_keys", "_present", "_running", "_transform"},
     "losses": {*BASE, "losses"},
     "_differentiate": BASE,
     "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},
@@ -60,6 +61,7 @@ MAY_IMPORT = {
     "wrappers": {
         *BASE,
         *("_checks", "_gram", "_loss_weights", "_mesh", "_present", "_transform"),
+        *("_cone", "_linalg"),
         "diagnostics",
     },
 }
@@ -67,11 +69,16 @@ MAY_IMPORT = {
 
 REACH, VALUES = "balancers/_reach", "scalarizers/_values"
 ELEMENTS = "balancers/_elements"
+CONSTRAINED = "balancers/_constrained"
+MEMORY = "scalarizers/_memory"
 SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
     "balancers/_moco": {"balancers/_modo"},
     "balancers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
+    "balancers/_dynamic_barrier": {CONSTRAINED},
+    "balancers/_multi_adam": {ELEMENTS},
+    "balancers/_pcd": {CONSTRAINED},
     "balancers/_dot": {"balancers/_streams", REACH},
     "balancers/_dot_adam": {REACH, ELEMENTS},
     "balancers/_dot_lars": {"balancers/_dot", REACH},
@@ -83,7 +90,13 @@ SIBLINGS = {
     "scalarizers/_dwa": {WINDOWS},
     "scalarizers/_famo": {"scalarizers/_log_softmax"},
     "scalarizers/_geometric_mean": {VALUES},
+    "scalarizers/_hypergradient": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
+    **{
+        f"scalarizers/_{name}": {MEMORY} for name in ("lagrangian", "relobralo", "slaw")
+    },
+    "scalarizers/_magnitude_match": {VALUES},
+    "scalarizers/_memory": {VALUES},
     "scalarizers/_log_scales": {VALUES},
     "scalarizers/_log_softmax": {VALUES},
     "scalarizers/_pbi": {VALUES},

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from tests._methods import METHODS, Method, two
+from tests._methods import METHODS, Method, num_losses, two
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "api.md"
 BEGIN, END = "<!-- summary:begin -->\n", "<!-- summary:end -->"
@@ -28,6 +28,11 @@ ROWS = {method.factory: method for method in reversed(METHODS)}
 ROWS |= {
     factory: Method(factory.__name__, factory, two(learning_rate=0.1), weighted=False)
     for factory in (kdopt.dot_adam, kdopt.dot_adamw, kdopt.dot_lion)
+} | {
+    factory: Method(
+        factory.__name__, factory, num_losses(learning_rate=0.1), weighted=False
+    )
+    for factory in (kdopt.multi_adam, kdopt.mt_adam)
 }
 """And those that are tested as parts of themselves."""
 
@@ -109,9 +114,10 @@ def buffers(method: Method) -> str:
     ]
     if counts[0] == counts[-1]:
         return str(counts[0])
-    extra = counts[0] - ks[0]
-    assert counts[1] - ks[1] == extra
-    return f"K + {extra}" if extra else "K"
+    each = counts[1] - counts[0]
+    extra = counts[0] - each * ks[0]
+    per_loss = "K" if each == 1 else f"{each} K"
+    return f"{per_loss} + {extra}" if extra else per_loss
 
 
 def link(module: ModuleType, name: str) -> str:

@@ -34,6 +34,8 @@ def direction(update):
 @pytest.mark.parametrize("position", [0, 1])
 @pytest.mark.parametrize("name", [m.name for m in BALANCERS if 2 in m.ks])
 def test_one_of_two_goes_on(name, position):
+    if METHOD[name].rests and position == 0:
+        pytest.skip("rests: tested below")
     rows = np.float32(0.3 * _samplers.generic(0, 2))
     rows[position] = 0
     other = rows[1 - position]
@@ -70,3 +72,14 @@ def test_exceptions_have_a_reason_and_do_not_stop(name):
     rows[k - 1] = 0
     found = updates(name, rows, np.ones(k, np.float32))
     assert METHOD[name].zero and np.all(found @ rows[0] > 0)
+
+
+@pytest.mark.parametrize("name", [m.name for m in BALANCERS if m.rests])
+def test_rests_where_the_task_does(name):
+    k = max(METHOD[name].ks)
+    rows = np.float32(_samplers.generic(0, k))
+    rows[0] = 0
+    values = np.ones(k, np.float32)
+    assert not np.any(updates(name, rows, values))
+    rows[0] = 1
+    assert np.any(updates(name, rows, values))

@@ -1,18 +1,31 @@
 """ConFIG: the direction with equal cosines, as long as the projections add up to."""
 
 import functools
+from typing import Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
 
-from kdopt._checks import Preference, check_preference, preference_array
+from kdopt._checks import (
+    Preference,
+    check_choice,
+    check_preference,
+    preference_array,
+)
 from kdopt._linalg import dot
 from kdopt._simplex import unit_gram
 from kdopt._spectrum import pseudo_inverse
 from kdopt._transform import from_weights
-from kdopt._typing import Balancer, Gram, Weights
+from kdopt._typing import Balancer, Gram, Scalar, Weights
+
+Length: TypeAlias = Literal[
+    "projection", "min", "max", "harmonic", "arithmetic", "geometric"
+]
 
 
-def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weights:
+def conflict_free_weights(
+    gram: Gram, *, preference: Preference = None, length: Length = "projection"
+) -> Weights:
     r"""Weights of the conflict-free direction.
 
     With :math:`U` the unit gradients, :math:`C = U U^\top` their cosines and
@@ -29,13 +42,16 @@ def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weigh
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         preference: :math:`p \ge 0`, ``[k]``; equal by default. Only its ratios matter.
+        length: Length of :math:`u`: the sum of the projections as above, or the
+            ``"min"``, ``"max"`` or ``"harmonic"``, ``"arithmetic"`` or ``"geometric"``
+            mean of the norms that are not zero.
 
     Returns:
         Weights, ``[k]``; 0 for a zero gradient, and all 0 where no direction has the
         wanted cosines, as between opposite gradients.
 
     Raises:
-        ValueError: If there are not K preferences.
+        ValueError: If there are not K preferences, or ``length`` is unknown.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -48,6 +64,7 @@ def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weigh
         Liu et al., `ConFIG: Towards Conflict-free Training of Physics Informed Neural
         Networks <https://arxiv.org/abs/2408.11104>`_, ICLR 2025, Eq. 2
     """
+    check_choice("length", length, get_args(Length))
     k = len(gram)
     cosines, norms, active = unit_gram(gram)
     p = jnp.where(active, preference_array(preference, k, gram.dtype), 0)
@@ -61,15 +78,35 @@ def conflict_free_weights(gram: Gram, *, preference: Preference = None) -> Weigh
     exists &= square > 0
     longest = jnp.max(jnp.where(active, norms, 0))
     relative = jnp.where(active, norms / jnp.where(longest > 0, longest, 1), 0)
-    length = dot(relative, reached) / jnp.where(exists, square, 1)
-    weights = length * parts * jnp.where(active, longest / norms, 0)
+    square = jnp.where(exists, square, 1)
+    if length == "projection":
+        scale = dot(relative, reached) / square
+    else:
+        scale = _mean_length(relative, active, length) / jnp.sqrt(square)
+    weights = scale * parts * jnp.where(active, longest / norms, 0)
     return jnp.where(exists, weights, 0)
+
+
+def _mean_length(norms: Weights, active: jax.Array, length: Length) -> Scalar:
+    """The length of the update, in units of the longest gradient."""
+    count = jnp.maximum(jnp.sum(active), 1).astype(norms.dtype)
+    safe = jnp.where(active, norms, 1)
+    if length == "min":
+        return jnp.min(safe)
+    if length == "max":
+        return jnp.max(jnp.where(active, norms, 0))
+    if length == "harmonic":
+        return count / jnp.sum(jnp.where(active, 1 / safe, 0))
+    if length == "geometric":
+        return jnp.exp(jnp.sum(jnp.log(safe)) / count)
+    return jnp.sum(jnp.where(active, norms, 0)) / count
 
 
 def conflict_free(
     *,
     num_losses: int = 2,
     preference: Preference = None,
+    length: Length = "projection",
     axis_name: str | None = None,
 ) -> Balancer:
     """Balances by conflict-free inverse gradients (ConFIG).
@@ -81,6 +118,8 @@ def conflict_free(
     Args:
         num_losses: K.
         preference: Ratios of the cosines, ``[k]``, not negative.
+        length: As for :func:`conflict_free_weights`: by default the update is short
+            where gradients conflict; a mean of the norms makes it as long as ever.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -89,7 +128,8 @@ def conflict_free(
         gradients agree the update is their sum: keep the learning rate of that.
 
     Raises:
-        ValueError: If a preference is negative, or there are not K of them.
+        ValueError: If a preference is negative, there are not K of them, or ``length``
+            is unknown.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -106,5 +146,8 @@ def conflict_free(
         of about 3e-4 in float32.
     """
     check_preference(preference, num_losses)
-    weights_fn = functools.partial(conflict_free_weights, preference=preference)
+    check_choice("length", length, get_args(Length))
+    weights_fn = functools.partial(
+        conflict_free_weights, preference=preference, length=length
+    )
     return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)

@@ -2,9 +2,10 @@
 
 from typing import Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_choice
+from kdopt._checks import check_choice, check_range
 from kdopt._log_losses import gaps_above
 from kdopt._simplex import leave_out, min_norm_point, unit_gram
 from kdopt._transform import from_weights
@@ -17,7 +18,10 @@ LEAST_VALUE = 1e-8
 
 
 def min_norm_weights(
-    gram: Gram, values: Values | None = None, *, normalize: Normalization = "none"
+    gram: Gram,
+    values: Values | None = None,
+    *,
+    normalize: Normalization | float | jax.Array = "none",
 ) -> Weights:
     r"""Weights of the convex combination of least norm.
 
@@ -26,7 +30,8 @@ def min_norm_weights(
               \Big\lVert \sum_i \pi_i \frac{g_i}{c_i} \Big\rVert^2, \qquad
         w_i = \frac{\pi_i}{c_i}
 
-    with :math:`c_i` of 1, the norm :math:`\lVert g_i \rVert`, the loss :math:`L_i`, or
+    with :math:`c_i` of 1, the norm :math:`\lVert g_i \rVert` or a power
+    of it, the loss :math:`L_i`, or
     the product of the two. For two losses and :math:`c_i = 1`, with
     :math:`a = G_{00}`, :math:`b = G_{11}`, :math:`c = G_{01}`:
     :math:`w_1 = \mathrm{clip}\big((a - c) / (a + b - 2c), 0, 1\big)`.
@@ -35,7 +40,8 @@ def min_norm_weights(
         gram: Gram matrix of the gradients, ``[k, k]``.
         values: Loss values, ``[k]``; needed to normalize by loss.
         normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
-            ``"loss"`` or ``"loss_and_norm"``.
+            ``"loss"`` or ``"loss_and_norm"``; or a number p for
+            :math:`\lVert g_i \rVert^p`, between ``"none"`` (0) and ``"norm"`` (1).
 
     Returns:
         Non-negative weights, ``[k]``, which sum to one if nothing is normalized.
@@ -57,8 +63,13 @@ def min_norm_weights(
         Désidéri, `Multiple-gradient descent algorithm (MGDA)
         <https://doi.org/10.1016/j.crma.2012.03.014>`_, 2012;
         Sener and Koltun, `Multi-Task Learning as Multi-Objective Optimization
-        <https://arxiv.org/abs/1810.04650>`_, NeurIPS 2018, Eq. 3
+        <https://arxiv.org/abs/1810.04650>`_, NeurIPS 2018, Eq. 3;
+        `GAPO <https://arxiv.org/abs/2507.01915>`_, 2025 (powers of the norms)
     """
+    if not isinstance(normalize, str):
+        return min_norm_point(
+            gram, unit_gram(gram)[1] ** jnp.asarray(normalize, gram.dtype)
+        )
     check_choice("normalize", normalize, get_args(Normalization))
     if normalize == "none":
         return min_norm_point(gram)
@@ -77,7 +88,7 @@ def min_norm_weights(
 def min_norm(
     *,
     num_losses: int = 2,
-    normalize: Normalization = "none",
+    normalize: Normalization | float | jax.Array = "none",
     axis_name: str | None = None,
 ) -> Balancer:
     r"""Balances by multiple-gradient descent (MGDA).
@@ -91,8 +102,8 @@ def min_norm(
     Args:
         num_losses: K.
         normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
-            ``"loss"`` (the rule of :func:`kdopt.dto_kd`) or ``"loss_and_norm"``. The
-            last two need ``values`` in ``update``.
+            ``"loss"`` (the rule of :func:`kdopt.dto_kd`) or ``"loss_and_norm"``; these
+            two need ``values`` in ``update``. Or a power of the norm, a number.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -120,7 +131,9 @@ def min_norm(
         authors' code keeps the two weights within [0.001, 0.999]; here they reach the
         ends.
     """
-    check_choice("normalize", normalize, get_args(Normalization))
+    if isinstance(normalize, str):
+        check_choice("normalize", normalize, get_args(Normalization))
+    check_range("normalize", normalize, 0.0)
 
     def weights_fn(gram: Gram, values: Values | None = None) -> Weights:
         return min_norm_weights(gram, values, normalize=normalize)
@@ -128,6 +141,6 @@ def min_norm(
     return from_weights(
         weights_fn,
         num_losses=num_losses,
-        needs_values=normalize in ("loss", "loss_and_norm"),
+        needs_values=isinstance(normalize, str) and "loss" in normalize,
         axis_name=axis_name,
     )

@@ -9,12 +9,22 @@ from kdopt.scalarizers._geometric_mean import (
     geometric_mean,
     geometric_mean_weights,
 )
+from kdopt.scalarizers._hypergradient import HypergradientState, hypergradient
 from kdopt.scalarizers._imtl_l import imtl_l, imtl_l_weights
+from kdopt.scalarizers._lagrangian import LagrangianMemory, lagrangian
 from kdopt.scalarizers._linear import LinearState, linear
 from kdopt.scalarizers._log_scales import LogScalesState
 from kdopt.scalarizers._log_softmax import LogSoftmaxState, famo_weights
+from kdopt.scalarizers._magnitude_match import (
+    MagnitudeMatchState,
+    magnitude_match,
+    magnitude_match_weights,
+)
+from kdopt.scalarizers._memory import MemoryState
 from kdopt.scalarizers._pbi import PbiState, pbi, pbi_weights
 from kdopt.scalarizers._random_weights import RandomWeightsState, random_weights
+from kdopt.scalarizers._relobralo import RelobraloMemory, relobralo, relobralo_weights
+from kdopt.scalarizers._slaw import SlawMemory, slaw, slaw_weights
 from kdopt.scalarizers._softadapt import softadapt, softadapt_weights
 from kdopt.scalarizers._stch import StchState, stch, stch_weights
 from kdopt.scalarizers._uncertainty import uncertainty, uncertainty_weights
@@ -23,11 +33,17 @@ from kdopt.scalarizers._windows import WindowsState
 __all__ = [
     "CosmosState",
     "GeometricMeanState",
+    "HypergradientState",
+    "LagrangianMemory",
     "LinearState",
     "LogScalesState",
     "LogSoftmaxState",
+    "MagnitudeMatchState",
+    "MemoryState",
     "PbiState",
     "RandomWeightsState",
+    "RelobraloMemory",
+    "SlawMemory",
     "StchState",
     "WindowsState",
     "cosmos",
@@ -39,12 +55,20 @@ __all__ = [
     "famo_weights",
     "geometric_mean",
     "geometric_mean_weights",
+    "hypergradient",
     "imtl_l",
     "imtl_l_weights",
+    "lagrangian",
     "linear",
+    "magnitude_match",
+    "magnitude_match_weights",
     "pbi",
     "pbi_weights",
     "random_weights",
+    "relobralo",
+    "relobralo_weights",
+    "slaw",
+    "slaw_weights",
     "softadapt",
     "softadapt_weights",
     "stch",

@@ -35,25 +35,30 @@ def dto_kd_amortized(
     a lag of about ``1 / learning_rate`` steps. The update is a convex combination of
     the gradients.
 
-    ============== ================================================ ====================
-    signal         :math:`\delta`                                   needs in ``update``
-    ============== ================================================ ====================
-    ``next``       :math:`\log D` at the last step minus at this    ``values``
-    ``same_batch`` :math:`\log D` before minus after the update,    ``values, value_fn``
-                   on the same batch (one more forward pass)
-    ``gram``       :math:`G^{\log} \pi`, exact                      ``values, gram``
-    ``literal``    the printed Eq. 18, with no gradient in it       ``values``
-    ============== ================================================ ====================
+    =============== =============================================== ====================
+    signal          :math:`\delta`                                  needs in ``update``
+    =============== =============================================== ====================
+    ``next``        :math:`\log D` at the last step minus at this   ``values``
+    ``same_batch``  :math:`\log D` before minus after the update,   ``values, value_fn``
+                    on the same batch (one more forward pass)
+    ``directional`` derivative of :math:`-\log D` along the update, ``values,
+                    exact (one forward-mode pass)                   slopes_fn``
+    ``gram``        :math:`G^{\log} \pi`, exact                     ``values, gram``
+    ``literal``     the printed Eq. 18, with no gradient in it      ``values``
+    =============== =============================================== ====================
 
-    ``same_batch`` calls ``value_fn(new_params) -> values`` at ``params + updates``, so
-    it must be the last in its chain. ``gram`` is the Gram matrix of the raw gradients;
+    ``same_batch`` calls ``value_fn(new_params) -> values`` at ``params + updates``, and
+    ``directional`` calls ``slopes_fn(updates)``, that of :func:`kdopt.linearize` at
+    ``params``, so these must be the last in their chain. The second is what the first
+    tends to for small steps: :math:`G \pi = J (J^\top \pi)` is a directional
+    derivative of the losses. ``gram`` is the Gram matrix of the raw gradients;
     one that holds NaN leaves the weights as they are, for use every n steps.
 
     Args:
         learning_rate: Of Adam on the logits; a number or a schedule.
         num_losses: K, at least 2.
         weight_decay: :math:`\gamma`, an L2 term that pulls to equal weights.
-        signal: One of the four above.
+        signal: One of the five above.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
         eps: Floor of :math:`D_i`, where that is positive.
 
@@ -96,7 +101,9 @@ def dto_kd_amortized(
         unrelated to the minimum-norm problem, its sign flips when a loss passes 1, and
         a softmax of :math:`\pi` itself contracts to equal weights. ``literal`` does
         just that, for the record. Algorithm 1 prepares the loss after the step, and its
-        settings are FAMO's, so the other three are that reading.
+        settings are FAMO's, so the other four are that reading; the derivative of
+        :math:`\frac12 \lVert \sum_i \pi_i \nabla \log L_i \rVert^2` is
+        :math:`G^{\log} \pi`, which ``directional`` and ``gram`` give exactly.
     """
     if signal not in get_args(Signal):
         raise ValueError(

@@ -21,7 +21,7 @@ from kdopt._transform import (
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import all_finite, given_values
 
-Signal = Literal["next", "same_batch", "gram", "literal"]
+Signal = Literal["next", "same_batch", "directional", "gram", "literal"]
 
 
 class LogSoftmaxState(NamedTuple):
@@ -148,6 +148,7 @@ def log_softmax(
         *,
         values: Any = None,
         value_fn: Any = None,
+        slopes_fn: Any = None,
         gram: Any = None,
         present: PresentLike = None,
         **extra_args: Any,
@@ -175,6 +176,16 @@ def log_softmax(
             after = gaps_of(value_fn(optax.apply_updates(params, updates)))
             sound, known = sound & after.defined, known & after.usable
             fall = log_gaps - jnp.log(after.gaps)
+        elif signal == "directional":
+            if slopes_fn is None:
+                raise ValueError(
+                    "signal 'directional' needs slopes_fn=, a function from the update "
+                    "to the derivatives of the losses along it: "
+                    "kdopt.linearize(losses_fn)(params, ...).slopes."
+                )
+            slopes = jax.lax.stop_gradient(jnp.asarray(slopes_fn(updates), dtype))
+            sound &= jnp.all(jnp.isfinite(jnp.where(known, slopes, 0)))
+            fall = -slopes / found.gaps
         elif signal == "gram":
             if gram is None:
                 raise ValueError(

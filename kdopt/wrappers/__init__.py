@@ -4,6 +4,7 @@ from kdopt.wrappers._accumulate import AccumulateState, accumulate
 from kdopt.wrappers._each import each
 from kdopt.wrappers._ema import EmaState, ema
 from kdopt.wrappers._every import EveryState, every
+from kdopt.wrappers._guard import GuardState, guard
 from kdopt.wrappers._monitor import MonitorState, monitor
 from kdopt.wrappers._partition import PartitionState, partition, per_layer
 from kdopt.wrappers._restrict import RestrictState, restrict
@@ -13,6 +14,7 @@ __all__ = [
     "AccumulateState",
     "EmaState",
     "EveryState",
+    "GuardState",
     "MonitorState",
     "PartitionState",
     "RestrictState",
@@ -21,6 +23,7 @@ __all__ = [
     "each",
     "ema",
     "every",
+    "guard",
     "monitor",
     "partition",
     "per_layer",

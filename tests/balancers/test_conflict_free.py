@@ -34,3 +34,24 @@ def test_preference_sets_the_ratio_of_the_cosines(x64):
 def test_opposite_gradients_have_no_such_direction():
     gram = jnp.array([[1.0, -3.0], [-3.0, 9.0]])
     np.testing.assert_array_equal(kdopt.conflict_free_weights(gram), [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("length", "mean"),
+    [
+        ("min", np.min),
+        ("max", np.max),
+        ("arithmetic", np.mean),
+        ("geometric", lambda n: np.exp(np.mean(np.log(n)))),
+        ("harmonic", lambda n: 1 / np.mean(1 / n)),
+    ],
+)
+def test_length_of_the_update(x64, length, mean):
+    """The direction stays; gradients that are zero do not count."""
+    rows = np.random.default_rng(0).normal(size=(4, 6)) * [[1], [10], [0.1], [0]]
+    gram = jnp.asarray(rows @ rows.T)
+    plain = kdopt.conflict_free_weights(gram) @ rows
+    update = kdopt.conflict_free_weights(gram, length=length) @ rows
+    size = np.linalg.norm(update)
+    np.testing.assert_allclose(size, mean(np.linalg.norm(rows[:3], axis=1)), rtol=1e-9)
+    np.testing.assert_allclose(update / size, plain / np.linalg.norm(plain), atol=1e-9)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import kdopt
 
@@ -37,3 +38,20 @@ def test_zero_gradient_does_not_stop_the_other():
         tx = kdopt.min_norm()
         update, _ = tx.update(pair, tx.init(grads[0]))
         np.testing.assert_allclose(update, grads[1])
+
+
+def test_powers_of_the_norm_lie_between_none_and_norm(x64):
+    rows = np.random.default_rng(0).normal(size=(3, 5)) * [[1], [10], [0.1]]
+    gram = jnp.asarray(rows @ rows.T)
+
+    def weights(normalize):
+        return kdopt.min_norm_weights(gram, normalize=normalize)
+
+    np.testing.assert_allclose(weights(0.0), weights("none"), rtol=1e-9)
+    np.testing.assert_allclose(weights(1.0), weights("norm"), rtol=1e-9)
+    scales = np.linalg.norm(rows, axis=1) ** 0.5
+    scaled = rows / scales[:, None]
+    expected = kdopt.min_norm_weights(jnp.asarray(scaled @ scaled.T)) / scales
+    np.testing.assert_allclose(weights(0.5), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="normalize must lie in"):
+        kdopt.min_norm(normalize=-1.0)

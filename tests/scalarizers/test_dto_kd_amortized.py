@@ -209,3 +209,45 @@ def test_missing_extras(params, kwargs, extras, message):
 def test_one_loss_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
         kdopt.dto_kd_amortized(num_losses=1)
+
+
+def test_the_directional_signal_is_exact(x64):
+    """Behind plain descent it moves the logits as the Gram matrix does."""
+
+    def losses_fn(x):
+        return jnp.sum(x**4) + 1, jnp.sum((x - 1) ** 2) + 0.5, jnp.sum(jnp.cos(x)) + 9
+
+    x, rate = jnp.array([0.3, -0.7, 1.2]), 0.05
+    settings = {"num_losses": 3, "weight_decay": 0.0}
+    at = kdopt.linearize(losses_fn)(x)
+    values, grads = kdopt.value_and_grads(losses_fn)(x)
+    directional = optax.chain(
+        optax.sgd(rate), kdopt.dto_kd_amortized(signal="directional", **settings)
+    )
+    exact = kdopt.dto_kd_amortized(signal="gram", **settings)
+    state, expected = directional.init(x), exact.init(x)
+    logits = jnp.array([0.4, -0.1, 0.2])
+    state = (state[0], state[1]._replace(logits=logits))
+    expected = expected._replace(logits=logits)
+    weights = kdopt.loss_weights(state, values)
+    gradient = at.gradient(weights)
+    _, state = directional.update(
+        gradient, state, x, values=values, slopes_fn=at.slopes
+    )
+    gram = kdopt.gram(grads)
+    _, expected = exact.update(gradient, expected, x, values=values, gram=gram)
+    # Adam's first step sees the sign alone; the moments see it all.
+    pairs = zip(
+        optax.tree.get(state[1].inner, "mu"),
+        optax.tree.get(expected.inner, "mu"),
+        strict=True,
+    )
+    ratios = [a / b for a, b in pairs]
+    pi = jax.nn.softmax(logits)
+    np.testing.assert_allclose(ratios, rate / jnp.sum(pi / values), rtol=1e-9)
+
+
+def test_the_directional_signal_asks_for_slopes():
+    tx = kdopt.dto_kd_amortized(signal="directional")
+    with pytest.raises(ValueError, match="needs slopes_fn="):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)), values=(1.0, 2.0))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
+from kdopt.wrappers import GuardState
 
 PAIR = 2
 
@@ -18,7 +19,9 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
         opt_state: State of the parameters' transform, after the update. If it has a
             Gram matrix, or is that of :func:`kdopt.monitor`, ``gradient/...`` describes
             the gradients of all parameters; if it has the momentum buffers of two
-            losses, ``buffer/...`` describes those.
+            losses, ``buffer/...`` describes those; and if it is that of
+            :func:`kdopt.guard`, ``update/...`` what the chain's own update would do to
+            each loss.
         balancer: State of a balancer at the logits; its Gram matrix gives
             ``shared/...``.
         values: The loss values, task first.
@@ -29,7 +32,7 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
     out = {}
     losses = jnp.stack([jnp.asarray(value) for value in values])
     for place, state in (("gradient", opt_state), ("shared", balancer)):
-        for node in _weights_states(state):
+        for node in _states(state, kdopt.WeightsState):
             if len(node.gram) == len(losses) == PAIR:
                 seen = kdopt.diagnostics.summary(node.gram, node.loss_weights, losses)
                 out |= _named(place, seen)
@@ -38,6 +41,19 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
     for _, traces in optax.tree.get_all_with_path(opt_state, "traces"):
         if len(traces) == PAIR:
             out |= kdopt.diagnostics.buffers(traces)
+    for node in _states(opt_state, GuardState):
+        if len(node.cosines) == PAIR:
+            out |= _effects(node)
+    return out
+
+
+def _effects(state: GuardState) -> dict[str, jax.Array]:
+    """Cosines of the chain's own update, and the changes by the one applied."""
+    out = {}
+    for i, name in enumerate(("task", "distill")):
+        out[f"update/cosine/{name}"] = state.cosines[i]
+        out[f"update/rises/{name}"] = (state.cosines[i] < 0).astype(jnp.float32)
+        out[f"update/change/{name}"] = state.changes[i]
     return out
 
 
@@ -50,8 +66,8 @@ def _named(place: str, seen: dict[str, jax.Array]) -> dict[str, jax.Array]:
     }
 
 
-def _weights_states(state: Any) -> list[kdopt.WeightsState]:
+def _states(state: Any, kind: type) -> list[Any]:
     def found(node: Any) -> bool:
-        return isinstance(node, kdopt.WeightsState)
+        return isinstance(node, kind)
 
     return [node for node in jax.tree.leaves(state, is_leaf=found) if found(node)]

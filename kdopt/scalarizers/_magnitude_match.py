@@ -1,0 +1,183 @@
+"""Losses scaled to the magnitude of one of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdopt._present import clear_values
+from kdopt._transform import check_num_losses
+from kdopt._typing import PresentLike, Scalarizer, Values, Weights
+from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
+
+
+class MagnitudeMatchState(NamedTuple):
+    """State of :func:`kdopt.magnitude_match`.
+
+    Attributes:
+        shares: One per loss, ``[k]``.
+        eps: Floor of the losses that are divided by.
+        last_weights: ``[k]``; used again where values are not finite.
+        notfinite_count: Number of steps, int32, with values that were not finite.
+        anchor: Index of the loss to which the others are scaled, int32.
+        matched: Which losses are scaled to it, ``[k]``.
+    """
+
+    shares: jax.Array
+    eps: jax.Array
+    last_weights: Weights
+    notfinite_count: jax.Array
+    anchor: jax.Array
+    matched: jax.Array
+
+    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
+        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
+        array, mask = given_values(values, self.last_weights, present)
+        fresh = _match(array, self.shares, self.anchor, self.matched, self.eps)
+        return clear_values(held(fresh, self.last_weights), mask)
+
+
+def _match(
+    values: Values,
+    shares: Weights,
+    anchor: jax.Array,
+    matched: jax.Array,
+    eps: jax.Array,
+) -> Weights:
+    level = values[anchor]
+    usable = matched & (values > 0) & (level > 0)
+    ratios = level / jnp.where(usable, jnp.maximum(values, eps), 1)
+    return shares * jnp.where(usable, ratios, 1)
+
+
+def magnitude_match_weights(
+    values: Values,
+    *,
+    anchor: int = 0,
+    shares: float | Sequence[float] | jax.Array | None = None,
+    matched: Sequence[bool] | None = None,
+    eps: float | jax.Array = 1e-8,
+) -> Weights:
+    r"""Weights that bring losses to a share of the magnitude of the anchor.
+
+    .. math:: w_a = s_a, \qquad w_i = s_i \frac{L_a}{\max(L_i, \varepsilon)}
+        \;\; (i \text{ matched})
+
+    so that :math:`w_i L_i = s_i L_a`.
+
+    Args:
+        values: Loss values, ``[k]``.
+        anchor: Index a.
+        shares: :math:`s`, a number or ``[k]``. By default 1 for the anchor and what is
+            not matched, and equal shares of 1 for what is.
+        matched: Which losses are scaled, K bools; by default all but the anchor. The
+            others have the weight :math:`s_i`.
+        eps: :math:`\varepsilon`.
+
+    Returns:
+        Weights, ``[k]``. The ratio is taken only where both losses are positive; else
+        it is 1.
+
+    Raises:
+        ValueError: If there are not K shares or bools, or no such loss.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import scalarizers
+        >>> values = jnp.array([1.5, 0.4, 0.45])  # task, logits, features
+        >>> weights = scalarizers.magnitude_match_weights(values)
+        >>> print("{:.4f} {:.4f} {:.4f}".format(*weights))
+        1.0000 1.8750 1.6667
+    """
+    k, dtype = len(values), values.dtype
+    index, which, parts = _settings(anchor, matched, shares, k, dtype)
+    return _match(values, parts, index, which, jnp.asarray(eps, dtype))
+
+
+def magnitude_match(
+    *,
+    num_losses: int = 2,
+    anchor: int = 0,
+    shares: float | Sequence[float] | jax.Array | None = None,
+    matched: Sequence[bool] | None = None,
+    eps: float | jax.Array = 1e-8,
+) -> Scalarizer:
+    r"""Scales losses to the magnitude of one of them, at every step.
+
+    The usual balance of distillation in industry: each loss counts by its share,
+    whatever its scale. See :func:`kdopt.scalarizers.magnitude_match_weights` for the
+    equation; up to the anchor it is :func:`kdopt.geometric_mean`. By its options:
+
+    * *task = logits + features*, both equally large: the defaults.
+    * *(1 - a) task + a (logits + features of the size of the logits)*:
+      ``anchor=1, matched=[False, False, True], shares=[1 - a, a, a]``.
+
+    Args:
+        num_losses: K.
+        anchor: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+        shares: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+        matched: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+        eps: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+
+    Returns:
+        A scalarizer; ``update`` needs ``values``. The weight of the anchor is 1 by
+        default: keep the learning rate of that loss. Where a loss vanishes its weight
+        grows until ``eps``, and its gradient keeps its size.
+
+    Raises:
+        ValueError: If there are not K shares or bools, or no loss ``anchor``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import kdopt
+        >>> state = kdopt.magnitude_match(num_losses=3).init(jnp.zeros(2))
+        >>> weights = kdopt.loss_weights(state, jnp.array([1.5, 0.4, 0.45]))
+        >>> print("{:.4f} {:.4f} {:.4f}".format(*weights))
+        1.0000 1.8750 1.6667
+
+    References:
+        NVIDIA Model-Optimizer a2fbac7, ``LogitsAndIntermediatesLossBalancer``;
+        MaxText, pull request 4220
+    """
+    k = check_num_losses(num_losses)
+
+    def make_state(dtype: jnp.dtype) -> MagnitudeMatchState:
+        index, which, parts = _settings(anchor, matched, shares, k, dtype)
+        return MagnitudeMatchState(
+            shares=parts,
+            eps=jnp.asarray(eps, dtype),
+            last_weights=parts,
+            notfinite_count=jnp.zeros((), jnp.int32),
+            anchor=index,
+            matched=which,
+        )
+
+    make_state(jnp.zeros(()).dtype)  # the checks, before any gradient is seen
+    return from_values(make_state, num_losses=k)
+
+
+def _settings(
+    anchor: int,
+    matched: Sequence[bool] | None,
+    shares: float | Sequence[float] | jax.Array | None,
+    k: int,
+    dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    if not 0 <= anchor < k:
+        raise ValueError(
+            f"anchor must be the index of one of {k} losses, got {anchor}."
+        )
+    which = [i != anchor for i in range(k)] if matched is None else list(matched)
+    if len(which) != k or which[anchor]:
+        raise ValueError(
+            f"matched must hold one bool per loss, {k} of them, False for the anchor, "
+            f"got {matched!r}."
+        )
+    equal = [1 / max(sum(which), 1) if on else 1.0 for on in which]
+    given = equal if shares is None else shares
+    return (
+        jnp.asarray(anchor, jnp.int32),
+        jnp.asarray(which, bool),
+        one_per_loss(given, k, dtype, name="shares"),
+    )
