@@ -3,46 +3,53 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Undoes what tests/conftest.py saves in the compiler.
-OPTIMISED := JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="--xla_backend_optimization_level=3 \
-  --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true"
+LIBRARY := kdopt tests --ignore=tests/test_examples.py \
+  README.md docs/index.md docs/choosing.md docs/use_with.md
 
-.PHONY: help demo claims figures test test-all test-peers lint format bench gpu gpu-distil docs clean
+.PHONY: help demo claims figures test test-lib test-all test-peers lint format bench gpu gpu-distil docs clean
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.examples: pyproject.toml | $(BIN)/python
+# The laboratory brings a copy of kdopt, which the second line replaces by a link to this one.
+$(VENV)/.kdlab: pyproject.toml examples/kdlab/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e examples/kdlab
 	$(BIN)/python -m pip install --quiet -e '.[examples]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: $(VENV)/.kdlab
 	$(BIN)/python -m pip install --quiet -e '.[test]'
-	@touch $@ $(VENV)/.examples
-
-$(VENV)/.docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[examples,docs]'
 	@touch $@
 
-demo: $(VENV)/.examples  ## distil students on real images with every method (4 minutes)
-	$(BIN)/python -m examples.distill
+$(VENV)/.docs: $(VENV)/.kdlab
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
 
-claims: $(VENV)/.examples  ## test what the papers claim, on real digits (20 minutes)
-	$(BIN)/python -m examples.distill claims
+demo: $(VENV)/.kdlab  ## distil students on real images with every method (4 minutes)
+	$(BIN)/kdlab demo
 
-figures: $(VENV)/.examples  ## the figures of the papers, from the students of `claims`
-	$(BIN)/python -m examples.distill figures
+claims: $(VENV)/.kdlab  ## test what the papers claim, on real digits (20 minutes)
+	$(BIN)/kdlab claims
+
+figures: $(VENV)/.kdlab  ## the figures of the papers, from the students of `claims`
+	$(BIN)/kdlab figures
+	$(BIN)/python -m examples.toy --directory runs/figures/toy --methods \
+	  linear pcgrad min_norm "vertex, no simplex" dto_kd famo
 
 test: lint  ## format, lint, types, doctests and tests
 	$(PYTEST) -q -n 2 --dist worksteal
 
-test-all: lint  ## the same and the slow ones, of programs as users compile them
-	$(OPTIMISED) $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+test-lib: lint  ## the library alone: its tests, doctests and pages
+	$(PYTEST) -q -n 2 --dist worksteal $(LIBRARY)
 
-test-peers: $(VENV)/.test  ## compare with TorchJD and PyTorch (installs both)
-	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17'
+test-all: lint  ## the same and the slow ones, of programs as users compile them
+	KDOPT_TESTS=optimised $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
+
+test-peers: $(VENV)/.test  ## compare with TorchJD, PyTorch, Tunix (installs them)
+	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17' \
+	  'google-tunix>=0.1.7'
 	$(PYTEST) -q -m peers
 
 lint: $(VENV)/.test  ## format check, lint, types
@@ -61,7 +68,7 @@ bench: $(VENV)/.test  ## benchmarks: ratios to a bound of the same run, then tim
 gpu: $(VENV)/.test  ## the costs on this machine's accelerator, and whether it is right
 	$(BIN)/python -m benchmarks.accelerator
 
-gpu-distil: $(VENV)/.examples  ## distil eight students of each method on an accelerator
+gpu-distil: $(VENV)/.kdlab  ## distil eight students of each method on an accelerator
 	$(BIN)/python -m benchmarks.distil
 
 docs: $(VENV)/.docs  ## build the site into docs/_build; no page loads from the network

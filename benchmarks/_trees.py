@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill.models import create
+from kdlab.models import create
 
 Shapes = list[tuple[int, ...]]
 

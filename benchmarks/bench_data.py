@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.distill.data import AUGMENTATIONS, batches, load, normalize
-from examples.distill.data.images import EncodedImage
-from examples.distill.data.prepare import prepare
-from examples.distill.data.stream import eval_stream, train_stream
+from kdlab.data import AUGMENTATIONS, batches, load, normalize
+from kdlab.data.images import EncodedImage
+from kdlab.data.sources.prepare import prepare
+from kdlab.data.stream import eval_stream, train_stream
 
 IMAGES = 256  # in every call that is timed
 

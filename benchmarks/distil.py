@@ -27,9 +27,9 @@ import numpy as np
 from benchmarks.accelerator._machine import machine, slug
 from benchmarks.distil_network import Network
 from benchmarks.distil_training import METHODS, Split, Trainer
-from examples.distill.data import idx
-from examples.distill.data.dataset import Dataset
-from examples.distill.data.synthetic import synthetic
+from kdlab.data.dataset import Dataset
+from kdlab.data.sources import idx
+from kdlab.data.sources.synthetic import synthetic
 
 RATE, RATE_BATCH = 0.05, 64
 MILESTONES = 5 / 8, 6 / 8, 7 / 8

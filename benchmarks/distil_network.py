@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.distill.data import normalize
-from examples.distill.models import create
+from kdlab.data import normalize
+from kdlab.models import create
 
 
 class Network:

@@ -11,7 +11,7 @@ from flax import nnx
 import kdopt
 from benchmarks._measure import compile_timed, ratios, seconds
 from benchmarks.modes import Modes
-from examples.distill.models import create
+from kdlab.models import create
 from kdopt import losses
 
 MODES = (

@@ -4,22 +4,22 @@ Trains the students of the demo by ``dto_kd`` under :func:`kdopt.monitor`, with 
 without wrong labels, into ``runs/dropped-rate-NOISE``. Three minutes on two cores.
 """
 
-import json
-
 import jax
 import optax
 from rich.console import Console
 
 import kdopt
-from examples.distill import experiment, methods
-from examples.distill.config import Config
+from kdlab.experiment import run as experiment
+from kdlab.runs import files
+from kdlab.settings.config import configure
+from kdlab.train import methods
 
 LOSSES = "task", "distill"
 
 
-def dto_kd(config: Config, schedule: optax.Schedule) -> methods.Plan:
+def dto_kd(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
     """The method of the demo, with the last step's metrics in the state."""
-    plan = UNWATCHED(config, schedule)
+    plan = UNWATCHED(numbers, schedule)
     return plan._replace(tx=kdopt.monitor(plan.tx, decay=0.0))
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     print("| wrong labels | seed | no task | no distillation | one of the two |")
     print("|---:|---:|---:|---:|---:|")
     for noise in (0.4, 0.0):
-        config = Config(
+        config = configure(
             name=f"dropped-rate-{noise}",
             noise=noise,
             methods=("dto_kd",),
@@ -42,8 +42,8 @@ def main() -> None:
         )
         experiment.run(config, console)
         for seed in range(config.seeds):
-            log = config.directory / "dto_kd" / f"seed{seed}" / "metrics.jsonl"
-            epochs = [json.loads(line) for line in log.read_text().splitlines()]
+            run = files.seed_folder(config.directory, "dto_kd", seed)
+            epochs = files.read_metrics(run)
             # An epoch's metrics are means over its steps, equally many in each.
             rates = [
                 sum(e[f"train/gradient/dropped_rate/{name}"] for e in epochs)

@@ -1,7 +1,11 @@
 """Every method on the two-dimensional toy problem of FAMO, from five starts.
 
-``python -m examples.toy`` draws all paths on the contours of the mean loss and prints
-how far each method ends from the Pareto set. Adam, 50,000 steps, learning rate 1e-3.
+    python -m examples.toy
+    python -m examples.toy --methods dto_kd min_norm
+
+Draws all paths on the contours of the mean loss and prints how far each method ends
+from the Pareto set: Adam, 50,000 steps, learning rate 1e-3. Measured with all methods:
+one minute of one CPU core; ``linear`` arrives from 4 of 5 starts, ``dto_kd`` from 5.
 
 The problem has two valleys, a cliff between them and gradients of very different
 length, so that descent on the mean gets stuck from one of the starts. Its Pareto set is

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from kdopt import balancers, diagnostics, losses, scalarizers, wrappers
+from kdopt._balanced_loss import BalancedAux, balanced_loss
 from kdopt._gram import combine, gram
 from kdopt._loss_weights import loss_weights
 from kdopt._parabola import (
@@ -138,11 +139,13 @@ from kdopt.wrappers import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BalancedAux",
     "LinearizedLosses",
     "WeightsState",
     "accumulate",
     "aligned_mtl",
     "aligned_mtl_weights",
+    "balanced_loss",
     "balancers",
     "bloop",
     "cagrad",

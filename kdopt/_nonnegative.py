@@ -9,7 +9,7 @@ import numpy as np
 from kdopt._linalg import dot, solve
 from kdopt._typing import Gram, Scalar, Weights
 
-FEW = 6
+FEW = 8
 """Up to so many coordinates an accelerator solves all faces, ``2^k`` small systems."""
 
 

@@ -108,7 +108,7 @@ def value_and_grads(
     def wrapped(*args: Any, present: PresentLike = None, **kwargs: Any) -> Any:
         fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        fn = _with_losses(fn, has_aux, present, axis_name)
+        fn = with_losses(fn, has_aux, present, axis_name)
         losses, tangents, aux = jax.linearize(fn, *primals, has_aux=True)
         grads: PerLossGrads = tuple(
             _transpose(tangents, i, loss, primals, single)
@@ -188,8 +188,8 @@ def value_and_weighted_grad(
     ) -> Any:
         fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        fn = _with_losses(fn, has_aux, present, axis_name)
-        values, pullback, aux = _stacked_vjp(fn, primals)
+        fn = with_losses(fn, has_aux, present, axis_name)
+        values, pullback, aux = stacked_vjp(fn, primals)
         # The weights are the same on every replica: they come from averaged values.
         mean_values = _mean(values, axis_name)
         array = weights(mean_values) if callable(weights) else weights
@@ -334,23 +334,20 @@ def shared_grad(
             lambda p: encode_fn(p, *args, **kwargs), local, has_aux=True
         )
         check_differentiable(shared)
-        _check_state(balancer, state, shared)
-        heads = _with_losses(
+        heads = with_losses(
             lambda p, z: losses_fn(p, z, aux, *args, **kwargs), True, present, axis_name
         )
-        values, head_pullback, head_aux = _stacked_vjp(heads, (local, shared))
-        mean_values = _mean(values, axis_name)
-        mask = present_mask(present, len(values))
-        # A loss is a mean over all replicas, of which this one is a share.
-        size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        shared_grads = tuple(head_pullback(row / size)[1] for row in _unit_rows(values))
-        shared_grads = clear_grads(shared_grads, mask)
-        if mask is not None and axis_name is not None:
-            mask = jax.lax.pmax(mask.astype(jnp.int32), axis_name)
-        _, state = balancer.update(
-            shared_grads, state, shared, values=mean_values, present=mask
+        values, head_pullback, head_aux = stacked_vjp(heads, (local, shared))
+        found = balance_shared(
+            balancer,
+            state,
+            shared,
+            values,
+            lambda row: head_pullback(row)[1],
+            present,
+            axis_name,
         )
-        weights = clear_values(loss_weights(state).astype(values.dtype), mask)
+        mean_values, weights, state = found.values, found.weights, found.state
         head_grads, cotangent = head_pullback(_varying_as(values, weights))
         if not weigh_heads:
             head_grads, _ = head_pullback(_varying_as(values, jnp.ones_like(weights)))
@@ -428,7 +425,7 @@ def linearize(
     def wrapped(*args: Any, present: PresentLike = None, **kwargs: Any) -> Any:
         fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        fn = _with_losses(fn, has_aux, present, axis_name)
+        fn = with_losses(fn, has_aux, present, axis_name)
 
         def stacked(*primals: Any) -> tuple[Values, Any]:
             losses, aux = fn(*primals)
@@ -459,6 +456,56 @@ def linearize(
     return wrapped
 
 
+class SharedWeights(NamedTuple):
+    """What a balancer found at a shared representation.
+
+    Attributes:
+        values: The losses, averaged over replicas.
+        weights: Their weights.
+        grads: Their gradients with respect to the representation.
+        state: The new state of the balancer.
+    """
+
+    values: Values
+    weights: Weights
+    grads: PerLossGrads
+    state: Any
+
+
+def balance_shared(
+    balancer: Balancer,
+    state: Any,
+    shared: Any,
+    values: Values,
+    pullback: Callable[[jax.Array], Any],
+    present: PresentLike,
+    axis_name: str | None,
+) -> SharedWeights:
+    """Weighs K losses by their gradients with respect to a shared representation.
+
+    Args:
+        balancer: As for :func:`value_and_shared_grad`.
+        state: Its state.
+        shared: The representation.
+        values: The losses, ``[k]``.
+        pullback: From a cotangent of the values to one of the representation.
+        present: Which losses are present.
+        axis_name: Mesh axis of the replicas.
+    """
+    _check_state(balancer, state, shared)
+    mean_values = _mean(values, axis_name)
+    mask = present_mask(present, len(values))
+    # A loss is a mean over all replicas, of which this one is a share.
+    size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    grads = tuple(pullback(row / size) for row in _unit_rows(values))
+    grads = clear_grads(grads, mask)
+    if mask is not None and axis_name is not None:
+        mask = jax.lax.pmax(mask.astype(jnp.int32), axis_name)
+    _, state = balancer.update(grads, state, shared, values=mean_values, present=mask)
+    weights = clear_values(loss_weights(state).astype(values.dtype), mask)
+    return SharedWeights(mean_values, weights, grads, state)
+
+
 def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:
     """Checks that a balancer's state holds weights and nothing shaped like params."""
     own = state.inner if hasattr(state, "metrics") else state  # that of monitor
@@ -477,7 +524,7 @@ def _shapes(tree: Any) -> Any:
     return jax.tree.map(jnp.shape, tree)
 
 
-def _with_losses(
+def with_losses(
     fn: Callable[..., Any], has_aux: bool, present: PresentLike, axis_name: str | None
 ) -> Callable[..., tuple[tuple[jax.Array, ...], Any]]:
     """The function with its K losses checked, and absent ones replaced by 0."""
@@ -490,7 +537,7 @@ def _with_losses(
     return split
 
 
-def _stacked_vjp(fn: Callable[..., Any], primals: tuple) -> tuple:
+def stacked_vjp(fn: Callable[..., Any], primals: tuple) -> tuple:
     """One forward pass; the losses as an array, their pullback and the aux data."""
 
     def stacked(*args: Any) -> tuple[Values, Any]:

@@ -5,13 +5,6 @@ import re
 import jax
 import numpy as np
 
-OPTIMISED = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
-}
-"""Options of ``compile`` for the program that users get, whatever conftest.py says."""
-
 _BYTES = {"pred": 1, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "f32": 4, "f64": 8}
 _COLLECTIVE = re.compile(
     r"= (?P<shapes>.*?) (?P<name>all-reduce|all-gather|all-to-all|reduce-scatter|"

@@ -59,6 +59,8 @@ class Method(NamedTuple):
         extras: Other keyword arguments of ``update``, given K.
         zero: Why the update is not that of the other losses alone where a gradient is
             zero; by default it is, up to a positive factor.
+        rests: Whether the update is zero where the gradient of the first loss is, since
+            the others only bound or help it.
     """
 
     name: str
@@ -106,674 +108,427 @@ KEY = jax.random.key(0)
 CONVEX = ("combination", "on_simplex", "scale_invariant_weights")
 SYMMETRIC = ("combination", "scale_invariant_weights", "permutation_equivariant")
 DESCENT = ("non_conflicting", "zero_if_stationary", "zero_gradient_is_left_out")
+FAIR = ("combination", "permutation_equivariant", "non_conflicting")
+STATIONARY = ("zero_if_strongly_stationary", "moves_if_weakly_stationary")
 # The norms of the example are sqrt(18) and sqrt(38), the product is -22.
 NORMS = 18**0.5, 38**0.5
 COSINE = -22 / (18 * 38) ** 0.5
 BISECTOR = NORMS[1] / (NORMS[0] + NORMS[1])
 
 
-def _lambda_row(policy: str, *claims: str, golden: float, **kwargs: Any) -> Method:
-    return Method(
+def _row(name: str, *claims: str, options: Mapping | None = None, **fields) -> Method:
+    """A row of K losses: ``num_losses`` and ``options`` are its arguments."""
+    fields.setdefault("factory", getattr(kdopt, name, None))
+    fields.setdefault("kwargs", num_losses(**(options or {})))
+    static = ("num_losses", *(fields.pop("static", ())))
+    return Method(name, claims=claims, static_args=static, **fields)
+
+
+def _lambda(policy: str, *claims: str, golden: float, **kwargs: Any) -> Method:
+    return _two(
         f"dynamic_lambda_{policy}",
-        kdopt.dynamic_lambda,
-        two(policy=policy, **kwargs),
+        *("combination", "on_simplex", *claims),
+        factory=kdopt.dynamic_lambda,
+        kwargs=two(policy=policy, **kwargs),
         needs_values=policy == "target_relative",
-        claims=("combination", "on_simplex", *claims),
+        weighted=True,
         golden=(1 - golden, golden),
         static_args=("policy",),
     )
 
 
-def _scalarizer_row(name: str, *, strict: bool = True, **kwargs: Any) -> Method:
-    return Method(
-        name,
-        getattr(kdopt, name),
-        num_losses(**kwargs),
-        ks=(1, 2, 3),
-        needs_values=True,
-        scalarizer=True,
-        static_args=("num_losses", *(arg for arg in kwargs if arg == "window")),
-        strict=strict,
-    )
+def _two(name: str, *claims: str, **fields) -> Method:
+    """A row of two losses, with its own state."""
+    fields.setdefault("factory", getattr(kdopt, name, None))
+    fields = {"weighted": False, "static_args": (), **fields}
+    return Method(name, claims=claims, **fields)
 
 
-TASK_LEADS = "the first loss leads: the others bound its step"
+def _scalarizer(name: str, *, strict: bool = True, static=(), **fields) -> Method:
+    """A row of a method that learns from values and passes one gradient."""
+    fields = {"ks": (1, 2, 3), "needs_values": True, **fields}
+    return _row(name, scalarizer=True, strict=strict, static=static, **fields)
 
 
-def _reference_row(rule: str, *claims: str) -> Method:
-    return Method(
+def _amortized(suffix: str = "", **fields) -> Method:
+    name = "dto_kd_amortized" + (f"_{suffix}" if suffix else "")
+    options = {"signal": suffix} if suffix else {}
+    fields = {"factory": kdopt.dto_kd_amortized, "options": options, **fields}
+    return _scalarizer(name, strict=False, **{"ks": (2,), **fields})
+
+
+def _lower_values(k: int) -> dict:
+    return {"value_fn": lambda params: 0.9 * _samplers.values(0, k)}
+
+
+def _many_weights(k: int) -> dict:
+    return {"weights": [0.1 + 0.4 * i for i in range(k)]}
+
+
+def _leading(name: str, *claims: str, rests: bool = True, **fields) -> Method:
+    """A row of a method in which the first loss leads, and the others bound it."""
+    fields = {"ks": (2, 3, 4), "rests": rests, **fields}
+    zero = "the first loss leads: the others bound its step"
+    return _row(name, "combination", *claims, **{"zero": zero, **fields})
+
+
+def _reference(rule: str, *claims: str) -> Method:
+    return _row(
         f"reference_aligned_{rule}",
-        kdopt.reference_aligned,
-        num_losses(rule=rule),
+        *("combination", "scale_invariant_weights", *claims),
+        factory=kdopt.reference_aligned,
+        options={"rule": rule},
+        static=("rule",),
         ks=(3, 4),
-        static_args=("num_losses", "rule"),
-        claims=("combination", "scale_invariant_weights", *claims),
         zero="the last gradient is the reference, whose place a zero takes",
     )
 
 
-STREAM = {
-    "weighted": False,
-    "claims": ("finite", "linear_under_scaling"),
-    "static_args": (),
-}
+LINEAR = ("finite", "linear_under_scaling")
+DTO_KD = {"factory": kdopt.dto_kd, "ks": (2, 3, 4), "needs_values": True}
+DRAWN = {"kwargs": num_losses_and_key, "ks": (1, 2, 3), "static": ("key",)}
+OWN = {"ks": (1, 2, 3), "weighted": False}
+VACCINE = (1 + 22 / 18, 1 + 22 / 38)  # the weights that take the conflict away
 
 METHODS = (
-    Method(
+    _two(
         "linear",
-        kdopt.linear,
-        lambda k: {"weights": [0.1 + 0.4 * i for i in range(k)]},
+        *("combination", "linear_under_scaling", "scale_invariant_weights"),
+        kwargs=_many_weights,
         ks=(1, 2, 3, 4),
-        weighted=False,
-        static_args=(),
-        claims=("combination", "linear_under_scaling", "scale_invariant_weights"),
         golden=(0.1, 0.5),
         zero="each loss has its own number, whatever the others do",
     ),
-    Method(
-        "dot",
-        kdopt.dot,
-        weighted=False,
-        claims=("finite", "linear_under_scaling"),
-        static_args=(),
-    ),
-    Method(
+    _two("dot", *LINEAR),
+    _two(
         "streams",
-        kdopt.streams,
-        lambda k: {"momenta": [0.2 * i for i in range(k)], "dampening": 0.1},
+        *LINEAR,
+        kwargs=lambda k: {"momenta": [0.2 * i for i in range(k)], "dampening": 0.1},
         ks=(1, 2, 3, 4),
-        weighted=False,
         zero="each loss has its own momentum, whatever the others do",
-        claims=("finite", "linear_under_scaling"),
-        static_args=(),
     ),
-    Method(
+    _row(
         "min_norm",
-        kdopt.min_norm,
-        num_losses(),
+        *(*CONVEX, *DESCENT),
+        *("permutation_equivariant", "min_norm_kkt", "equal_decrease"),
         ks=(1, 2, 3, 4),
-        claims=(
-            *CONVEX,
-            *DESCENT,
-            "permutation_equivariant",
-            "min_norm_kkt",
-            "equal_decrease",
-        ),
         golden=(0.6, 0.4),
     ),
-    Method(
+    _row(
         "dto_kd",
-        kdopt.dto_kd,
-        num_losses(),
-        ks=(2, 3, 4),
-        needs_values=True,
-        claims=(
-            "combination",
-            "scale_invariant_weights",
-            *DESCENT,
-            "permutation_equivariant",
-            "loss_scale_invariant",
-            "equal_relative_decrease",
-        ),
+        *("combination", "scale_invariant_weights", *DESCENT),
+        *("permutation_equivariant", "loss_scale_invariant"),
+        "equal_relative_decrease",
         # log-Gram (18, -11; -11, 9.5): pi = (20.5, 29) / 49.5, divided by the values
         golden=(41 / 99, 29 / 99),
+        **DTO_KD,
     ),
-    Method(
+    _row(
         "dto_kd_convex",
-        kdopt.dto_kd,
-        num_losses(rescale="convex"),
-        ks=(2, 3, 4),
-        needs_values=True,
-        claims=(
-            *CONVEX,
-            *DESCENT,
-            "permutation_equivariant",
-            "equal_relative_decrease",
-        ),
+        *(*CONVEX, *DESCENT, "permutation_equivariant", "equal_relative_decrease"),
+        options={"rescale": "convex"},
         golden=(41 / 70, 29 / 70),
+        **DTO_KD,
     ),
-    Method(
+    _row(
         "dto_kd_theorem",
-        kdopt.dto_kd,
-        num_losses(simplex=False),
-        ks=(2, 3, 4),
-        needs_values=True,
-        claims=(
-            "combination",
-            "permutation_equivariant",
-            "loss_scale_invariant",
-            "equal_relative_decrease",
-        ),
+        *("combination", "permutation_equivariant", "loss_scale_invariant"),
+        "equal_relative_decrease",
+        options={"simplex": False},
         golden=(41 / 99, 29 / 99),
+        **DTO_KD,
     ),
-    _lambda_row("fixed", "scale_invariant_weights", golden=0.9),
-    _lambda_row(
+    _lambda("fixed", "scale_invariant_weights", golden=0.9),
+    _lambda(
         "gradual",
-        *DESCENT,
-        "scale_invariant_weights",
-        "permutation_equivariant",
-        "min_norm_kkt",
-        "equal_decrease",
+        *(*DESCENT, "scale_invariant_weights", "permutation_equivariant"),
+        *("min_norm_kkt", "equal_decrease"),
         golden=0.4,
         lambda_=0.5,
     ),
-    _lambda_row("fast", "scale_invariant_weights", golden=1.0),
+    _lambda("fast", "scale_invariant_weights", golden=1.0),
     # 100 x^2 - 80 x + 18 = 6, the root nearest to 0.9
-    _lambda_row("target", golden=0.6, target=6.0),
+    _lambda("target", golden=0.6, target=6.0),
     # 100 x^2 - 80 x + 18 = 4 (1 + x), the root nearest to 0.9
-    _lambda_row("target_relative", golden=0.6107878402833892, target=4.0),
-    _lambda_row(
+    _lambda("target_relative", golden=0.6107878402833892, target=4.0),
+    _lambda(
         "norm_balance",
-        "non_conflicting",
-        "zero_gradient_is_left_out",
-        "scale_invariant_weights",
-        "permutation_equivariant",
-        "bisector",
+        *("non_conflicting", "zero_gradient_is_left_out", "scale_invariant_weights"),
+        *("permutation_equivariant", "bisector"),
         golden=1 - BISECTOR,
         lambda_=0.5,
     ),
-    _lambda_row(
-        "safe", "non_conflicting", "scale_invariant_weights", golden=18 / (18 + 22)
-    ),
-    _lambda_row(
-        "cosine", "non_conflicting", "scale_invariant_weights", golden=18 / (18 + 22)
-    ),
-    Method(
+    _lambda("safe", "non_conflicting", "scale_invariant_weights", golden=18 / 40),
+    _lambda("cosine", "non_conflicting", "scale_invariant_weights", golden=18 / 40),
+    _row(
         "min_norm_by_norm",
-        kdopt.min_norm,
-        num_losses(normalize="norm"),
+        *FAIR,
+        factory=kdopt.min_norm,
+        options={"normalize": "norm"},
         ks=(2, 3),
-        static_args=("num_losses", "normalize"),
+        static=("normalize",),
         plumbing=False,
-        claims=("combination", "non_conflicting", "permutation_equivariant"),
     ),
+    _row("pcgrad", *SYMMETRIC[:2], golden=VACCINE, **DRAWN),
+    _row("gradvac", *SYMMETRIC[:2], golden=VACCINE, **DRAWN),
+    _row(
+        "cagrad",
+        *SYMMETRIC,
+        ks=(1, 2, 4),
+        # the mean (1, 1, 1) and the first gradient at half the length of the mean
+        golden=(0.5 + 0.5 * 3**0.5 / NORMS[0], 0.5),
+    ),
+    _row(
+        "cagrad_wide",
+        *(*SYMMETRIC, "non_conflicting"),
+        factory=kdopt.cagrad,
+        options={"c": 1.0},
+        ks=(2, 3),
+        plumbing=False,
+    ),
+    _row("imtl_g", *SYMMETRIC, ks=(1, 2, 4), golden=(BISECTOR, 1 - BISECTOR)),
+    _row(
+        "nash_mtl",
+        *(*FAIR, "loss_scale_invariant"),
+        ks=(1, 2, 4),
+        # 1 / (n_i sqrt(1 + cos)), of length sqrt(2), shortened to 1
+        golden=tuple((2 * (1 + COSINE)) ** -0.5 / n for n in NORMS),
+    ),
+    _row(
+        "fairgrad",
+        *(*FAIR, "loss_scale_invariant"),  # with alpha = 1 as Nash-MTL without a bound
+        ks=(1, 2, 4),
+        golden=tuple((1 + COSINE) ** -0.5 / n for n in NORMS),
+    ),
+    _row("aligned_mtl", *SYMMETRIC, ks=(1, 2, 4), static=("scale",)),
+    _row(
+        "upgrad",
+        *(*SYMMETRIC, "linear_under_scaling", "non_conflicting", *STATIONARY),
+        ks=(1, 2, 3, 4),
+        golden=tuple(weight / 2 for weight in VACCINE),
+    ),
+    _row(
+        "upgrad_ridge",
+        *SYMMETRIC,
+        factory=kdopt.upgrad,
+        options={"reg_eps": 1e-4},
+        ks=(2, 3),
+        plumbing=False,
+    ),
+    _row(
+        "dual_proj",
+        *(*SYMMETRIC, "non_conflicting", *STATIONARY),
+        ks=(1, 2, 4),
+        golden=(22 / 36, 0.5),
+    ),
+    _row(
+        "conflict_free",
+        *SYMMETRIC,
+        ks=(1, 2, 4),
+        static=("length",),
+        golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
+    ),
+    _row(
+        "sdmgrad",
+        *(*CONVEX, "permutation_equivariant"),
+        ks=(1, 2, 3),
+        golden=(0.6, 0.4),
+    ),
+    _row("modo", "combination", "on_simplex", ks=(1, 2, 3)),
+    _row("moco", "finite", **OWN),
+    _row("db_mtl", "finite", needs_values=True, **OWN),
+    _row("gradnorm", "combination", ks=(1, 2, 3), needs_values=True, golden=(1.0, 1.0)),
+    _row("graddrop", "finite", options={"key": KEY}, static=("key", "leak"), **OWN),
+    _row("krum", *CONVEX, ks=(3, 4), static=("num_byzantine", "num_selected")),
+    _row(
+        "trimmed_mean",
+        "finite",
+        ks=(3, 4),
+        weighted=False,
+        zero="a zero is a vote for zero in each element",
+        hides=("nan", "inf"),  # it drops the extremes
+        static=("num_trimmed",),
+    ),
+    _row("excess_mtl", "combination", "on_simplex", **OWN),
+    _row(
+        "random_weights",
+        *CONVEX,
+        options={"key": KEY},
+        ks=(1, 2, 3),
+        static=("key",),
+        zero="weights are drawn for as many losses as there are",
+    ),
+    _two(
+        "dot_lars",
+        "finite",
+        kwargs=two(learning_rate=0.1),
+        needs_params=True,
+        strict=False,
+    ),
+    _row("momentum_conflict_free", scalarizer=True, **OWN),
+    _amortized(ks=(2, 3, 4)),
+    _amortized("same_batch", extras=_lower_values),
+    _amortized("gram", extras=lambda k: {"gram": np.eye(k)}),
+    _amortized("literal"),
+    _scalarizer("famo", ks=(2, 3, 4), strict=False, extras=_lower_values),
+    _scalarizer("uncertainty", strict=False),
+    _scalarizer("imtl_l", strict=False),
+    _scalarizer("dwa", options={"window": 2}, static=("window",)),
+    _scalarizer("softadapt", options={"window": 1}, static=("window",)),
+    _scalarizer("stch"),
+    _scalarizer("geometric_mean"),
+    _scalarizer("cosmos"),
+    _scalarizer("pbi"),
     Method(
+        "linear_scalarizer",
+        kdopt.scalarizers.linear,
+        _many_weights,
+        ks=(1, 2, 3, 4),
+        scalarizer=True,
+        static_args=(),
+    ),
+    _row(
+        "random_weights_scalarizer",
+        factory=kdopt.scalarizers.random_weights,
+        options={"key": KEY},
+        ks=(1, 2, 3),
+        scalarizer=True,
+        static=("key",),
+    ),
+    _two("dot_nesterov", *LINEAR, factory=kdopt.dot, kwargs=two(nesterov=True)),
+    _two("dot_normalized", *LINEAR, factory=kdopt.dot, kwargs=two(normalize=True)),
+    _two("gain_matched_sgd", *LINEAR),
+    _two("scale_by_dot_adam", "finite"),
+    _two("scale_by_dot_lion", "finite"),
+    _row("scale_by_multi_adam", "finite", **OWN),
+    _row(
+        "scale_by_mt_adam",
+        "finite",
+        zero="all are scaled to the gradient of the first loss",
+        **OWN,
+    ),
+    _row(
         "min_norm_by_root_of_norm",
-        kdopt.min_norm,
-        num_losses(normalize=0.5),
+        *FAIR,
+        factory=kdopt.min_norm,
+        options={"normalize": 0.5},
         ks=(2, 3),
         plumbing=False,
-        claims=("combination", "non_conflicting", "permutation_equivariant"),
     ),
-    Method(
+    _row(
         "conflict_free_geometric",
-        kdopt.conflict_free,
-        num_losses(length="geometric"),
+        *SYMMETRIC,
+        factory=kdopt.conflict_free,
+        options={"length": "geometric"},
+        static=("length",),
         ks=(2, 3),
         plumbing=False,
-        static_args=("num_losses", "length"),
-        claims=SYMMETRIC,
         # of a cosine of (1 + cos) / sqrt(2 (1 + cos)) with both
         golden=tuple(
             (NORMS[0] * NORMS[1]) ** 0.5 / (2 + 2 * COSINE) ** 0.5 / n for n in NORMS
         ),
     ),
-    Method(
-        "pcgrad",
-        kdopt.pcgrad,
-        num_losses_and_key,
-        ks=(1, 2, 3),
-        static_args=("num_losses", "key"),
-        claims=("combination", "scale_invariant_weights"),
-        golden=(1 + 22 / 18, 1 + 22 / 38),
-    ),
-    Method(
-        "gradvac",
-        kdopt.gradvac,
-        num_losses_and_key,
-        ks=(1, 2, 3),
-        static_args=("num_losses", "key"),
-        claims=("combination", "scale_invariant_weights"),
-        golden=(1 + 22 / 18, 1 + 22 / 38),
-    ),
-    Method(
-        "cagrad",
-        kdopt.cagrad,
-        num_losses(),
-        ks=(1, 2, 4),
-        claims=SYMMETRIC,
-        # the mean (1, 1, 1) and the first gradient at half the length of the mean
-        golden=(0.5 + 0.5 * 3**0.5 / NORMS[0], 0.5),
-    ),
-    Method(
-        "cagrad_wide",
-        kdopt.cagrad,
-        num_losses(c=1.0),
-        ks=(2, 3),
-        plumbing=False,
-        claims=(*SYMMETRIC, "non_conflicting"),
-    ),
-    Method(
-        "imtl_g",
-        kdopt.imtl_g,
-        num_losses(),
-        ks=(1, 2, 4),
-        claims=SYMMETRIC,
-        golden=(BISECTOR, 1 - BISECTOR),
-    ),
-    Method(
-        "nash_mtl",
-        kdopt.nash_mtl,
-        num_losses(),
-        ks=(1, 2, 4),
-        claims=(
-            "combination",
-            "permutation_equivariant",
-            "non_conflicting",
-            "loss_scale_invariant",
-        ),
-        # 1 / (n_i sqrt(1 + cos)), of length sqrt(2), shortened to 1
-        golden=tuple((2 * (1 + COSINE)) ** -0.5 / n for n in NORMS),
-    ),
-    Method(
-        "fairgrad",
-        kdopt.fairgrad,
-        num_losses(),
-        ks=(1, 2, 4),
-        # with alpha = 1 as Nash-MTL without a bound
-        claims=(
-            "combination",
-            "permutation_equivariant",
-            "non_conflicting",
-            "loss_scale_invariant",
-        ),
-        golden=tuple((1 + COSINE) ** -0.5 / n for n in NORMS),
-    ),
-    Method(
-        "aligned_mtl",
-        kdopt.aligned_mtl,
-        num_losses(),
-        ks=(1, 2, 4),
-        static_args=("num_losses", "scale"),
-        claims=SYMMETRIC,
-    ),
-    Method(
-        "upgrad",
-        kdopt.upgrad,
-        num_losses(),
-        ks=(1, 2, 3, 4),
-        claims=(
-            *SYMMETRIC,
-            "linear_under_scaling",
-            "non_conflicting",
-            "zero_if_strongly_stationary",
-            "moves_if_weakly_stationary",
-        ),
-        golden=((1 + 22 / 18) / 2, (1 + 22 / 38) / 2),
-    ),
-    Method(
-        "upgrad_ridge",
-        kdopt.upgrad,
-        num_losses(reg_eps=1e-4),
-        ks=(2, 3),
-        plumbing=False,
-        claims=SYMMETRIC,
-    ),
-    Method(
-        "dual_proj",
-        kdopt.dual_proj,
-        num_losses(),
-        ks=(1, 2, 4),
-        claims=(
-            *SYMMETRIC,
-            "non_conflicting",
-            "zero_if_strongly_stationary",
-            "moves_if_weakly_stationary",
-        ),
-        golden=(22 / 36, 0.5),
-    ),
-    Method(
-        "conflict_free",
-        kdopt.conflict_free,
-        num_losses(),
-        ks=(1, 2, 4),
-        static_args=("num_losses", "length"),
-        claims=SYMMETRIC,
-        golden=tuple(sum(NORMS) / (2 * n) for n in NORMS),
-    ),
-    Method(
+    _leading(
         "constrained",
-        kdopt.constrained,
-        num_losses(),
-        ks=(2, 3, 4),
-        static_args=("num_losses", "on_conflict"),
-        claims=("combination", "scale_invariant_weights", "non_conflicting"),
+        *("scale_invariant_weights", "non_conflicting"),
+        static=("on_conflict",),
         golden=(1, 22 / 38),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    Method(
+    _leading(
         "pcd",
-        kdopt.pcd,
-        num_losses(eps=0.0),
-        ks=(2, 3, 4),
-        static_args=("num_losses", "relative_eps", "on_conflict"),
-        claims=("combination", "scale_invariant_weights"),
+        "scale_invariant_weights",
+        options={"eps": 0.0},
+        static=("relative_eps", "on_conflict"),
         # (1, (tau - c) n_1 / n_2) / sqrt(1 - c^2 + tau^2)
         golden=tuple(
             w / (1 - COSINE**2 + 0.02**2) ** 0.5
             for w in (1, (0.02 - COSINE) * NORMS[0] / NORMS[1])
         ),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    Method(
+    _leading(
         "dynamic_barrier",
-        kdopt.dynamic_barrier,
-        num_losses(limits=1.5),
-        ks=(2, 3, 4),
+        options={"limits": 1.5},
         needs_values=True,
-        static_args=("num_losses", "on_conflict"),
-        claims=("combination",),
+        static=("on_conflict",),
         # the second loss is 0.5 above its limit
         golden=(1, 22.5 / 38),
-        zero=TASK_LEADS,
+        rests=False,
     ),
-    Method(
+    _leading(
         "grad_cosine",
-        kdopt.grad_cosine,
-        num_losses(),
+        "scale_invariant_weights",
         ks=(1, 2, 4),
-        static_args=("num_losses", "rule"),
-        claims=("combination", "scale_invariant_weights"),
+        static=("rule",),
         golden=(1, 0),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    _reference_row("cosine"),
-    _reference_row("nearest"),
-    _reference_row("hypergradient", "on_simplex"),
-    Method(
+    _reference("cosine"),
+    _reference("nearest"),
+    _reference("hypergradient", "on_simplex"),
+    _row(
         "bloop",
-        kdopt.bloop,
-        num_losses(),
+        "finite",
         ks=(2, 3),
         weighted=False,
-        static_args=("num_losses", "initial", "relative_eps"),
-        claims=("finite",),
+        static=("initial", "relative_eps"),
         zero="the task leads: only its gradient enters the mean",
     ),
-    Method(
+    _row(
         "equal_norms",
-        kdopt.equal_norms,
-        num_losses(),
+        *("combination", "permutation_equivariant", "loss_scale_invariant"),
         ks=(1, 2, 4),
-        static_args=("num_losses", "target"),
-        claims=("combination", "permutation_equivariant", "loss_scale_invariant"),
+        static=("target",),
         golden=tuple(1 / (2 * n) for n in NORMS),
     ),
-    Method(
+    _row(
         "equal_norms_to_the_task",
-        kdopt.equal_norms,
-        num_losses(target="task", mix=0.7, decay=0.9),
+        *("combination", "scale_invariant_weights"),
+        factory=kdopt.equal_norms,
+        options={"target": "task", "mix": 0.7, "decay": 0.9},
         ks=(2, 3),
         plumbing=False,
-        claims=("combination", "scale_invariant_weights"),
         golden=(1.0, 0.7 * NORMS[0] / NORMS[1] + 0.3),
         zero="the others are as long as the task gradient, if there is one",
     ),
-    Method(
-        "ferero",
-        kdopt.ferero,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        claims=("combination",),
-    ),
-    Method(
-        "sdmgrad",
-        kdopt.sdmgrad,
-        num_losses(),
-        ks=(1, 2, 3),
-        claims=(*CONVEX, "permutation_equivariant"),
-        golden=(0.6, 0.4),
-    ),
-    Method(
-        "modo",
-        kdopt.modo,
-        num_losses(),
-        ks=(1, 2, 3),
-        claims=("combination", "on_simplex"),
-    ),
-    Method(
-        "moco",
-        kdopt.moco,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("finite",),
-    ),
-    Method(
-        "db_mtl",
-        kdopt.db_mtl,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        weighted=False,
-        claims=("finite",),
-    ),
-    Method(
-        "gradnorm",
-        kdopt.gradnorm,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        claims=("combination",),
-        golden=(1.0, 1.0),
-    ),
-    Method(
-        "graddrop",
-        kdopt.graddrop,
-        num_losses(key=KEY),
-        ks=(1, 2, 3),
-        weighted=False,
-        static_args=("num_losses", "key", "leak"),
-        claims=("finite",),
-    ),
-    Method(
-        "krum",
-        kdopt.krum,
-        num_losses(),
-        ks=(3, 4),
-        static_args=("num_losses", "num_byzantine", "num_selected"),
-        claims=CONVEX,
-    ),
-    Method(
-        "trimmed_mean",
-        kdopt.trimmed_mean,
-        num_losses(),
-        ks=(3, 4),
-        weighted=False,
-        zero="a zero is a vote for zero in each element",
-        hides=("nan", "inf"),  # it drops the extremes
-        static_args=("num_losses", "num_trimmed"),
-        claims=("finite",),
-    ),
-    Method(
-        "excess_mtl",
-        kdopt.excess_mtl,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("combination", "on_simplex"),
-    ),
-    Method(
-        "random_weights",
-        kdopt.random_weights,
-        num_losses(key=KEY),
-        ks=(1, 2, 3),
-        static_args=("num_losses", "key"),
-        claims=CONVEX,
-        zero="weights are drawn for as many losses as there are",
-    ),
-    Method(
-        "dot_lars",
-        kdopt.dot_lars,
-        two(learning_rate=0.1),
-        needs_params=True,
-        weighted=False,
-        static_args=(),
+    _row("ferero", "combination", ks=(1, 2, 3), needs_values=True),
+    _scalarizer(
+        "hypergradient",
+        ks=(2, 3),
+        needs_values=False,
         strict=False,
-        claims=("finite",),
+        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
     ),
-    Method(
-        "momentum_conflict_free",
-        kdopt.momentum_conflict_free,
-        num_losses(),
-        ks=(1, 2, 3),
-        scalarizer=True,
-        weighted=False,
-    ),
-    Method(
-        "dto_kd_amortized",
-        kdopt.dto_kd_amortized,
-        num_losses(),
-        ks=(2, 3, 4),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
-    ),
-    Method(
-        "dto_kd_amortized_same_batch",
-        kdopt.dto_kd_amortized,
-        num_losses(signal="same_batch"),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
-        extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
-    ),
-    Method(
-        "dto_kd_amortized_directional",
-        kdopt.dto_kd_amortized,
-        num_losses(signal="directional"),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
+    _amortized(
+        "directional",
         extras=lambda k: {
             "slopes_fn": lambda updates: -np.arange(1, k + 1, dtype=np.float32)
         },
     ),
-    Method(
-        "dto_kd_amortized_gram",
-        kdopt.dto_kd_amortized,
-        num_losses(signal="gram"),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
-        extras=lambda k: {"gram": np.eye(k)},
-    ),
-    Method(
-        "dto_kd_amortized_literal",
-        kdopt.dto_kd_amortized,
-        num_losses(signal="literal"),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
-    ),
-    Method(
-        "famo",
-        kdopt.famo,
-        num_losses(),
-        ks=(2, 3, 4),
-        needs_values=True,
-        scalarizer=True,
-        strict=False,
-        extras=lambda k: {"value_fn": lambda params: 0.9 * _samplers.values(0, k)},
-    ),
-    Method(
-        "hypergradient",
-        kdopt.hypergradient,
-        num_losses(),
-        ks=(2, 3),
-        scalarizer=True,
-        strict=False,
-        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
-    ),
-    _scalarizer_row("uncertainty", strict=False),
-    _scalarizer_row("imtl_l", strict=False),
-    _scalarizer_row("dwa", window=2),
-    _scalarizer_row("softadapt", window=1),
-    _scalarizer_row("stch"),
-    _scalarizer_row("geometric_mean"),
-    _scalarizer_row("cosmos"),
-    _scalarizer_row("pbi"),
-    _scalarizer_row("slaw"),
-    _scalarizer_row("relobralo"),
-    Method(
-        "magnitude_match",
-        kdopt.magnitude_match,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        scalarizer=True,
-        static_args=("num_losses", "anchor", "matched"),
-    ),
-    Method(
-        "lagrangian",
-        kdopt.lagrangian,
-        num_losses(limits=1.0),
-        ks=(2, 3),
-        needs_values=True,
-        scalarizer=True,
-        static_args=("num_losses", "start"),
-    ),
-    Method(
-        "linear_scalarizer",
-        kdopt.scalarizers.linear,
-        lambda k: {"weights": [0.1 + 0.4 * i for i in range(k)]},
-        ks=(1, 2, 3, 4),
-        scalarizer=True,
-        static_args=(),
-    ),
-    Method(
-        "random_weights_scalarizer",
-        kdopt.scalarizers.random_weights,
-        num_losses(key=KEY),
-        ks=(1, 2, 3),
-        scalarizer=True,
-        static_args=("num_losses", "key"),
-    ),
-    Method("dot_nesterov", kdopt.dot, two(nesterov=True), **STREAM),
-    Method("dot_normalized", kdopt.dot, two(normalize=True), **STREAM),
-    Method(
-        "gain_matched_sgd",
-        kdopt.gain_matched_sgd,
-        weighted=False,
-        claims=("finite", "linear_under_scaling"),
-        static_args=(),
-    ),
-    Method(
-        "scale_by_dot_adam",
-        kdopt.scale_by_dot_adam,
-        weighted=False,
-        claims=("finite",),
-        static_args=(),
-    ),
-    Method(
-        "scale_by_multi_adam",
-        kdopt.scale_by_multi_adam,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("finite",),
-    ),
-    Method(
-        "scale_by_mt_adam",
-        kdopt.scale_by_mt_adam,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("finite",),
-        zero="all are scaled to the gradient of the first loss",
-    ),
-    Method(
-        "scale_by_dot_lion",
-        kdopt.scale_by_dot_lion,
-        weighted=False,
-        claims=("finite",),
-        static_args=(),
-    ),
+    _scalarizer("slaw"),
+    _scalarizer("relobralo"),
+    _scalarizer("magnitude_match", static=("anchor", "matched")),
+    _scalarizer("lagrangian", ks=(2, 3), options={"limits": 1.0}, static=("start",)),
 )
+
+
+def engine(method: Method) -> tuple:
+    """What runs a method: the code of its update, and what that needs and keeps.
+
+    Methods that are one call of ``from_weights`` differ in their weights alone.
+    """
+    k = method.few
+    tx = method.make(k)
+    state = jax.eval_shape(tx.init, jax.ShapeDtypeStruct((3,), jnp.float32))
+    keeps = bool(jax.tree.leaves(getattr(state, "inner", ())))
+    return tx.update.__code__, method.needs_values, keeps, *sorted(method.extras(k))
+
+
+def one_per_engine(methods: tuple[Method, ...]) -> list[str]:
+    """Names of the first row of each engine, for tests of what is around a method."""
+    first: dict[tuple, str] = {}
+    for method in methods:
+        first.setdefault(engine(method), method.name)
+    return list(first.values())
+
 
 METHOD = {method.name: method for method in METHODS}
 BALANCERS = tuple(method for method in METHODS if not method.scalarizer)

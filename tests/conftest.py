@@ -1,45 +1,30 @@
 """Strict arrays for every test: no silent promotion of rank or dtype."""
 
 import gc
-import itertools
 import os
-from pathlib import Path
 
-# Before jax starts. Eight fake devices: sharding is tested everywhere. Hardly any
-# optimisation: a test runs its small programs once or twice, and spends its time in the
-# compiler. What a test says of optimised programs it compiles with _hlo.OPTIMISED.
-# The caller's environment wins: `make test-all` runs everything optimised.
-os.environ["XLA_FLAGS"] = " ".join(
-    (
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=1",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
-        os.environ.get("XLA_FLAGS", ""),
-    )
-)
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from tests import _compiler
+
+os.environ.update(_compiler.environment())  # before jax starts
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-_ENDED, _MAPPINGS = itertools.count(1), Path("/proc/self/maps")
+_modules: list = []  # the one of the last test
 
 
-def pytest_runtest_teardown():
-    """Forgets compiled programs before there are too many.
+def pytest_runtest_setup(item):
+    """Forgets compiled programs when the test module changes.
 
-    Linux allows a process 65,530 mappings, of which each program takes several. The
-    compiler crashes when there is none left.
+    Each takes several memory mappings, of which Linux allows a process 65,530.
     """
-    if next(_ENDED) % 10 or not _MAPPINGS.exists():
-        return
-    if _MAPPINGS.read_bytes().count(b"\n") > 20_000:
+    module = getattr(item, "module", None)  # None for all doctests
+    if _modules and _modules != [module]:
         jax.clear_caches()
         gc.collect()
+    _modules[:] = [module]
 
 
 @pytest.fixture(autouse=True)

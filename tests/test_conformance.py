@@ -1,4 +1,9 @@
-"""What every method owes its caller, one test for the whole table of methods."""
+"""What every method owes its caller, one test for the whole table of methods.
+
+Mathematics, faults, ``vmap`` and ``scan`` are tested for every row. What surrounds the
+weights of a method (pytrees, dtypes, chains, shardings, accumulation) is tested once an
+engine: half of the rows are a function of the Gram matrix in one ``from_weights`` call.
+"""
 
 import functools
 import inspect
@@ -16,12 +21,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import kdopt
 from tests import _asserts, _samplers
 from tests._methods import (
+    BALANCERS,
     GOLDEN_GRADS,
     GOLDEN_VALUES,
     METHOD,
     METHODS,
     first_step,
     jitted,
+    one_per_engine,
     transform,
     with_k,
 )
@@ -29,6 +36,7 @@ from tests._methods import (
 AXIS_TYPES = (AxisType.Auto, AxisType.Explicit)
 
 every_method = pytest.mark.parametrize("name", [m.name for m in METHODS if m.plumbing])
+every_engine = pytest.mark.parametrize("name", one_per_engine(METHODS))
 every_method_and_k = pytest.mark.parametrize(("name", "k"), with_k(METHODS))
 
 PARAMS = _samplers.generic(99, 1)[0]
@@ -77,7 +85,8 @@ def counts_faults(state):
 @pytest.fixture(autouse=True)
 def _promotion(request):
     """Ordinary promotion for the methods that have an Optax optimiser inside."""
-    name = getattr(request.node, "callspec", None) and request.getfixturevalue("name")
+    callspec = getattr(request.node, "callspec", None)
+    name = callspec and callspec.params.get("name")
     if name and not METHOD[name].strict:
         request.getfixturevalue("standard")
 
@@ -90,16 +99,17 @@ FINISHED = {"dot_adam", "dot_adamw", "dot_lion", "mt_adam", "multi_adam"}
 """Chains of a row of the table with transforms of Optax."""
 
 
-def test_every_balancer_has_a_row():
+@pytest.mark.parametrize("package", [kdopt.balancers, kdopt.scalarizers])
+def test_every_method_has_a_row(package):
     factories = {
-        name
-        for name, value in vars(kdopt.balancers).items()
-        if inspect.isfunction(value)
-        and name[0] != "_"
-        and not name.endswith("_weights")
-    } | {"random_weights"}
-    rows = {method.factory.__name__ for method in METHODS}
-    assert factories - rows == FINISHED
+        value
+        for name, value in vars(package).items()
+        if inspect.isfunction(value) and name in package.__all__
+        if name == "random_weights" or not name.endswith("_weights")
+    }
+    missing = factories - {method.factory for method in METHODS}
+    finished = FINISHED if package is kdopt.balancers else set()
+    assert {factory.__name__ for factory in missing} == finished
 
 
 @pytest.mark.parametrize(
@@ -153,7 +163,7 @@ def test_finite_when_losses_reach_zero(name):
         assert all_finite(update) and all_finite(state)
 
 
-@every_method
+@every_engine
 def test_unknown_extras_are_swallowed(name):
     method, k = METHOD[name], few(name)
     tx, (grads, values) = transform(name, k), batch(k)
@@ -168,7 +178,7 @@ def test_unknown_extras_are_swallowed(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, state)
 
 
-@every_method
+@every_engine
 def test_params_are_optional(name):
     """Without them the method is the same program."""
     method, k = METHOD[name], few(name)
@@ -192,7 +202,7 @@ def test_missing_params_are_asked_for(name):
         tx.update(method.feed(grads), tx.init(params()), values=values)
 
 
-@every_method
+@every_engine
 def test_second_step_does_not_recompile(name):
     k = few(name)
     step, state = jitted(name, k), transform(name, k).init(params())
@@ -268,7 +278,7 @@ def nested(x):
     }
 
 
-@every_method
+@every_engine
 def test_any_pytree(name):
     k = few(name)
     rows = jnp.asarray(_samplers.generic(0, k), jnp.float32)
@@ -287,7 +297,7 @@ def test_any_pytree(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(update, rows[0])
 
 
-@every_method
+@every_engine
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dtype_of_the_gradients_is_kept(name, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -307,7 +317,7 @@ OTHERS = (optax.sgd(0.1, momentum=0.9), optax.adam(0.1))
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["sgd", "adam"])
-@every_method
+@every_engine
 def test_goes_in_a_chain(standard, name, other):
     """Then Optax sees the update as if it were a gradient."""
     method, k = METHOD[name], few(name)
@@ -337,7 +347,7 @@ def test_goes_in_a_chain(standard, name, other):
         chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-@every_method
+@every_engine
 def test_map_params_finds_the_params_in_the_state(name):
     """All arrays shaped like the parameters and nothing else, to be sharded alike."""
     tx = transform(name, few(name))
@@ -354,7 +364,7 @@ def block_sharding(kind):
     return NamedSharding(mesh, PartitionSpec("data", "model"))
 
 
-@every_method
+@every_engine
 @pytest.mark.parametrize("kind", AXIS_TYPES)
 def test_sharded_parameters_give_the_same_update(name, kind):
     """Eight devices hold an eighth of each array, and nobody tells the method."""
@@ -378,7 +388,7 @@ def test_sharded_parameters_give_the_same_update(name, kind):
     )
 
 
-@pytest.mark.parametrize("name", [m.name for m in METHODS if not m.scalarizer])
+@pytest.mark.parametrize("name", one_per_engine(BALANCERS))
 def test_accumulates_over_batches(name):
     """``accumulate`` is to a balancer what ``optax.MultiSteps`` is to an optimiser."""
     method, k = METHOD[name], few(name)
@@ -470,7 +480,7 @@ def test_factory_is_pure(name):
     assert isinstance(first, optax.GradientTransformationExtraArgs)
 
 
-@every_method
+@every_engine
 def test_not_differentiated_through_the_weights(name):
     """Weights are constants for an outer derivative: none is NaN or runs through."""
     method, k = METHOD[name], few(name)

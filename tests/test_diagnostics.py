@@ -11,7 +11,7 @@ import pytest
 import kdopt
 from kdopt import diagnostics
 from tests import _samplers
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 
 
 def test_cosines_against_numpy(x64):

@@ -14,8 +14,8 @@ import pytest
 
 import kdopt
 from docs import dropped_rate, raised_losses
-from examples.distill.config import Config
-from examples.distill.observe import seen_in
+from kdlab.train.methods import Numbers
+from kdlab.train.observe import seen_in
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()
@@ -68,7 +68,7 @@ def test_program_is_complete_and_short(title):
 
 def test_rates_of_dropped_losses_are_in_the_state(standard):
     """What docs/dropped_rate.py counts; it trains for minutes."""
-    plan = dropped_rate.dto_kd(Config(), optax.constant_schedule(0.1))
+    plan = dropped_rate.dto_kd(Numbers(), optax.constant_schedule(0.1))
     params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
     grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
     state = plan.tx.init(params)
@@ -97,10 +97,10 @@ def test_pictures_of_the_losses(tmp_path, standard):
 
 def test_rises_of_losses_are_in_the_logs(standard):
     """What docs/raised_losses.py counts; it trains for minutes."""
-    config = Config(optimizer="adamw")
+    numbers = Numbers(optimizer="adamw")
     schedule, params = optax.constant_schedule(0.1), {"w": jnp.zeros(2)}
     plan = raised_losses.plan(lambda: kdopt.linear([1.0, 0.0]), act=False)
-    tx = plan(config, schedule).tx
+    tx = plan(numbers, schedule).tx
     grads = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-1.0, 0.0])}
     _, state = tx.update(grads, tx.init(params), params, values=jnp.ones(2))
     seen = seen_in(state, (), jnp.ones(2))

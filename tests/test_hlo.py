@@ -11,7 +11,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import kdopt
-from tests._hlo import OPTIMISED, collectives, total_bytes, tree_bytes
+from tests._compiler import OPTIMISED
+from tests._hlo import collectives, total_bytes, tree_bytes
 
 pytestmark = pytest.mark.usefixtures("standard")
 

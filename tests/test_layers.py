@@ -2,9 +2,8 @@
 
 import ast
 import inspect
+import sys
 from pathlib import Path
-
-import pytest
 
 import kdopt
 
@@ -54,6 +53,10 @@ MAY_IMPORT = {
         *SMALL,
         *("_checks", "_gram", "_loss_weights", "_parabola", "_present", "_simplex"),
     },
+    "_balanced_loss": {
+        *BASE,
+        *("_differentiate", "_gram", "_loss_weights", "per_loss", "diagnostics"),
+    },
     "_reachable": {*BASE, "_differentiate"},
     "wrappers": {
         *BASE,
@@ -89,9 +92,9 @@ SIBLINGS = {
     "scalarizers/_geometric_mean": {VALUES},
     "scalarizers/_hypergradient": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
-    **{
-        f"scalarizers/_{name}": {MEMORY} for name in ("lagrangian", "relobralo", "slaw")
-    },
+    "scalarizers/_lagrangian": {MEMORY},
+    "scalarizers/_relobralo": {MEMORY},
+    "scalarizers/_slaw": {MEMORY},
     "scalarizers/_magnitude_match": {VALUES},
     "scalarizers/_memory": {VALUES},
     "scalarizers/_log_scales": {VALUES},
@@ -140,13 +143,68 @@ def imports(path):
                 assert alias.name.split(".")[0] != "kdopt", f"{path}: import from it"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_one_way(module):
-    allowed = MAY_IMPORT.get(layer(module))
-    assert allowed is not None, f"give {module} a layer in MAY_IMPORT"
-    for name in imports(MODULES[module]):
-        known = layer(name) in allowed or name in SIBLINGS.get(module, ())
-        assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
+def test_imports_go_one_way():
+    for module, path in MODULES.items():
+        allowed = MAY_IMPORT.get(layer(module))
+        assert allowed is not None, f"give {module} a layer in MAY_IMPORT"
+        for name in imports(path):
+            known = layer(name) in allowed or name in SIBLINGS.get(module, ())
+            assert known, f"kdopt/{module}.py may not import kdopt/{name}.py"
+
+
+LAB = ROOT / "examples" / "kdlab" / "src" / "kdlab"
+ROOMS = (
+    *("basics", "settings", "devices", "runs", "models", "data", "losses", "train"),
+    *("experiment", "minima", "report", "papers", "study", "cli", "__main__"),
+)
+"""Rooms of the laboratory: each may import those before it, and itself."""
+
+LAB_MODULES = {
+    path.relative_to(LAB).with_suffix("").as_posix(): path
+    for path in sorted(LAB.rglob("*.py"))
+}
+
+
+def lab_imports(path):
+    """Modules of kdlab that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, path
+            package, *parts = (node.module or "").split(".")
+            if package != "kdlab":
+                continue
+            folder = "/".join(parts)
+            if (LAB / folder).is_dir():
+                for alias in node.names:
+                    module = f"{folder}/{alias.name}".lstrip("/")
+                    known = module in LAB_MODULES or (LAB / module).is_dir()
+                    yield module if known else f"{folder}/__init__"
+            else:
+                yield folder
+        elif isinstance(node, ast.Import):
+            assert all(a.name.split(".")[0] != "kdlab" for a in node.names), path
+
+
+def test_rooms_of_the_laboratory_are_in_order():
+    assert {layer(name) for name in LAB_MODULES} <= {*ROOMS, "__init__"}
+    for name, path in LAB_MODULES.items():
+        for other in lab_imports(path):
+            upward = ROOMS.index(layer(other)) > ROOMS.index(layer(name))
+            assert not upward, f"kdlab/{name}.py may not import kdlab/{other}.py"
+
+
+def test_modules_of_the_laboratory_have_no_cycle():
+    """No two import each other, not even for the names of types."""
+    edges = {name: set(lab_imports(path)) for name, path in LAB_MODULES.items()}
+    edges = {name: {o for o in found if o in edges} for name, found in edges.items()}
+    while leaves := {name for name, found in edges.items() if not found}:
+        edges = {n: found - leaves for n, found in edges.items() if n not in leaves}
+    assert not edges, f"these import each other: {edges}"
+
+
+def test_nothing_hides_an_import_from_the_layers():
+    for name, path in LAB_MODULES.items():
+        assert "TYPE_CHECKING" not in path.read_text(), name
 
 
 def test_layers_have_no_cycle():
@@ -164,23 +222,19 @@ def third_party(path):
             yield from (alias.name.split(".")[0] for alias in node.names)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_dependencies_are_few(module):
-    import sys
-
+def test_dependencies_are_few():
     allowed = {"jax", "optax", "jaxtyping", "numpy", "kdopt", *sys.stdlib_module_names}
-    if module == "nnx":
-        allowed.add("flax")  # imported by those who use it
-    assert set(third_party(MODULES[module])) <= allowed
+    for module, path in MODULES.items():
+        # nnx is imported by those who use it
+        extra = {"flax"} if module == "nnx" else set()
+        assert set(third_party(path)) <= allowed | extra, module
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if m not in WITHOUT_TESTS_OF_ITS_OWN]
-)
-def test_every_module_has_its_tests(module):
-    *folders, name = module.split("/")
-    path = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
-    assert path.exists(), f"kdopt/{module}.py needs {path.relative_to(ROOT)}"
+def test_every_module_has_its_tests():
+    for module in MODULES.keys() - WITHOUT_TESTS_OF_ITS_OWN:
+        *folders, name = module.split("/")
+        path = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
+        assert path.exists(), f"kdopt/{module}.py needs {path.relative_to(ROOT)}"
 
 
 def public_names():
@@ -192,19 +246,21 @@ def public_names():
             yield f"kdopt.diagnostics.{name}", value
 
 
-FUNCTIONS = {name: f for name, f in public_names() if inspect.isfunction(f)}
+def test_docstrings_are_complete():
+    for name, function in public_names():
+        if inspect.isfunction(function):
+            check_docstring(name, function)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_docstring_is_complete(name):
-    doc, function = inspect.getdoc(FUNCTIONS[name]) or "", FUNCTIONS[name]
+def check_docstring(name, function):
+    doc = inspect.getdoc(function) or ""
     first = doc.splitlines()[0]
-    assert first.endswith(".") and len(first) <= 88
+    assert first.endswith(".") and len(first) <= 88, name
     for section in ("Args:", "Returns:", "Examples:"):
         assert f"\n{section}\n" in doc, f"{name} lacks {section}"
     example = doc[doc.index("\nExamples:\n") :]
     assert ">>> " in example and "print(" in example, f"{name}: a doctest that prints"
-    assert "+SKIP" not in doc
+    assert "+SKIP" not in doc, name
     arguments = doc[doc.index("\nArgs:\n") : doc.index("\nReturns:\n")]
     for parameter in inspect.signature(function).parameters:
         assert f"    {parameter}" in arguments or f"*{parameter}" in arguments, (
@@ -212,35 +268,32 @@ def test_docstring_is_complete(name):
         )
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, value in public_names() if inspect.isclass(value)]
-)
-def test_public_classes_say_what_they_are(name):
-    value = dict(public_names())[name]
-    assert value.__doc__ and "Alias for field" not in value.__doc__
+def test_public_classes_say_what_they_are():
+    for name, value in public_names():
+        if inspect.isclass(value):
+            assert value.__doc__ and "Alias for field" not in value.__doc__, name
 
 
-@pytest.mark.parametrize("package", ["balancers", "scalarizers", "losses"])
-def test_all_is_sorted_and_complete(package):
-    module = getattr(kdopt, package)
-    public = {
-        name
-        for name, value in vars(module).items()
-        if name[0] != "_" and getattr(value, "__module__", "").startswith("kdopt")
-    }
-    assert list(module.__all__) == sorted(module.__all__)
-    assert set(module.__all__) == public
+def test_all_is_sorted_and_complete():
+    for module in (kdopt.balancers, kdopt.scalarizers, kdopt.losses):
+        public = {
+            name
+            for name, value in vars(module).items()
+            if name[0] != "_" and getattr(value, "__module__", "").startswith("kdopt")
+        }
+        assert list(module.__all__) == sorted(module.__all__), module
+        assert set(module.__all__) == public, module
 
 
 PUBLIC = [kdopt, kdopt.balancers, kdopt.scalarizers, kdopt.losses, kdopt.wrappers]
 
 
-@pytest.mark.parametrize("module", [*PUBLIC, kdopt.diagnostics, kdopt.nnx])
-def test_dir_shows_public_names_alone(module):
-    names = dir(module)
-    assert set(module.__all__) <= set(names)
-    assert not [name for name in names if name[0] == "_" and name != "__version__"]
-    assert all(hasattr(module, name) for name in names)
+def test_dir_shows_public_names_alone():
+    for module in (*PUBLIC, kdopt.diagnostics, kdopt.nnx):
+        names = dir(module)
+        assert set(module.__all__) <= set(names), module
+        assert not [name for name in names if name[0] == "_" and name != "__version__"]
+        assert all(hasattr(module, name) for name in names), module
 
 
 def test_face_is_sorted():

@@ -1,8 +1,4 @@
-"""Other ways to the Gram matrix and to the least-norm point, to be timed side by side.
-
-None is part of kdopt. Each takes what ``kdopt.gram`` or ``kdopt.min_norm_weights``
-takes.
-"""
+"""Other ways to the Gram matrix, to be timed beside ``kdopt.gram``."""
 
 import functools
 import warnings
@@ -23,23 +19,6 @@ SMALL = 2**14
 
 ROW = 1024
 CHUNK = 2**15
-
-
-def rows(grads: tuple) -> jax.Array:
-    """One reduction a leaf, with an operand for each pair; one more for all the rest.
-
-    Small leaves are concatenated. Every number is read once, however many pairs there
-    are, and the sums along rows of all leaves end in one kernel instead of one a leaf
-    and pair.
-    """
-    k = len(grads)
-    parts = []
-    for column in _merged(grads):
-        wide = [_as_rows(x).astype(jnp.float32) for x in column]
-        sums = _reduce([wide[i] * wide[j] for i, j in _pairs(k)])
-        parts.append([x.reshape(-1) for x in sums])
-    together = [jnp.concatenate(own) for own in zip(*parts, strict=True)]
-    return _symmetric(k, jnp.stack(_reduce(together)))
 
 
 def products(grads: tuple) -> jax.Array:
@@ -129,37 +108,6 @@ def _many_leaves(columns: Sequence[Column], interpret: bool) -> jax.Array:
         return call(*(x.reshape(-1) for column in columns for x in column))
 
 
-def least_norm_by_faces(gram: jax.Array) -> jax.Array:
-    """The point of least norm: all faces of the simplex solved at once, the best taken.
-
-    There are 2^K - 1 of them, so that K is small. No loop waits for the host, and no
-    library is called; elimination needs no pivots, as each system is positive definite.
-    """
-    k, eps = len(gram), jnp.finfo(gram.dtype).eps
-    squares = jnp.diagonal(gram)
-    active = squares > 0
-    norms = jnp.sqrt(jnp.where(active, squares, 1))
-    cosines = gram / norms[:, None] / norms[None, :]
-    shortest = jnp.min(jnp.where(active, norms, jnp.inf))
-    inverse = jnp.where(active, shortest / norms, 0)
-    hessian = cosines + inverse[:, None] * inverse[None, :]
-    faces = (np.arange(1, 2**k)[:, None] >> np.arange(k)) & 1
-    on = jnp.asarray(faces, gram.dtype) * active
-    diagonal = jnp.eye(k)[None] * (1 - on + 4 * k * eps * on)[:, :, None]
-    system = hessian[None] * on[:, :, None] * on[:, None, :] + diagonal
-    right = inverse[None] * on
-    table = jnp.concatenate([system, right[:, :, None]], 2)
-    for p in range(k):
-        pivot = table[:, p, :] / table[:, p, p, None]
-        others = table - table[:, :, p, None] * pivot[:, None, :]
-        table = jnp.where((jnp.arange(k) == p)[None, :, None], pivot[:, None], others)
-    points = table[:, :, k] * on
-    value = jnp.sum(points * right, 1)  # minus the minimum on the face
-    best = jnp.argmax(jnp.where(jnp.all(points >= 0, 1), value, -jnp.inf))
-    weights = points[best] * inverse
-    return weights / jnp.sum(weights)
-
-
 def _columns(grads: tuple) -> list[Column]:
     return list(zip(*map(jax.tree.leaves, grads), strict=True))
 
@@ -176,20 +124,6 @@ def _merged(grads: tuple) -> list[Column]:
         for own in zip(*small, strict=True)
     ]
     return [*large, tuple(jnp.pad(x, (0, -x.size % ROW)) for x in flat)]
-
-
-def _as_rows(x: jax.Array) -> jax.Array:
-    return x.reshape((-1, ROW) if x.size % ROW == 0 else (-1, x.shape[-1]))
-
-
-def _reduce(arrays: list[jax.Array]) -> list[jax.Array]:
-    """Sums over the last axis in one kernel."""
-    zeros = [jnp.zeros((), x.dtype) for x in arrays]
-
-    def add(xs: Any, ys: Any) -> list[jax.Array]:
-        return [x + y for x, y in zip(xs, ys, strict=True)]
-
-    return list(jax.lax.reduce(arrays, zeros, add, (arrays[0].ndim - 1,)))
 
 
 @functools.cache

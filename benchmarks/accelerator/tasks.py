@@ -13,7 +13,7 @@ from benchmarks.accelerator import transformer
 from benchmarks.accelerator._arrays import abstract, initial, noise, struct
 from benchmarks.accelerator.transformer import DECODER, DEIT_S, Size
 from benchmarks.modes import Modes
-from examples.distill.models import create
+from kdlab.models import create
 from kdopt import losses
 
 

@@ -29,7 +29,6 @@ TODAY = "today"
 
 GRAMS: dict[str, Callable] = {
     TODAY: kdopt.gram,
-    "rows": prototypes.rows,
     "products": prototypes.products,
     "stacked": prototypes.stacked,
     "one kernel": prototypes.one_kernel,
@@ -43,10 +42,9 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 
 SOLVERS: dict[str, Callable] = {
-    TODAY: kdopt.min_norm_weights,
-    "faces": prototypes.least_norm_by_faces,
-    "upgrad today": kdopt.upgrad_weights,
-    "dto_kd today": lambda gram: kdopt.dto_kd_weights(gram, jnp.ones(len(gram))),
+    "min_norm": kdopt.min_norm_weights,
+    "upgrad": kdopt.upgrad_weights,
+    "dto_kd": lambda gram: kdopt.dto_kd_weights(gram, jnp.ones(len(gram))),
 }
 
 
@@ -67,10 +65,10 @@ def trials(tiny: bool) -> list[Trial]:
         *_grams("resnet50", 2, tuple(GRAMS)),
         *(_flagged("resnet50", 2) if gpu else []),
         *(trial for k in (2, 3, 4, 8) for trial in _solvers(k)),
-        *_grams("1000 leaves", 2, (TODAY, "rows", "stacked")),
-        *_grams("resnet50", 4, (TODAY, "rows", "products")),
-        *_grams("100M, 4 leaves", 8, (TODAY, "rows", "products", "one kernel")),
-        *_grams("resnet50", 8, ("rows", "products")),
+        *_grams("1000 leaves", 2, (TODAY, "stacked")),
+        *_grams("resnet50", 4, (TODAY, "products")),
+        *_grams("100M, 4 leaves", 8, (TODAY, "products", "one kernel")),
+        *_grams("resnet50", 8, (TODAY, "products")),
     ]
 
 
@@ -105,9 +103,8 @@ def _grams(tree: str, k: int, names: tuple[str, ...]) -> Iterator[Trial]:
 
 def _flagged(tree: str, k: int) -> Iterator[Trial]:
     for flag, options in FLAGS.items():
-        for name in (TODAY, "rows"):
-            program = _gram(tree, k, GRAMS[name])._replace(options=options)
-            yield Trial(f"gram, {tree}, K={k}", f"{name}, {flag}", program)
+        program = _gram(tree, k, GRAMS[TODAY])._replace(options=options)
+        yield Trial(f"gram, {tree}, K={k}", f"{TODAY}, {flag}", program)
 
 
 def _gram(tree: str, k: int, fn: Callable) -> Program:
@@ -166,7 +163,7 @@ def _inputs(program: Program) -> Any:
 
 
 def _distance(name: str, results: dict[str, np.ndarray]) -> float | None:
-    """From today's result; other methods have none."""
-    if TODAY not in results or name.endswith(" today"):
+    """From today's result, where there is one."""
+    if TODAY not in results:
         return None
     return relative(results[name], results[TODAY])

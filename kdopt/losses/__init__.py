@@ -2,10 +2,18 @@
 
 What follows holds for all of them.
 
-* **Masks.** ``sample_weights`` ``[b]`` say how often each example counts. One of weight
-  0 may hold anything, NaN and infinities included, in every argument: the value is that
-  without the row, and the gradient of the row is 0. A negative weight counts as 0; a
-  weight of NaN makes the loss NaN. Where all weights are 0 the loss is 0.
+* **Tokens.** Losses on logits take ``[..., c]``: ``[b, c]``, or ``[b, t, c]`` of a
+  sequence, with labels and weights ``[...]``. Those that compare examples
+  (:func:`dist`, :func:`mlkd` and its correlations) make every position one.
+* **Masks.** ``sample_weights`` ``[...]`` say how often each example counts. One of
+  weight 0 may hold anything, NaN and infinities included, in every argument: the value
+  is that without the row, and the gradient of the row is 0. A negative weight counts as
+  0; a weight of NaN makes the loss NaN. Where all weights are 0 the loss is 0.
+* **Denominators.** A loss is a sum over the examples, in float32 or wider, divided by
+  ``denominator``. ``"mean"``, the default, is the sum of the weights, with a mask the
+  tokens of the batch; ``"count"`` the number of examples whose weight is not 0. A
+  number may be traced: the tokens of all micro-batches or devices together make their
+  gradients add up to that of the whole batch. Each loss has its own.
 * **Labels.** A class index outside ``[0, c)``, such as -1, -100 or 255, is no class and
   leaves its example out as a weight of 0 does. Nothing is raised, since labels are not
   known while a function is traced.
@@ -13,7 +21,7 @@ What follows holds for all of them.
   when it runs: any other is a ``ValueError``, and nothing is broadcast. NumPy arrays
   and lists of numbers are converted; integers and half precision are computed in
   float32.
-* **Temperatures.** One number, or ``[b, 1]`` for one an example where the loss is a
+* **Temperatures.** One number, or ``[..., 1]`` for one an example where the loss is a
   mean over examples. A number that is not positive is a ``ValueError``; one that is
   traced is not looked at.
 * **Impossible classes.** A logit of ``-inf`` in both networks, as where a vocabulary is
@@ -32,16 +40,23 @@ from kdopt.losses._dist import dist
 from kdopt.losses._fitnet import fitnet
 from kdopt.losses._hcl import hcl
 from kdopt.losses._kdsvd import kdsvd
+from kdopt.losses._linear import linear_losses
 from kdopt.losses._logits import cross_entropy, dkd, kd, soft_distance
+from kdopt.losses._mixtures import jensen_shannon, skew_kl
 from kdopt.losses._mlkd import batch_correlation, class_correlation, kd_multi, mlkd
 from kdopt.losses._nd import class_means, nd
 from kdopt.losses._nst import nst
 from kdopt.losses._ofd import ofd, ofd_margin
 from kdopt.losses._pkt import pkt
+from kdopt.losses._reverse_kl import reverse_kl
 from kdopt.losses._rkd import rkd, rkd_angle, rkd_distance
 from kdopt.losses._sp import sp
+from kdopt.losses._span import span_cross_entropy, span_kd
 from kdopt.losses._standardize import kd_standardized, standardize_logits
+from kdopt.losses._top_k import top_k_kl
+from kdopt.losses._total_variation import total_variation
 from kdopt.losses._tpkd import tpkd
+from kdopt.losses._universal_logit import universal_logit
 from kdopt.losses._vid import vid
 from kdopt.losses._vkd import vkd
 
@@ -64,23 +79,32 @@ __all__ = [
     "dkd",
     "fitnet",
     "hcl",
+    "jensen_shannon",
     "kd",
     "kd_multi",
     "kd_standardized",
     "kdsvd",
+    "linear_losses",
     "mlkd",
     "nd",
     "nst",
     "ofd",
     "ofd_margin",
     "pkt",
+    "reverse_kl",
     "rkd",
     "rkd_angle",
     "rkd_distance",
+    "skew_kl",
     "soft_distance",
     "sp",
+    "span_cross_entropy",
+    "span_kd",
     "standardize_logits",
+    "top_k_kl",
+    "total_variation",
     "tpkd",
+    "universal_logit",
     "vid",
     "vkd",
 ]

@@ -8,7 +8,7 @@ from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import bernoulli_kl
 from kdopt.losses._inputs import logit_rows
-from kdopt.losses._reduce import divide_or_zero
+from kdopt.losses._reduce import Denominator, batch_mean
 from kdopt.losses._shapes import (
     Rows,
     as_array,
@@ -26,6 +26,7 @@ def binary_cross_entropy(
     *,
     label_weights: Rows | None = None,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Cross-entropy of every class by itself, the task loss of multi-label data.
 
@@ -37,11 +38,14 @@ def binary_cross_entropy(
     the number of classes it is the sum over classes.
 
     Args:
-        logits: Student logits :math:`z`, ``[b, c]``.
-        labels: :math:`y` in [0, 1], hard or soft, ``[b, c]``. One outside, by more than
-            rounding, is left out, as is a NaN.
-        label_weights: :math:`v`, ``[b, c]``; 0 leaves a label that is not known out.
-        sample_weights: Weights :math:`w` of the examples, ``[b]``; 0 masks padding out.
+        logits: Student logits :math:`z`, ``[..., c]``.
+        labels: :math:`y` in [0, 1], hard or soft, ``[..., c]``. One outside, by more
+            than rounding, is left out, as is a NaN.
+        label_weights: :math:`v`, ``[..., c]``; 0 leaves a label that is not known out.
+        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding
+            out.
+        denominator: What the sum over examples and classes is divided by; see
+            :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32; 0 if nothing is labelled.
@@ -65,8 +69,8 @@ def binary_cross_entropy(
     check_classes("logits", logits, min_classes=1)
     if labels.shape != logits.shape:
         advice = (
-            f"; of class indices take jax.nn.one_hot(labels, {logits.shape[1]})"
-            if labels.ndim == 1
+            f"; of class indices take jax.nn.one_hot(labels, {logits.shape[-1]})"
+            if labels.shape == logits.shape[:-1]
             else ""
         )
         raise ValueError(
@@ -83,7 +87,7 @@ def binary_cross_entropy(
     # A label that is certain adds 0 for what it excludes, even at an infinite logit.
     yes = jnp.where(y > 0, y * jax.nn.softplus(-z), 0)
     no = jnp.where(y < 1, (1 - y) * jax.nn.softplus(z), 0)
-    return _entry_mean(yes + no, weights)
+    return batch_mean(yes + no, weights, denominator)
 
 
 def binary_kd(
@@ -93,6 +97,7 @@ def binary_kd(
     temperature: ArrayLike = 1.0,
     label_weights: Rows | None = None,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Knowledge distillation of every class by itself, between sigmoids.
 
@@ -107,11 +112,14 @@ def binary_kd(
     its value is 0 where the networks agree.
 
     Args:
-        student_logits: :math:`z^s`, ``[b, c]``.
-        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them.
+        student_logits: :math:`z^s`, ``[..., c]``.
+        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        label_weights: :math:`v`, ``[b, c]``; 0 leaves a class out for an example.
-        sample_weights: Weights :math:`w` of the examples, ``[b]``; 0 masks padding out.
+        label_weights: :math:`v`, ``[..., c]``; 0 leaves a class out for an example.
+        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding
+            out.
+        denominator: What the sum over examples and classes is divided by; see
+            :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32; never negative.
@@ -147,7 +155,7 @@ def binary_kd(
     same = (student == teacher) & jnp.isinf(student)
     gap = jnp.where(same, 0, student) - jnp.where(same, 0, teacher)
     divergence = bernoulli_kl(*(_over(x, tau) for x in (student, teacher, gap)))
-    return _entry_mean(jnp.square(tau) * divergence, weights)
+    return batch_mean(jnp.square(tau) * divergence, weights, denominator)
 
 
 def _over(x, tau):
@@ -157,10 +165,10 @@ def _over(x, tau):
 
 
 def _entry_weights(label_weights, sample_weights, logits, dtype):
-    """The products of both weights, ``[b, c]``, or None if there are none."""
-    weights = check_weights(sample_weights, len(logits), dtype)
+    """The products of both weights, ``[..., c]``, or None if there are none."""
+    weights = check_weights(sample_weights, logits.shape[:-1], dtype)
     if weights is not None:
-        weights = jnp.broadcast_to(weights[:, None], logits.shape)
+        weights = jnp.broadcast_to(weights[..., None], logits.shape)
     if label_weights is None:
         return weights
     of_labels = as_array("label_weights", label_weights)
@@ -182,9 +190,3 @@ def _in_unit_interval(labels):
         return (labels >= 0) & (labels <= 1)
     slack = 8 * float(jnp.finfo(labels.dtype).eps)
     return (labels >= -slack) & (labels <= 1 + slack)
-
-
-def _entry_mean(entries, weights):
-    if weights is None:
-        return jnp.mean(entries)
-    return divide_or_zero(jnp.sum(weights * entries), jnp.sum(weights))

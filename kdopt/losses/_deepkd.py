@@ -17,7 +17,7 @@ from kdopt.losses._divergence import (
 from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
 from kdopt.losses._labels import target_mask
 from kdopt.losses._logits import cross_entropy
-from kdopt.losses._reduce import batch_mean
+from kdopt.losses._reduce import Denominator, batch_mean
 from kdopt.losses._shapes import Rows, check_temperature
 from kdopt.losses._sharding import gathered
 
@@ -31,6 +31,7 @@ def deepkd(
     top_k: int | Int[Array, ""] | None = None,
     decoupled: bool = False,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> tuple[Scalar, Scalar, Scalar]:
     r"""Task, target-class and non-target-class losses, to be balanced as three.
 
@@ -47,15 +48,16 @@ def deepkd(
     :math:`L_{tcg} + L_{ncg}` is :func:`kd`.
 
     Args:
-        student_logits: :math:`z^s`, ``[b, c]``, at least two classes.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+        student_logits: :math:`z^s`, ``[..., c]``, at least two classes.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
+        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
             example out.
         temperature: :math:`\tau > 0`.
         top_k: Number of non-target classes kept, at least 1, as of
             :func:`deepkd_top_k`; may be traced. None keeps all.
         decoupled: Leaves the factor :math:`1 - q_y` out, as on top of :func:`dkd`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The losses (task, target, non-target) in nats, at least float32, unweighted.
@@ -90,7 +92,7 @@ def deepkd(
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    num_classes = student.shape[1]
+    num_classes = student.shape[-1]
     labels, weights, student, teacher = labelled_rows(
         labels, weights, num_classes, student, teacher
     )
@@ -107,15 +109,15 @@ def deepkd(
         ncg *= jax.nn.sigmoid(-target.teacher)
     scale = of_rows(jnp.square(tau))
     return (
-        cross_entropy(student, labels, sample_weights=weights),
-        batch_mean(scale * tcg, weights),
-        batch_mean(scale * ncg, weights),
+        cross_entropy(student, labels, sample_weights=weights, denominator=denominator),
+        batch_mean(scale * tcg, weights, denominator),
+        batch_mean(scale * ncg, weights, denominator),
     )
 
 
 def _likeliest(logits, where, top_k):
     """Marks the ``top_k`` greatest logits of each row, at least one, in ``where``."""
-    others = gathered(jnp.where(where, logits, -jnp.inf), axis=1)
+    others = gathered(jnp.where(where, logits, -jnp.inf), axis=-1)
     rank = jnp.argsort(jnp.argsort(-others, axis=-1), axis=-1)
     return rank < jnp.maximum(top_k, 1)
 

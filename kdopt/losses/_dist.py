@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import possible, soften
-from kdopt.losses._inputs import logit_rows
+from kdopt.losses._inputs import folded_rows
 from kdopt.losses._reduce import batch_mean, divide_or_zero, row_weights
 from kdopt.losses._safe import centred, norm, unit
 from kdopt.losses._shapes import Rows, check_temperature
@@ -35,13 +35,13 @@ def dist(
     example (inter-class), and over the examples for a class (intra-class).
 
     Args:
-        student_logits: ``[b, c]``.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
+        student_logits: ``[..., c]``; every position is an example.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
         inter_weight: :math:`\beta`.
         intra_weight: :math:`\gamma`.
         temperature: :math:`\tau > 0`; 1 on ImageNet, 4 on CIFAR-100.
         eps: Added to the product of norms in :math:`\rho`.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
 
     Returns:
         The loss, at least float32. The correlation with a constant (one example in
@@ -62,7 +62,7 @@ def dist(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, NeurIPS 2022
     """
-    student, teacher, weights = logit_rows(
+    student, teacher, weights = folded_rows(
         student_logits, teacher_logits, sample_weights
     )
     tau = check_temperature(temperature, student, weights)

@@ -27,35 +27,35 @@ class Softened(NamedTuple):
     """Logits of both networks over their temperatures, the greatest of a row at 0.
 
     Attributes:
-        student: The student's, ``[b, c]``.
-        teacher: The teacher's, ``[b, c]``.
-        gap: The student's less the teacher's, ``[b, c]``, without cancellation and up
+        student: The student's, ``[..., c]``.
+        teacher: The teacher's, ``[..., c]``.
+        gap: The student's less the teacher's, ``[..., c]``, without cancellation and up
             to a constant each row.
     """
 
-    student: Float[Array, "b c"]
-    teacher: Float[Array, "b c"]
-    gap: Float[Array, "b c"]
+    student: Float[Array, "*b c"]
+    teacher: Float[Array, "*b c"]
+    gap: Float[Array, "*b c"]
 
 
-def possible(student: jax.Array, teacher: jax.Array) -> Bool[Array, "b c"]:
+def possible(student: jax.Array, teacher: jax.Array) -> Bool[Array, "*b c"]:
     """Marks the classes that are not impossible, of logit ``-inf``, for both."""
     return ~(jnp.isneginf(student) & jnp.isneginf(teacher))
 
 
 def soften(
-    student: Float[Array, "b c"],
-    teacher: Float[Array, "b c"],
+    student: Float[Array, "*b c"],
+    teacher: Float[Array, "*b c"],
     tau_student: Float[Array, "..."],
     tau_teacher: Float[Array, "..."],
-    where: Bool[Array, "b c"] | None = None,
+    where: Bool[Array, "*b c"] | None = None,
 ) -> Softened:
     """Divides the logits by their temperatures, and takes the gap between them.
 
     Args:
         student: Logits; ``-inf`` for an impossible class.
         teacher: Logits.
-        tau_student: Temperature of the student, ``[]`` or ``[b, 1]``.
+        tau_student: Temperature of the student, ``[]`` or ``[..., 1]``.
         tau_teacher: Temperature of the teacher.
         where: The classes whose greatest logits become 0; all by default. The rest is
             shifted along.
@@ -82,7 +82,7 @@ def soften(
     return Softened(a, b, gap)
 
 
-def among(pair: Softened, where: Bool[Array, "b c"]) -> Softened:
+def among(pair: Softened, where: Bool[Array, "*b c"]) -> Softened:
     """Restricts a comparison to some classes, those with the greatest logits too.
 
     Where the teacher knows none of them, so that it has no probabilities, both
@@ -102,17 +102,48 @@ def shifted(pair: Softened) -> Softened:
     return Softened(student, teacher, pair.gap)
 
 
-def kl_divergence(pair: Softened) -> Float[Array, " b"]:
+def kl_divergence(pair: Softened) -> Float[Array, "*b"]:
     """Kullback-Leibler divergence of the student from the teacher, row by row.
 
     Args:
         pair: Softened logits.
 
     Returns:
-        The divergences, ``[b]``: not negative, and infinite where the student gives a
+        The divergences, ``[...]``: not negative, and infinite where the student gives a
         class no chance that the teacher does give one.
     """
     return _kl(*pair, -1)
+
+
+def log_ratio(pair: Softened) -> Float[Array, "*b c"]:
+    """Logarithm of the student's probability over the teacher's, class by class.
+
+    Args:
+        pair: Softened logits.
+
+    Returns:
+        ``log p - log q``, ``[..., c]``, to its last digits where the networks almost
+        agree; 0 for a class that is impossible for both, infinite for one.
+    """
+    none_s, none_t = jnp.isneginf(pair.student), jnp.isneginf(pair.teacher)
+    divergence = kl_divergence(pair)[..., None]
+    near = divergence < 1
+    known = near & ~none_s & ~none_t
+    gap = jnp.where(known, pair.gap, 0)
+    mean = jnp.sum(jax.nn.softmax(pair.teacher) * gap, axis=-1, keepdims=True)
+    careful = gap - mean - jnp.where(near, divergence, 0)
+    log_p, log_q = (
+        jnp.where(none, 0, x - log_sum_exp(x)[..., None])
+        for none, x in ((none_s, pair.student), (none_t, pair.teacher))
+    )
+    plain = jnp.where(none_s, -jnp.inf, jnp.where(none_t, jnp.inf, log_p - log_q))
+    return jnp.where(known, careful, jnp.where(none_s & none_t, 0, plain))
+
+
+def log_sum_exp(logits: Float[Array, "*b c"]) -> Float[Array, "*b"]:
+    """Logarithm of the sum over classes; ``-inf``, with a finite slope, of none."""
+    top = _top(logits)
+    return _log(jnp.sum(jnp.exp(logits - top), axis=-1)) + jnp.squeeze(top, -1)
 
 
 def bernoulli_kl(
@@ -137,15 +168,15 @@ def bernoulli_kl(
 
 
 class Target(NamedTuple):
-    """The target class against the rest: logits of yes against no, each ``[b]``."""
+    """The target class against the rest: logits of yes against no, each ``[...]``."""
 
-    student: Float[Array, " b"]
-    teacher: Float[Array, " b"]
-    gap: Float[Array, " b"]
+    student: Float[Array, "*b"]
+    teacher: Float[Array, "*b"]
+    gap: Float[Array, "*b"]
 
 
 def target_against_rest(
-    pair: Softened, is_target: Bool[Array, "b c"], rest_kl: Float[Array, " b"]
+    pair: Softened, is_target: Bool[Array, "*b c"], rest_kl: Float[Array, "*b"]
 ) -> Target:
     """Log-odds of the target class, and their gap.
 

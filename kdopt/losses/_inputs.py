@@ -12,12 +12,12 @@ from kdopt._dtypes import accumulator_dtype
 from kdopt.losses._labels import are_soft
 from kdopt.losses._reduce import clear_masked
 from kdopt.losses._shapes import (
-    LOGITS,
     VECTORS,
     Rows,
     as_array,
     check_classes,
     check_examples,
+    check_logits,
     check_rank,
     check_same,
     check_weights,
@@ -33,16 +33,18 @@ def logit_rows(
     *,
     names: tuple[str, str] = ("student_logits", "teacher_logits"),
     min_classes: int = 2,
+    same_classes: bool = True,
     teacher_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Takes the logits of both networks.
 
     Args:
-        student_logits: ``[b, c]``.
-        teacher_logits: ``[b, c]``.
-        sample_weights: ``[b]``, or None.
+        student_logits: ``[..., c]``, of at least two axes.
+        teacher_logits: ``[..., c]``.
+        sample_weights: ``[...]``, or None.
         names: Names of the two in the messages.
         min_classes: The fewest classes for which the loss means anything.
+        same_classes: Whether the numbers of classes must agree.
         teacher_gradient: Whether gradients flow into the teacher's.
 
     Returns:
@@ -53,21 +55,49 @@ def logit_rows(
     """
     student, teacher = map(as_array, names, (student_logits, teacher_logits))
     check_classes(names[0], student, min_classes)
-    check_rank(names[1], teacher, LOGITS)
-    check_examples(names, student, teacher)
-    least = min(student.shape[1], teacher.shape[1])
-    check_same(
-        names,
+    check_logits(names[1], teacher)
+    if student.ndim != teacher.ndim:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have equally many axes, got "
+            f"{show(student)} and {show(teacher)}; pass both the same batch."
+        )
+    for axis in range(student.ndim - 1):
+        check_examples(names, student, teacher, axis)
+    least = min(student.shape[-1], teacher.shape[-1])
+    if same_classes:
+        check_same(
+            names,
+            student,
+            teacher,
+            -1,
+            "equally many classes",
+            "score the same classes in the same order; of a vocabulary that is only "
+            f"padded take what both have, x[..., :{least}]",
+        )
+    return cleared_pair(
         student,
         teacher,
-        1,
-        "equally many classes",
-        "score the same classes in the same order; of a vocabulary that is only padded "
-        f"take what both have, x[:, :{least}]",
+        sample_weights,
+        axes=student.ndim - 1,
+        teacher_gradient=teacher_gradient,
     )
-    return cleared_pair(
-        student, teacher, sample_weights, teacher_gradient=teacher_gradient
+
+
+def folded_rows(
+    student_logits: Rows, teacher_logits: Rows, sample_weights: Rows | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Takes logits as :func:`logit_rows` does, and makes every position an example.
+
+    For losses that compare the examples with one another.
+
+    Returns:
+        Student and teacher ``[b, c]``, and weights ``[b]``.
+    """
+    student, teacher, weights = logit_rows(
+        student_logits, teacher_logits, sample_weights
     )
+    student, teacher = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
+    return student, teacher, None if weights is None else weights.reshape(-1)
 
 
 def vector_rows(
@@ -120,6 +150,7 @@ def labelled_rows(
     num_classes: int,
     *rows: jax.Array,
     soft: bool = False,
+    ignore_label: int | None = None,
 ) -> tuple[Any, ...]:
     """Takes labels, leaves out the rows whose label is no class, and clears those.
 
@@ -127,11 +158,12 @@ def labelled_rows(
     an example of weight 0.
 
     Args:
-        labels: Class indices ``[b]``, or distributions ``[b, c]``.
+        labels: Class indices ``[...]``, or distributions ``[..., c]``.
         weights: As of :func:`check_weights`.
         num_classes: :math:`c`.
-        rows: Arrays ``[b, ...]``, at least one.
+        rows: Arrays ``[..., d]``, at least one.
         soft: Whether the loss takes distributions.
+        ignore_label: A class that is left out too.
 
     Returns:
         The labels, the weights, and the arrays, of which masked rows are 0.
@@ -140,10 +172,11 @@ def labelled_rows(
         ValueError: If the labels are neither kind, or not as many as there are rows.
     """
     labels = as_array("labels", labels)
-    is_soft = are_soft(labels, num_classes)
-    if len(labels) != len(rows[0]):
+    shape = rows[0].shape[:-1]
+    is_soft = are_soft(labels, num_classes, len(shape))
+    if labels.shape[: len(shape)] != shape:
         raise ValueError(
-            f"labels must hold one label an example, {len(rows[0])}, got "
+            f"labels must hold one label an example, {list(shape)}, got "
             f"{show(labels)}; pass those of the same batch."
         )
     if is_soft and not soft:
@@ -156,6 +189,8 @@ def labelled_rows(
     if not is_soft:
         labels = indices_of(labels)
         is_class = (labels >= 0) & (labels < num_classes)
+        if ignore_label is not None:
+            is_class &= labels != ignore_label
         if weights is None:
             weights = is_class.astype(accumulator_dtype(*rows))
         else:
@@ -172,11 +207,12 @@ def cleared_pair(
     teacher: jax.Array,
     sample_weights: Rows | None,
     *,
+    axes: int = 1,
     teacher_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Casts both to at least float32, clears masked rows, and stops the teacher."""
     dtype = accumulator_dtype(student, teacher)
-    weights = check_weights(sample_weights, len(student), dtype)
+    weights = check_weights(sample_weights, student.shape[:axes], dtype)
     student, teacher = (
         clear_masked(x.astype(dtype), weights) for x in (student, teacher)
     )
@@ -186,5 +222,5 @@ def cleared_pair(
 
 
 def of_rows(temperature: jax.Array) -> jax.Array:
-    """A temperature as a factor of losses ``[b]``: ``[]`` or ``[b]``."""
-    return temperature[:, 0] if temperature.ndim else temperature
+    """A temperature as a factor of losses ``[...]``: ``[]`` or ``[...]``."""
+    return temperature[..., 0] if temperature.ndim else temperature

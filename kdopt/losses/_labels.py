@@ -7,12 +7,14 @@ from jaxtyping import Array, Bool, Int
 from kdopt.losses._sharding import einsum, take_rows
 
 
-def are_soft(labels: jax.Array, num_classes: int) -> bool:
+def are_soft(labels: jax.Array, num_classes: int, axes: int = 1) -> bool:
     """Tells distributions from class indices.
 
     Args:
-        labels: Integer indices ``[b]``, or floating distributions ``[b, c]``.
+        labels: Integer indices ``[b]``, or floating distributions ``[b, c]``; of tokens
+            ``[b, t]`` or ``[b, t, c]``.
         num_classes: Number of classes.
+        axes: How many axes the examples have: 1, or 2 of tokens.
 
     Returns:
         True for distributions.
@@ -21,24 +23,25 @@ def are_soft(labels: jax.Array, num_classes: int) -> bool:
         ValueError: If they are neither.
     """
     floating = jnp.issubdtype(labels.dtype, jnp.floating)
-    if labels.ndim == 1 and not floating:
+    hard_rank, soft_rank = labels.ndim == axes, labels.ndim == axes + 1
+    if hard_rank and not floating:
         return False
-    if labels.ndim == 2 and labels.shape[1] == num_classes and floating:
+    if soft_rank and labels.shape[-1] == num_classes and floating:
         return True
-    if floating and labels.ndim == 1:
+    if floating and hard_rank:
         advice = "cast indices to integers first"
-    elif floating and labels.ndim == 2:
+    elif floating and soft_rank:
         advice = "give every class that the loss knows its share"
-    elif labels.ndim == 2 and labels.shape[1] == 1:
-        advice = "squeeze it first: labels[:, 0]"
-    elif labels.ndim == 2 and labels.shape[1] == num_classes:
-        advice = "cast one-hot rows to floating numbers, or take labels.argmax(1)"
+    elif soft_rank and labels.shape[-1] == 1:
+        advice = "squeeze it first: labels[..., 0]"
+    elif soft_rank and labels.shape[-1] == num_classes:
+        advice = "cast one-hot rows to floating numbers, or take labels.argmax(-1)"
     else:
-        advice = "fold or squeeze the labels as the logits are"
-    shape = f"[{', '.join(map(str, labels.shape))}]"
+        advice = "give the labels the axes of the logits but the last"
+    rows = "b" if axes == 1 else "..."
     raise ValueError(
-        f"labels must be integer class indices [b] or floating distributions "
-        f"[b, {num_classes}], got {labels.dtype} {shape}; {advice}."
+        f"labels must be integer class indices [{rows}] or floating distributions "
+        f"[{rows}, {num_classes}], got {labels.dtype} {list(labels.shape)}; {advice}."
     )
 
 
@@ -49,6 +52,7 @@ def label_average(labels: jax.Array, rows: jax.Array) -> jax.Array:
     return take_rows(rows, labels)
 
 
-def target_mask(labels: Int[Array, " b"], num_classes: int) -> Bool[Array, "b c"]:
+def target_mask(labels: Int[Array, "*b"], num_classes: int) -> Bool[Array, "*b c"]:
     """Marks the one target class of each example."""
-    return labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None]
+    classes = jnp.arange(num_classes, dtype=labels.dtype)
+    return labels[..., None] == jnp.expand_dims(classes, tuple(range(labels.ndim)))

@@ -18,7 +18,7 @@ from kdopt.losses._divergence import (
 )
 from kdopt.losses._inputs import labelled_rows, logit_rows, of_rows
 from kdopt.losses._labels import are_soft, target_mask
-from kdopt.losses._reduce import batch_mean
+from kdopt.losses._reduce import Denominator, batch_mean
 from kdopt.losses._shapes import (
     Rows,
     as_array,
@@ -29,17 +29,26 @@ from kdopt.losses._shapes import (
 
 
 def cross_entropy(
-    logits: Rows, labels: Rows, *, sample_weights: Rows | None = None
+    logits: Rows,
+    labels: Rows,
+    *,
+    ignore_label: int | None = None,
+    sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Cross-entropy with hard or soft labels, the usual task loss.
 
     .. math:: L = -\frac1B \sum_b \sum_c y_{bc} \log \mathrm{softmax}(z_b)_c
 
     Args:
-        logits: Student logits :math:`z`, ``[b, c]``.
-        labels: Class indices ``[b]``, or distributions ``[b, c]`` (mixup, cutmix,
-            smoothing). An index that is no class leaves its example out.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        logits: Student logits :math:`z`, ``[..., c]``.
+        labels: Class indices ``[...]``, or distributions ``[..., c]`` (mixup, cutmix,
+            smoothing). An index outside ``[0, c)``, such as -1 or -100, is no class
+            and leaves its example out.
+        ignore_label: A class that leaves its example out too, as the index of padding
+            in a vocabulary.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
@@ -57,19 +66,20 @@ def cross_entropy(
     logits = as_array("logits", logits)
     check_classes("logits", logits)
     logits = logits.astype(accumulator_dtype(logits))
-    num_classes = logits.shape[1]
-    weights = check_weights(sample_weights, len(logits), logits.dtype)
+    num_classes = logits.shape[-1]
+    shape = logits.shape[:-1]
+    weights = check_weights(sample_weights, shape, logits.dtype)
     labels, weights, logits = labelled_rows(
-        labels, weights, num_classes, logits, soft=True
+        labels, weights, num_classes, logits, soft=True, ignore_label=ignore_label
     )
     log_probs = jax.nn.log_softmax(logits)
-    if are_soft(labels, num_classes):
+    if are_soft(labels, num_classes, len(shape)):
         # A class of probability 0 adds 0 even where its log-probability is -inf.
         targets = labels.astype(logits.dtype)
         surprise = jnp.where(targets > 0, targets * log_probs, 0)
     else:
         surprise = jnp.where(target_mask(labels, num_classes), log_probs, 0)
-    return batch_mean(-jnp.sum(surprise, axis=-1), weights)
+    return batch_mean(-jnp.sum(surprise, axis=-1), weights, denominator)
 
 
 def kd(
@@ -78,6 +88,7 @@ def kd(
     *,
     temperature: ArrayLike = 4.0,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Knowledge distillation: softened KL divergence from the teacher.
 
@@ -89,10 +100,11 @@ def kd(
     The factor :math:`\tau^2` keeps the size of the gradient when :math:`\tau` grows.
 
     Args:
-        student_logits: :math:`z^s`, ``[b, c]``.
-        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them.
+        student_logits: :math:`z^s`, ``[..., c]``.
+        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`; 4 is the CIFAR-100 setting, 1 the ImageNet one.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
@@ -116,7 +128,7 @@ def kd(
     )
     tau = check_temperature(temperature, student, weights)
     per_sample = kl_divergence(soften(student, teacher, tau, tau))
-    return batch_mean(of_rows(jnp.square(tau)) * per_sample, weights)
+    return batch_mean(of_rows(jnp.square(tau)) * per_sample, weights, denominator)
 
 
 def soft_distance(
@@ -128,6 +140,7 @@ def soft_distance(
     tau_teacher: ArrayLike = 1.0,
     teacher_gradient: bool = False,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Distance between student and teacher with untied temperatures.
 
@@ -149,15 +162,16 @@ def soft_distance(
     tells them apart.
 
     Args:
-        student_logits: :math:`z^s`, ``[b, c]``.
-        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them, unless
+        student_logits: :math:`z^s`, ``[..., c]``.
+        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them, unless
             asked.
         kind: ``"ce"`` and ``"kl"`` compare probabilities, ``"mse"`` compares logits.
         tau_student: :math:`\tau_s > 0`.
         tau_teacher: :math:`\tau_t > 0`.
         teacher_gradient: Whether gradients flow into the teacher's logits, for a
             teacher that is trained to be easy to follow.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss, at least float32.
@@ -199,7 +213,8 @@ def soft_distance(
         per_sample = kl_divergence(pair)
         if kind == "ce":
             per_sample += _entropy(pair.teacher)
-    return batch_mean(of_rows(tau_s) * of_rows(tau_t) * per_sample, weights)
+    scale = of_rows(tau_s) * of_rows(tau_t)
+    return batch_mean(scale * per_sample, weights, denominator)
 
 
 def _mean_square(student, teacher, tau_s, tau_t):
@@ -227,6 +242,7 @@ def dkd(
     beta: float = 8.0,
     temperature: ArrayLike = 4.0,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Decoupled distillation: target class and other classes weighted apart.
 
@@ -241,15 +257,16 @@ def dkd(
     :math:`\beta = 1 - q_y`.
 
     Args:
-        student_logits: ``[b, c]``, at least two classes.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+        student_logits: ``[..., c]``, at least two classes.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
+        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
             example out.
         alpha: Weight of the target-class part (TCKD).
         beta: Weight of the part over the other classes (NCKD); the paper uses 8 for
             most CIFAR-100 pairs, 6 for VGG and WRN, 2 for ResNet-56 to ResNet-20.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
@@ -277,7 +294,7 @@ def dkd(
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    num_classes = student.shape[1]
+    num_classes = student.shape[-1]
     labels, weights, student, teacher = labelled_rows(
         labels, weights, num_classes, student, teacher
     )
@@ -286,4 +303,5 @@ def dkd(
     pair = soften(student, teacher, tau, tau, where=~is_target)
     nckd = kl_divergence(among(pair, ~is_target))
     tckd = bernoulli_kl(*target_against_rest(pair, is_target, nckd))
-    return batch_mean(of_rows(jnp.square(tau)) * (alpha * tckd + beta * nckd), weights)
+    per_sample = of_rows(jnp.square(tau)) * (alpha * tckd + beta * nckd)
+    return batch_mean(per_sample, weights, denominator)

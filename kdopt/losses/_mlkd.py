@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import possible, soften
-from kdopt.losses._inputs import logit_rows
+from kdopt.losses._inputs import folded_rows
 from kdopt.losses._logits import kd
-from kdopt.losses._reduce import divide_or_zero, pair_sum, row_weights
+from kdopt.losses._reduce import Denominator, divide_or_zero, pair_sum, row_weights
 from kdopt.losses._shapes import Rows, as_sequence, check_temperature
 from kdopt.losses._sharding import einsum
 
@@ -21,6 +21,7 @@ def kd_multi(
     *,
     temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Sum of the distillation losses at several temperatures.
 
@@ -30,10 +31,11 @@ def kd_multi(
     high ones all of them.
 
     Args:
-        student_logits: ``[b, c]``.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
+        student_logits: ``[..., c]``.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
         temperatures: The values of :math:`\tau`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The loss in nats, at least float32.
@@ -61,6 +63,7 @@ def kd_multi(
             teacher_logits,
             temperature=tau,
             sample_weights=sample_weights,
+            denominator=denominator,
         )
         for tau in temperatures
     ]
@@ -81,10 +84,10 @@ def batch_correlation(
     with :math:`P, Q` the ``[b, c]`` probabilities at temperature :math:`\tau`.
 
     Args:
-        student_logits: ``[b, c]``.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
+        student_logits: ``[..., c]``; every position is an example.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
 
     Returns:
         The loss, at least float32.
@@ -125,10 +128,10 @@ def class_correlation(
     grows with the square of the batch.
 
     Args:
-        student_logits: ``[b, c]``.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
+        student_logits: ``[..., c]``; every position is an example.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
 
     Returns:
         The loss, at least float32.
@@ -174,11 +177,11 @@ def mlkd(
     (:func:`batch_correlation`, :func:`class_correlation`) are taken on the first.
 
     Args:
-        student_views: Logits ``[b, c]`` of each view, the weakly augmented one first.
+        student_views: Logits ``[..., c]`` of each view, the weakly augmented one first.
         teacher_views: The teacher's logits of the same views, in the same order; no
             gradient flows into them.
         temperatures: The values of :math:`\tau`.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
 
     Returns:
         The loss, at least float32.
@@ -232,7 +235,7 @@ def mlkd(
 
 def _probabilities(student_logits, teacher_logits, temperature, sample_weights):
     """Those of student and teacher, 0 in masked rows; counts of rows; classes."""
-    student, teacher, weights = logit_rows(
+    student, teacher, weights = folded_rows(
         student_logits, teacher_logits, sample_weights
     )
     tau = check_temperature(temperature, student, weights)

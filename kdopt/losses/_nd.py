@@ -140,7 +140,7 @@ def class_means(
     features = as_array("features", features)
     check_rank("features", features, VECTORS)
     features = features.astype(accumulator_dtype(features))
-    weights = check_weights(sample_weights, len(features), features.dtype)
+    weights = check_weights(sample_weights, features.shape[:1], features.dtype)
     labels, weights, features = labelled_rows(
         labels, weights, num_classes, features, soft=True
     )

@@ -1,33 +1,66 @@
 """Weights of the examples: the reduction over the batch, and masking before it."""
 
+from typing import Literal, TypeAlias
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from kdopt._typing import Scalar
+from kdopt.losses._shapes import check_denominator
 from kdopt.losses._sharding import gathered
+
+Denominator: TypeAlias = ArrayLike | Literal["mean", "count"]
+"""What a sum over examples is divided by: the sum of their weights, the number of those
+with a weight, or any number."""
 
 
 def batch_mean(
-    per_sample: Float[Array, " b"], sample_weights: Float[Array, " b"] | None
+    per_sample: Float[Array, "*b"],
+    sample_weights: Float[Array, "*b"] | None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
-    """Averages over the batch, weighted if asked.
+    """Sums over the batch, weighted if asked, and divides.
 
     Args:
-        per_sample: One loss per example, ``[b]``.
-        sample_weights: Non-negative weights, ``[b]``; 0 masks an example out, as the
-            padding of the last batch of an epoch. None means all ones.
+        per_sample: One loss per example, of any shape.
+        sample_weights: Non-negative weights of the same shape; 0 masks an example out,
+            as the padding of the last batch of an epoch. None means all ones.
+        denominator: ``"mean"`` divides by the sum of the weights, ``"count"`` by the
+            number of examples whose weight is not 0, a number by itself.
 
     Returns:
-        The weighted mean; 0 if all weights are 0.
+        The quotient; 0 if all weights are 0, or the denominator is.
+
+    Raises:
+        ValueError: If the denominator is none of the three.
     """
+    dtype = per_sample.dtype
     if sample_weights is None:
-        return jnp.mean(per_sample)
-    weights = sample_weights.astype(per_sample.dtype)
+        if isinstance(denominator, str):
+            check_denominator(denominator)
+            return jnp.mean(per_sample)
+        total = total_of(jnp.ones((), dtype), denominator)
+        return divide_or_zero(jnp.sum(per_sample), total)
+    weights = sample_weights.astype(dtype)
     # A masked example may hold anything, NaN included: select before multiplying.
     kept = jnp.where(weights > 0, per_sample, 0)
-    total = jnp.sum(weights)
-    return divide_or_zero(jnp.sum(weights * kept), total)
+    return divide_or_zero(jnp.sum(weights * kept), total_of(weights, denominator))
+
+
+def total_of(weights: Float[Array, "*b"], denominator: Denominator) -> Scalar:
+    """Returns the number that a sum over examples is divided by.
+
+    Raises:
+        ValueError: If the denominator is none of the three.
+    """
+    check_denominator(denominator)
+    if isinstance(denominator, str):
+        counted = weights if denominator == "mean" else weights > 0
+        return jnp.sum(counted, dtype=weights.dtype)
+    number = jnp.asarray(denominator).astype(weights.dtype)
+    return jax.lax.stop_gradient(number)
 
 
 def row_weights(
@@ -39,15 +72,19 @@ def row_weights(
     return sample_weights.astype(x.dtype)
 
 
-def clear_masked(x: jax.Array, sample_weights: Float[Array, " b"] | None) -> jax.Array:
+def clear_masked(x: jax.Array, sample_weights: Float[Array, "*b"] | None) -> jax.Array:
     """Zeroes the rows of weight 0 of an array ``[b, ...]``: they may hold anything.
+
+    The axes of the weights are the first ones of the array.
 
     Before any arithmetic: a selection afterwards would spare the value and not the
     gradient, in which 0 times what is not finite is NaN.
     """
     if sample_weights is None:
         return x
-    kept = sample_weights.reshape(-1, *(1 for _ in x.shape[1:])) > 0
+    kept = jnp.expand_dims(
+        sample_weights > 0, tuple(range(sample_weights.ndim, x.ndim))
+    )
     return jnp.where(kept, x, 0)
 
 

@@ -4,7 +4,7 @@ Shapes are known while a function is traced, so the checks cost nothing when it 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ Rows: TypeAlias = ArrayLike | Sequence[Any]
 Maps: TypeAlias = Iterable[ArrayLike]
 """One feature map a stage, each ``[b, h, w, c]``."""
 
-LOGITS = "b c"
 VECTORS = "b d"
 
 _ONE = "add the axis that is missing: x[None] for one example"
@@ -26,9 +25,6 @@ _FOLD = (
     "sample_weights likewise"
 )
 ADVICE = {
-    (LOGITS, 1): f"{_ONE}; of one yes-or-no output each take binary_kd of x[:, None]",
-    (LOGITS, 3): _FOLD,
-    (LOGITS, 4): _FOLD,
     (VECTORS, 1): _ONE,
     (VECTORS, 3): f"average over the tokens, x.mean(1), or {_FOLD}",
     (VECTORS, 4): "average over the positions, x.mean((1, 2)), or take a loss on maps",
@@ -114,25 +110,32 @@ def check_same(
         )
 
 
-def check_examples(names: tuple[str, str], x: jax.Array, y: jax.Array) -> None:
-    """Checks that two arrays hold the same number of examples.
+def check_examples(
+    names: tuple[str, str], x: jax.Array, y: jax.Array, axis: int = 0
+) -> None:
+    """Checks that two arrays hold the same number of examples, or of tokens.
 
     Raises:
         ValueError: If they do not.
     """
     check_same(
-        names, x, y, 0, "equally many examples", "pass both the same batch, row by row"
+        names,
+        x,
+        y,
+        axis,
+        "equally many tokens" if axis else "equally many examples",
+        "pass both the same batch, row by row",
     )
 
 
 def check_weights(
-    sample_weights: Rows | None, num_rows: int, dtype: jnp.dtype
+    sample_weights: Rows | None, shape: tuple[int, ...], dtype: jnp.dtype
 ) -> jax.Array | None:
     """Checks the weights of the examples, and counts a negative one as 0.
 
     Args:
-        sample_weights: Weights, ``[b]``, numbers or truth values; or None.
-        num_rows: :math:`b`.
+        sample_weights: Weights, numbers or truth values; or None.
+        shape: Shape of the examples: ``[b]``, or ``[b, t]`` of tokens.
         dtype: That of the loss.
 
     Returns:
@@ -144,16 +147,19 @@ def check_weights(
     if sample_weights is None:
         return None
     weights = as_array("sample_weights", sample_weights)
-    if weights.shape != (num_rows,):
-        if weights.shape == (num_rows, 1):
-            advice = "squeeze it: sample_weights[:, 0]"
+    if weights.shape != shape:
+        rows = "[b]" if len(shape) == 1 else "[...]"
+        if weights.shape == (*shape, 1):
+            advice = "squeeze it: sample_weights[..., 0]"
         elif weights.ndim == 0:
             advice = "multiply the loss by a weight of its own"
+        elif weights.shape == shape[: weights.ndim]:
+            advice = "repeat it along the missing axes, by jnp.broadcast_to"
         else:
-            advice = "weights are of examples, not of classes or positions"
+            advice = "weights are of examples or tokens, not of classes or features"
         raise ValueError(
-            f"sample_weights must have shape [b] = [{num_rows}], got {show(weights)}; "
-            f"{advice}."
+            f"sample_weights must have shape {rows} = {list(shape)}, got "
+            f"{show(weights)}; {advice}."
         )
     weights = weights.astype(dtype)
     # NaN stays: it is a fault, and the loss shows it.
@@ -177,11 +183,11 @@ def check_temperature(
     weights: jax.Array | None,
     name: str = "temperature",
 ) -> jax.Array:
-    """Checks a temperature: of all examples ``[]``, or of each ``[b, 1]``.
+    """Checks a temperature: of all examples ``[]``, or of each ``[..., 1]``.
 
     Args:
         value: The temperature.
-        rows: What it divides, ``[b, ...]``.
+        rows: What it divides, ``[..., c]``.
         weights: As of :func:`check_weights`.
         name: Name of the argument.
 
@@ -193,25 +199,63 @@ def check_temperature(
     """
     check_positive(name, value)
     temperature = as_array(name, value)
-    if temperature.shape not in ((), (len(rows), 1)):
+    shape = (*rows.shape[:-1], 1)
+    if temperature.shape not in ((), shape):
         raise ValueError(
-            f"{name} must be one number or have shape [b, 1] = [{len(rows)}, 1], got "
+            f"{name} must be one number or have shape [..., 1] = {list(shape)}, got "
             f"{show(temperature)}."
         )
     temperature = temperature.astype(rows.dtype)
     if temperature.ndim and weights is not None:
-        return jnp.where(weights[:, None] > 0, temperature, 1)
+        return jnp.where(weights[..., None] > 0, temperature, 1)
     return temperature
 
 
-def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:
-    """Checks logits ``[b, c]``, and that there are enough classes.
+def check_denominator(value: ArrayLike | Literal["mean", "count"]) -> None:
+    """Checks what the sum over the examples is divided by.
 
     Raises:
-        ValueError: If the rank is another, or there are too few.
+        ValueError: If it is an unknown word, no single number, or not positive.
     """
-    check_rank(name, logits, LOGITS)
-    if logits.shape[1] < min_classes:
+    if isinstance(value, str):
+        if value not in ("mean", "count"):
+            raise ValueError(
+                f"denominator must be 'mean', 'count' or a number, got {value!r}."
+            )
+        return
+    check_positive("denominator", value)
+    number = as_array("denominator", value)
+    if number.ndim:
+        raise ValueError(
+            f"denominator must be one number, got {show(number)}; several losses have "
+            "one each."
+        )
+
+
+def check_logits(name: str, logits: jax.Array) -> None:
+    """Checks that logits have the shape ``[..., c]``, of at least two axes.
+
+    Raises:
+        ValueError: If they have fewer, or one of them has size 0.
+    """
+    expected = f"{name} must have shape [..., c], got {show(logits)}"
+    if logits.ndim < 2:
+        raise ValueError(
+            f"{expected}; {_ONE}; of one yes-or-no output each take binary_kd of "
+            "x[:, None]."
+        )
+    if logits.size == 0:
+        raise ValueError(f"{expected}; a mean over nothing is not defined.")
+
+
+def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:
+    """Checks logits ``[..., c]``, and that there are enough classes.
+
+    Raises:
+        ValueError: If there are too few axes or classes.
+    """
+    check_logits(name, logits)
+    if logits.shape[-1] < min_classes:
         raise ValueError(
             f"{name} must have at least {min_classes} classes, got {show(logits)}: a "
             "softmax over one class is 1 whatever its logit; for yes-or-no outputs use "

@@ -15,7 +15,9 @@ Spec = list[tuple[str, ...]]
 """The mesh axes over which each axis of an array is divided."""
 
 
-def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
+def einsum(
+    subscripts: str, *operands: jax.Array, dtype: jnp.dtype | None = None
+) -> jax.Array:
     """Sums products at full precision, sharded as the operands are.
 
     The default precision would round float32 to TF32 on a GPU and to bfloat16 on a TPU.
@@ -24,6 +26,7 @@ def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
         subscripts: As of ``jnp.einsum``, with an arrow and without an ellipsis.
         operands: One or two arrays. Where both divide different axes of the result over
             one axis of the mesh, the second is gathered.
+        dtype: That of the sums; by default that of the operands.
 
     Returns:
         The result, in which every axis keeps the sharding that it has in the operands.
@@ -35,19 +38,28 @@ def einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
             if letter not in places and not set(axes) & set(sum(places.values(), ())):
                 places[letter] = axes
     if not any(places.values()):
-        return jnp.einsum(subscripts, *operands, precision="highest")
+        return jnp.einsum(
+            subscripts, *operands, precision="highest", preferred_element_type=dtype
+        )
     mesh = _mesh(*operands)
     placed = [
         _place(operand, [places.get(letter, ()) for letter in letters], mesh)
         for letters, operand in zip(names.split(","), operands, strict=True)
     ]
     out = NamedSharding(mesh, _partition([places.get(letter, ()) for letter in result]))
-    return jnp.einsum(subscripts, *placed, precision="highest", out_sharding=out)
+    return jnp.einsum(
+        subscripts,
+        *placed,
+        precision="highest",
+        preferred_element_type=dtype,
+        out_sharding=out,
+    )
 
 
 def gathered(x: jax.Array, *, axis: int | None = 0) -> jax.Array:
     """Brings an array together along an axis, or along all if it is None."""
-    spec = [() if axis in (None, i) else axes for i, axes in enumerate(_spec(x))]
+    whole = range(x.ndim) if axis is None else (axis % x.ndim,)
+    spec = [() if i in whole else axes for i, axes in enumerate(_spec(x))]
     return _place(x, spec, _mesh(x))
 
 
@@ -69,6 +81,28 @@ def take_rows(table: Float[Array, "n ..."], indices: Int[Array, " b"]) -> jax.Ar
     out = NamedSharding(mesh, _partition([rows, *columns]))
     table = _place(table, [(), *columns], mesh)
     return table.at[indices].get(mode="clip", out_sharding=out)
+
+
+def take_entries(
+    x: Float[Array, "*b c"], indices: Int[Array, "*b k"]
+) -> Float[Array, "*b k"]:
+    """Picks entries of each row, sharded as the rows are.
+
+    Args:
+        x: Rows, ``[..., c]``, gathered along the last axis.
+        indices: Places in them, ``[..., k]``, within their bounds.
+
+    Returns:
+        The entries, ``[..., k]``.
+    """
+
+    def of_row(row: jax.Array, places: jax.Array) -> jax.Array:
+        return row[places]
+
+    for _ in range(x.ndim - 1):
+        of_row = jax.vmap(of_row)
+    x = gathered(x, axis=-1)
+    return of_row(x, _place(indices, _spec(x), _mesh(x, indices)))
 
 
 def add_rows(

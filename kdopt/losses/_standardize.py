@@ -8,13 +8,14 @@ from kdopt._dtypes import at_least_float32
 from kdopt._typing import Scalar
 from kdopt.losses._inputs import logit_rows
 from kdopt.losses._logits import kd
+from kdopt.losses._reduce import Denominator
 from kdopt.losses._safe import centred, norm
-from kdopt.losses._shapes import LOGITS, Rows, as_array, check_rank
+from kdopt.losses._shapes import Rows, as_array, check_logits
 
 
 def standardize_logits(
     logits: Rows, *, ddof: int = 1, eps: float = 1e-7
-) -> Float[Array, "b c"]:
+) -> Float[Array, "*b c"]:
     r"""Gives the logits of every example mean 0 and standard deviation 1.
 
     .. math:: \mathcal Z(z)_c = \frac{z_c - \bar z}{\sigma(z) + \epsilon}, \qquad
@@ -24,12 +25,12 @@ def standardize_logits(
     small. Works before any loss on logits: pass both through it.
 
     Args:
-        logits: ``[b, c]``.
+        logits: ``[..., c]``.
         ddof: :math:`d`, taken off the number of classes; 1 as in the reference.
         eps: :math:`\epsilon`, added to the deviation.
 
     Returns:
-        The standardised logits, ``[b, c]``, at least float32. A row of equal logits
+        The standardised logits, ``[..., c]``, at least float32. A row of equal logits
         becomes zeros and gets no gradient.
 
     Raises:
@@ -49,8 +50,8 @@ def standardize_logits(
         The paper divides by the temperature here; here that is left to the loss.
     """
     logits = as_array("logits", logits)
-    check_rank("logits", logits, LOGITS)
-    num_classes = logits.shape[1]
+    check_logits("logits", logits)
+    num_classes = logits.shape[-1]
     if num_classes <= ddof:
         raise ValueError(
             f"logits must have more than ddof = {ddof} classes, got {num_classes}."
@@ -69,6 +70,7 @@ def kd_standardized(
     *,
     temperature: ArrayLike = 2.0,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Knowledge distillation between standardised logits.
 
@@ -80,11 +82,12 @@ def kd_standardized(
     with :math:`\mathcal Z` of :func:`standardize_logits`.
 
     Args:
-        student_logits: :math:`z^s`, ``[b, c]``.
-        teacher_logits: :math:`z^t`, ``[b, c]``; no gradient flows into them.
+        student_logits: :math:`z^s`, ``[..., c]``.
+        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`, in units of the standard deviation of the
             logits; the paper takes 2 to 4, with a weight of 9 beside 0.1 for the task.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
@@ -114,4 +117,5 @@ def kd_standardized(
         standardize_logits(teacher),
         temperature=temperature,
         sample_weights=weights,
+        denominator=denominator,
     )

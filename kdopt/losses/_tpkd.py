@@ -7,7 +7,7 @@ from kdopt._typing import Scalar
 from kdopt.losses._inputs import labelled_rows, logit_rows
 from kdopt.losses._labels import target_mask
 from kdopt.losses._logits import cross_entropy
-from kdopt.losses._reduce import batch_mean
+from kdopt.losses._reduce import Denominator, batch_mean
 from kdopt.losses._shapes import Rows
 from kdopt.losses._sharding import gathered
 
@@ -19,6 +19,7 @@ def tpkd(
     *,
     distill_weight: float = 0.5,
     sample_weights: Rows | None = None,
+    denominator: Denominator = "mean",
 ) -> Scalar:
     r"""Cross-entropy whose gradient also carries what the teacher may add.
 
@@ -34,12 +35,13 @@ def tpkd(
     :math:`\langle \mathrm{sg}(v), z \rangle`.
 
     Args:
-        student_logits: :math:`z`, ``[b, c]``, at least two classes.
-        teacher_logits: ``[b, c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[b]``. One that is no class leaves its
+        student_logits: :math:`z`, ``[..., c]``, at least two classes.
+        teacher_logits: ``[..., c]``; no gradient flows into them.
+        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
             example out.
         distill_weight: :math:`\alpha`; the paper uses one half.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean cross-entropy in nats, at least float32, with the gradient above. It
@@ -69,7 +71,7 @@ def tpkd(
     logits, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
     )
-    num_classes = logits.shape[1]
+    num_classes = logits.shape[-1]
     labels, weights, logits, teacher = labelled_rows(
         labels, weights, num_classes, logits, teacher
     )
@@ -77,12 +79,13 @@ def tpkd(
     student = jax.lax.stop_gradient(logits)
     r, q = (jax.nn.softmax(x, where=~is_target) for x in (student, teacher))
     # The root of a convex piecewise-linear equation is the greatest of its pieces'.
-    gains = -jnp.sort(-gathered(jnp.maximum(q - r, 0), axis=1), axis=-1)
-    sizes = jnp.arange(2, num_classes + 2).astype(gains.dtype)
-    level = jnp.max(jnp.cumsum(gains, axis=-1) / sizes[None], axis=-1, keepdims=True)
+    gains = -jnp.sort(-gathered(jnp.maximum(q - r, 0), axis=-1), axis=-1)
+    sizes = jnp.cumsum(jnp.ones_like(gains), axis=-1) + 1
+    level = jnp.max(jnp.cumsum(gains, axis=-1) / sizes, axis=-1, keepdims=True)
     direction = jnp.where(is_target, -level, r - jnp.minimum(q, r + level))
     # Linear in the logits, of value 0: it only adds its slope to the gradient.
     moved = jnp.where(jnp.isneginf(student), 0, logits - student)
     slope = jnp.sum(direction * moved, axis=-1)
-    task = cross_entropy(logits, labels, sample_weights=weights)
-    return task + distill_weight * batch_mean(slope, weights)
+    rows = {"sample_weights": weights, "denominator": denominator}
+    task = cross_entropy(logits, labels, **rows)
+    return task + distill_weight * batch_mean(slope, weights, denominator)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import kdopt
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
 

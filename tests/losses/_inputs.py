@@ -35,3 +35,15 @@ def paired_maps(dtype=np.float64):
     """Student and teacher with equal channels."""
     student = wave_map((4, 5, 8, 8), 0.37, 0.2, 1, dtype)
     return student, wave_map((4, 5, 8, 8), 0.53, 0.9, 1.5, dtype)
+
+
+TOKEN_LABELS = np.array([3, 0, 7, 10])
+
+
+def token_logits(dtype=np.float64, classes=11):
+    """Logits of four tokens whose golden values are those of the losses for text."""
+    i = np.arange(44, dtype=np.float64).reshape(4, 11)
+    j = np.arange(4 * classes, dtype=np.float64).reshape(4, classes)
+    student = 3 * np.sin(0.3 * i**2 + 1.7 * i + 1)
+    teacher = 3 * np.cos(0.2 * j**2 + 1.1 * j + 0.5)
+    return jnp.asarray(student.astype(dtype)), jnp.asarray(teacher.astype(dtype))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kdopt import losses
 from kdopt.losses._reduce import batch_mean
+from kdopt.losses._sharding import gathered
 
 
 class Case(NamedTuple):
@@ -18,47 +19,106 @@ class Case(NamedTuple):
         kind: "logits" [b, c], "vectors" [b, d], or "maps", a tuple of [b, h, w, c].
         call: The loss.
         same_width: Whether channels must agree.
+        relations: Whether examples are compared with one another; the other losses on
+            logits are sums over them, and take a ``denominator``.
     """
 
     name: str
     kind: str
     call: Callable[..., Any]
     same_width: bool = False
+    relations: bool = False
 
 
 def _plain(loss, **options):
-    return lambda s, t, y, w: loss(s, t, sample_weights=w, **options)
+    return lambda s, t, y, w, **more: loss(s, t, sample_weights=w, **options, **more)
 
 
 def _labelled(loss, **options):
-    return lambda s, t, y, w: loss(s, t, y, sample_weights=w, **options)
+    return lambda s, t, y, w, **more: loss(s, t, y, sample_weights=w, **options, **more)
 
 
-def _cross_entropy(s, t, y, w):
-    return losses.cross_entropy(s, y, sample_weights=w)
+def _cross_entropy(s, t, y, w, **more):
+    return losses.cross_entropy(s, y, sample_weights=w, **more)
 
 
-def _soft_cross_entropy(s, t, y, w):
+def _soft_cross_entropy(s, t, y, w, **more):
     labels = jax.nn.softmax(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
-    return losses.cross_entropy(s, labels, sample_weights=w)
+    return losses.cross_entropy(s, labels, sample_weights=w, **more)
 
 
-def _binary_cross_entropy(s, t, y, w):
+def _binary_cross_entropy(s, t, y, w, **more):
     labels = jax.nn.sigmoid(jax.lax.stop_gradient(jnp.asarray(t, jnp.float32)))
-    return losses.binary_cross_entropy(s, labels, sample_weights=w)
+    return losses.binary_cross_entropy(s, labels, sample_weights=w, **more)
 
 
 def _mlkd(s, t, y, w):
     return losses.mlkd((s, s / 2), (t, t / 2), sample_weights=w)
 
 
-def _deepkd(s, t, y, w):
-    return sum(losses.deepkd(s, t, y, top_k=2, sample_weights=w)[1:])
+def _deepkd(s, t, y, w, **more):
+    return sum(losses.deepkd(s, t, y, top_k=2, sample_weights=w, **more)[1:])
 
 
-def _ctkd(s, t, y, w):
+def _ctkd(s, t, y, w, **more):
     tau = losses.ctkd_temperature(jnp.zeros(()), 0.5)
-    return losses.kd(s, t, temperature=tau, sample_weights=w)
+    return losses.kd(s, t, temperature=tau, sample_weights=w, **more)
+
+
+def _top_k(**options):
+    def of_dense(s, t, y, w, **more):
+        return losses.top_k_kl(s, t, k=2, sample_weights=w, **options, **more)
+
+    return of_dense
+
+
+def _stored_top_k(s, t, y, w, **more):
+    t = jnp.asarray(t, jnp.float32)
+    stored, total = jax.lax.stop_gradient(
+        (gathered(t, axis=-1)[..., :2], jax.nn.logsumexp(t, axis=-1))
+    )
+    return losses.top_k_kl(
+        s,
+        stored,
+        indices=jnp.broadcast_to(jnp.arange(2), stored.shape),
+        log_normalizer=total,
+        sample_weights=w,
+        **more,
+    )
+
+
+def _span_kd(s, t, y, w, **more):
+    pair = (jnp.stack([x, -x], axis=-1) for x in map(jnp.asarray, (s, t)))
+    return losses.span_kd(*pair, sample_weights=w, **more)
+
+
+def _span_cross_entropy(s, t, y, w, **more):
+    logits, labels = jnp.asarray(s), jnp.asarray(y)
+    return losses.span_cross_entropy(
+        jnp.stack([logits, logits], axis=-1),
+        jnp.stack([labels, labels], axis=-1),
+        sample_weights=w,
+        **more,
+    )
+
+
+def _linear(s, t, y, w, **more):
+    def losses_of_chunk(student, teacher, labels, **rows):
+        task = losses.cross_entropy(student, labels, **rows)
+        return task, losses.kd(student, teacher, **rows)
+
+    (s, t), head = map(jnp.asarray, (s, t)), jnp.eye(jnp.shape(s)[-1])
+    head = head.astype(s.dtype)
+    values = losses.linear_losses(
+        losses_of_chunk,
+        (s, head),
+        y,
+        teacher=(t, head),
+        sample_weights=w,
+        chunk_size=4,
+        **more,
+    )
+    return jnp.sum(values)
 
 
 def _nd(s, t, y, w):
@@ -114,14 +174,32 @@ CASES = [
     Case("soft_mse", "logits", _plain(losses.soft_distance, kind="mse")),
     Case("dkd", "logits", _labelled(losses.dkd)),
     Case("kd_standardized", "logits", _plain(losses.kd_standardized)),
-    Case("dist", "logits", _plain(losses.dist)),
+    Case("dist", "logits", _plain(losses.dist), relations=True),
     Case("kd_multi", "logits", _plain(losses.kd_multi)),
-    Case("batch_correlation", "logits", _plain(losses.batch_correlation)),
-    Case("class_correlation", "logits", _plain(losses.class_correlation)),
-    Case("mlkd", "logits", _mlkd),
+    Case(
+        "batch_correlation", "logits", _plain(losses.batch_correlation), relations=True
+    ),
+    Case(
+        "class_correlation", "logits", _plain(losses.class_correlation), relations=True
+    ),
+    Case("mlkd", "logits", _mlkd, relations=True),
     Case("ctkd", "logits", _ctkd),
     Case("deepkd", "logits", _deepkd),
     Case("tpkd", "logits", _labelled(losses.tpkd)),
+    Case("reverse_kl", "logits", _plain(losses.reverse_kl)),
+    Case("jensen_shannon", "logits", _plain(losses.jensen_shannon)),
+    Case("skew_kl", "logits", _plain(losses.skew_kl)),
+    Case("reverse_skew_kl", "logits", _plain(losses.skew_kl, reverse=True)),
+    Case("total_variation", "logits", _plain(losses.total_variation)),
+    Case("universal_logit", "logits", _plain(losses.universal_logit)),
+    Case("top_k_ghost", "logits", _top_k()),
+    Case("top_k_reverse", "logits", _top_k(reverse=True)),
+    Case("top_k_renormalize", "logits", _top_k(tail="renormalize")),
+    Case("top_k_generalized", "logits", _top_k(tail="generalized")),
+    Case("stored_top_k", "logits", _stored_top_k),
+    Case("span_kd", "logits", _span_kd),
+    Case("span_cross_entropy", "logits", _span_cross_entropy),
+    Case("linear_losses", "logits", _linear),
     Case("class_means", "vectors", _class_means),
     Case("nd", "vectors", _nd, same_width=True),
     Case("vkd", "vectors", _plain(losses.vkd), same_width=True),

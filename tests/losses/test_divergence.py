@@ -18,7 +18,7 @@ from kdopt.losses._divergence import (
     soften,
     target_against_rest,
 )
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 
 ONE = jnp.ones(())
 DIGITS = decimal.Context(prec=50, Emin=-(10**9), Emax=10**9)

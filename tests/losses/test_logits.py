@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdopt import losses
-from tests._hlo import OPTIMISED
+from tests._compiler import OPTIMISED
 from tests.losses._inputs import LABELS, logits
 from tests.losses._table import CASES
 
@@ -101,7 +101,12 @@ def test_unknown_kind():
         losses.soft_distance(jnp.ones((1, 2)), jnp.ones((1, 2)), kind="l1")
 
 
-@pytest.mark.parametrize("case", SUMS_OVER_CLASSES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    # What a head makes of hidden states is never impossible.
+    [case for case in SUMS_OVER_CLASSES if case.name != "linear_losses"],
+    ids=lambda case: case.name,
+)
 def test_a_class_that_is_impossible_for_both_changes_nothing(case):
     """As the entries that fill up a vocabulary."""
     y, (s, t) = jnp.asarray(LABELS), logits(np.float32)

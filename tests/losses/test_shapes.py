@@ -17,7 +17,8 @@ WEIGHTS = jnp.ones(B)
 ROWS = {"logits": (B, C), "vectors": (B, C)}
 MAPS = ((B, 5, 5, 3), (B, 3, 3, 3))
 HARD = {"cross_entropy", "dkd", "deepkd", "tpkd", "nd", "class_means"}
-NO_TEACHER = {"cross_entropy", "class_means"}
+NO_TEACHER = {"cross_entropy", "span_cross_entropy", "class_means"}
+ANY_CLASSES = {"universal_logit"}
 ONE_CLASS = {"binary_cross_entropy", "binary_kd", "soft_mse"}
 LABELS_OF_THE_TEACHER = {"soft_cross_entropy", "binary_cross_entropy"}
 GRIDS = {"hcl", "kdsvd"}
@@ -38,17 +39,20 @@ def row_mistakes(case):
     if case.name != "soft_cross_entropy":
         yield "scalar", (), (), both
     yield "empty batch", (0, C), (0, C), both
-    if case.name != "sp":
+    if case.name != "sp" and case.kind != "logits":
         yield "sequence", (B, 3, C), (B, 3, C), both
         yield "image", (B, 3, 3, C), (B, 3, 3, C), both
     if case.kind == "logits" and case.name not in ONE_CLASS:
         yield "one class", (B, 1), (B, 1), both
     if case.name in NO_TEACHER:
         return
+    if case.kind == "logits":
+        yield "a sequence and one position", (B, 3, C), one, teacher
+        yield "fewer tokens", (B, 3, C), (B, 2, C), teacher
     yield "one teacher for all", one, (1, C), teacher
     yield "fewer examples", one, (B - 1, C), teacher
     yield "teacher without batch", one, (C,), teacher
-    if case.kind == "logits" or case.same_width:
+    if (case.kind == "logits" or case.same_width) and case.name not in ANY_CLASSES:
         yield "one teacher class", one, (B, 1), teacher
         yield "more teacher classes", one, (B, C + 2), teacher
 
@@ -96,8 +100,10 @@ def traced(case, s, t, y=LABELS, w=None):
     return jax.eval_shape(case.call, s, t, y, w)
 
 
-# Row by row in the table; the embeddings and places have tests of their own below.
-TABLE = [case for case in CASES if case.name != "crd"]
+# Row by row in the table; embeddings and places have tests of their own below, stored
+# logits and heads theirs in test_top_k and test_linear.
+ELSEWHERE = {"crd", "stored_top_k", "linear_losses"}
+TABLE = [case for case in CASES if case.name not in ELSEWHERE]
 every = pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
 
 
@@ -196,9 +202,9 @@ def test_what_is_no_number(value):
 
 
 def test_weights_and_temperatures_keep_what_is_right():
-    weights = check_weights(np.array([1, 0, -3]), 3, jnp.dtype("float32"))
+    weights = check_weights(np.array([1, 0, -3]), (3,), jnp.dtype("float32"))
     np.testing.assert_array_equal(weights, [1, 0, 0])
-    assert check_weights(None, 3, weights.dtype) is None
+    assert check_weights(None, (3,), weights.dtype) is None
     rows, taus = jnp.ones((3, 2)), jnp.array([[2.0], [jnp.nan], [0.0]])
     assert check_temperature(4, rows, None).dtype == jnp.float32
     np.testing.assert_array_equal(

@@ -1,4 +1,7 @@
-"""A wrapper with a neutral setting is the method that it wraps, or refuses it."""
+"""A wrapper with a neutral setting is the method that it wraps, or refuses it.
+
+One method of each engine: a wrapper sees the engine alone.
+"""
 
 import functools
 
@@ -10,9 +13,11 @@ import optax
 import pytest
 
 import kdopt
-from tests._methods import METHODS
+from tests import _methods
 
-BALANCERS = {m.name: m for m in METHODS if not m.scalarizer and m.plumbing}
+BALANCERS = {
+    name: _methods.METHOD[name] for name in _methods.one_per_engine(_methods.BALANCERS)
+}
 
 NEUTRAL = {
     "accumulate": lambda tx, k: kdopt.accumulate(tx, 1, num_losses=k),

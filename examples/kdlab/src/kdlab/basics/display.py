@@ -1,0 +1,98 @@
+"""Lines and tables on a terminal of any width; paths are never broken."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.segment import SegmentLines
+from rich.table import Table
+from rich.text import Text
+
+_BORDER = 3  # of each column, and one more for the table
+
+
+def line(console: Console, text: object, *, label: str = "", style: str = "") -> None:
+    """Prints a text as one line, however long, so that its paths can be copied.
+
+    Args:
+        console: Where to print.
+        text: What to print; not taken for markup.
+        label: What goes before it.
+        style: Style of the label.
+    """
+    content = Text.assemble((label, style), " " * bool(label), str(text))
+    console.print(content, soft_wrap=True)
+
+
+def written(console: Console, path: Path, label: str = "Written") -> None:
+    """Says where a file is."""
+    line(console, path, label=f"{label}:")
+
+
+def table(
+    console: Console,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    text: Collection[int] = (0,),
+    whole: bool = True,
+) -> None:
+    """Prints a table whose cells are never broken.
+
+    Args:
+        console: Where to print.
+        head: Names of the columns, the important ones first.
+        rows: The cells.
+        title: Title of the table.
+        text: Positions of the columns that are aligned to the left, not to the right.
+        whole: Whether the columns that do not fit come in further tables below, where
+            the first column is repeated. Otherwise a line names them.
+    """
+    groups = fit(head, rows, console.width)
+    for group in groups if whole else groups[:1]:
+        view = Table(title=title or None, title_justify="left")
+        for i in group:
+            justify = "left" if i in text else "right"
+            view.add_column(head[i], justify=justify, width=_cell(head, rows, i))
+        for row in rows:
+            view.add_row(*(Text(row[i], no_wrap=True) for i in group))
+        needed = max(console.width, _width(head, rows, group))
+        options = console.options.update(width=needed)
+        lines = console.render_lines(view, options, pad=False)
+        console.print(SegmentLines(lines, new_lines=True), soft_wrap=True, end="")
+    if not whole and len(groups) > 1:
+        absent = ", ".join(head[i] for group in groups[1:] for i in group[1:])
+        line(console, f"In a wider terminal: {absent}.")
+
+
+def fit(
+    head: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[list[int]]:
+    """Divides the columns of a table among as few tables as a width needs.
+
+    Returns:
+        Positions of the columns of each; the first column is in all of them.
+
+    Examples:
+        >>> fit(["name", "last epoch", "best epoch"], [["dto_kd", "90.0", "91.0"]], 20)
+        [[0, 1], [0, 2]]
+    """
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(head)):
+        if len(groups[-1]) > 1 and _width(head, rows, [*groups[-1], i]) > width:
+            groups.append([0])
+        groups[-1].append(i)
+    return groups
+
+
+def _width(
+    head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]
+) -> int:
+    return 1 + sum(_BORDER + _cell(head, rows, i) for i in columns)
+
+
+def _cell(head: Sequence[str], rows: Sequence[Sequence[str]], column: int) -> int:
+    """Width of a column whose head may be broken between words."""
+    return max(cell_len(x) for x in (*head[column].split(), *(r[column] for r in rows)))

@@ -1,0 +1,130 @@
+"""Encoded images with labels, wherever they are stored."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol, SupportsIndex
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.dataset import Dataset, channel_moments
+from kdlab.data.decoding import decode
+from kdlab.data.kept import keep
+
+
+class EncodedImage(NamedTuple):
+    """A JPEG or PNG file in memory, and its class."""
+
+    data: bytes
+    label: int
+
+
+class ImageSource(Protocol):
+    """Random access to the encoded images of one split; picklable for workers."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """What to decode to: ``RGB``, or ``L`` for grey."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the images and their labels."""
+        ...
+
+    def __getitem__(self, index: SupportsIndex) -> EncodedImage:
+        """One image and its label."""
+        ...
+
+    def where(self, index: int) -> str:
+        """Where an image lies, for messages."""
+        ...
+
+
+def read_labels(source: ImageSource, path: Path) -> Int32[np.ndarray, " n"]:
+    """Labels of all images, which takes reading them all once: then from a file.
+
+    Args:
+        source: The images.
+        path: Where the labels are kept; the fingerprint of the source is added to its
+            name.
+
+    Returns:
+        Labels in the order of the source.
+    """
+
+    def read() -> dict[str, np.ndarray]:
+        with ThreadPoolExecutor(16) as pool:
+            labels = pool.map(lambda i: source[i].label, range(len(source)))
+            return {"labels": np.fromiter(labels, np.int32, len(source))}
+
+    path = path.with_name(f"{path.name}-{source.fingerprint}.npz")
+    return keep(path, read)["labels"]
+
+
+def to_dataset(
+    name: str,
+    train: ImageSource,
+    test: ImageSource,
+    *,
+    image_size: int | None = None,
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Dataset:
+    """Decode two splits into memory.
+
+    Args:
+        name: Name of the data set.
+        train: The training split.
+        test: The test split.
+        image_size: See `decode`; needed if the images differ in size.
+        moments: Mean and deviation per channel; computed if None.
+
+    Raises:
+        ValueError: If the images differ in size and no size is given.
+    """
+    train_images, train_labels = _decode_all(name, train, image_size)
+    test_images, test_labels = _decode_all(name, test, image_size)
+    mean, std = moments or channel_moments(train_images)
+    return Dataset(
+        name=name,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        num_classes=train.num_classes,
+        mean=mean,
+        std=std,
+    )
+
+
+def _decode_all(
+    name: str, source: ImageSource, image_size: int | None
+) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
+    def one(index: int) -> UInt8[np.ndarray, "h w c"]:
+        data, labels[index] = source[index]
+        with reading(source.where(index)):
+            return decode(data, source.mode, image_size)
+
+    labels = np.empty(len(source), np.int32)
+    shape = one(0).shape
+    images = np.empty((len(source), *shape), np.uint8)
+    for i in range(len(source)):
+        image = one(i)
+        if image.shape != shape:
+            raise UserError(
+                f"{name}: {source.where(i)} is {image.shape}, {source.where(0)} is "
+                f"{shape}; pass image_size (--image-size) to bring them to one size, "
+                "or read the set as a stream"
+            )
+        images[i] = image
+    return images, labels

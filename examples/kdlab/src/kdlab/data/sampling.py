@@ -1,0 +1,71 @@
+"""Which examples make up which batch."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+
+class IndexBatch(NamedTuple):
+    """Positions in the data set, and weights: 0 where one only fills the batch."""
+
+    indices: Int32[np.ndarray, " b"]
+    weights: Float32[np.ndarray, " b"]
+
+
+def num_batches(num_examples: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Number of steps in an epoch.
+
+    Examples:
+        >>> num_batches(50_000, 64), num_batches(50_000, 64, drop_last=True)
+        (782, 781)
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    full, rest = divmod(num_examples, batch_size)
+    return full + (rest > 0 and not drop_last)
+
+
+def batches(
+    num_examples: int,
+    batch_size: int,
+    *,
+    seed: int | None,
+    epoch: int = 0,
+    start: int = 0,
+    drop_last: bool = False,
+) -> Iterator[IndexBatch]:
+    """Index batches of one epoch, all of the same size.
+
+    The order is a function of ``(seed, epoch)`` alone, so the position in the
+    training is just ``(epoch, step)``: nothing else needs to be saved to resume.
+
+    Args:
+        num_examples: Size of the data set.
+        batch_size: Size of every batch. A last partial batch is filled at weight 0
+            from the beginning of the epoch, so that a jitted step meets one shape and
+            BatchNorm a whole batch of different images.
+        seed: Seed of the permutations; None keeps the order of the data set.
+        epoch: From 0; another epoch is another permutation.
+        start: Step to begin with, when resuming.
+        drop_last: Leave the last partial batch out instead.
+
+    Yields:
+        Indices and weights of one batch.
+
+    Examples:
+        >>> for batch in batches(5, 2, seed=None):
+        ...     print(batch.indices, batch.weights)
+        [0 1] [1. 1.]
+        [2 3] [1. 1.]
+        [4 0] [1. 0.]
+    """
+    steps = num_batches(num_examples, batch_size, drop_last=drop_last)
+    order = np.arange(num_examples, dtype=np.int32)
+    if seed is not None:
+        order = np.random.default_rng((seed, epoch)).permutation(order)
+    for step in range(start, steps):
+        places = np.arange(step * batch_size, (step + 1) * batch_size)
+        weights = (places < num_examples).astype(np.float32)
+        yield IndexBatch(order[places % num_examples], weights)

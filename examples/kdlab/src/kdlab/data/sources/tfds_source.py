@@ -1,0 +1,187 @@
+"""Image classification sets prepared by TFDS, read without TensorFlow."""
+
+import importlib.util
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, SupportsIndex
+
+from kdlab.basics.reading import UserError, reading
+from kdlab.data.fingerprint import hash_files
+from kdlab.data.images import EncodedImage
+from kdlab.data.sources.tfrecord import TFRecords
+
+PREPARE = "Prepare the data set again, or copy it again."
+"""What to do with a damaged one."""
+
+
+def read_info(folder: Path) -> Any:
+    """Reads the ``tfds.core.DatasetInfo`` of a prepared set.
+
+    Raises:
+        ValueError: If one of its descriptions is damaged; names the file.
+    """
+    import tensorflow_datasets as tfds
+
+    for path in sorted(folder.glob("*.json")):
+        with reading(path, PREPARE):
+            json.loads(path.read_text())
+    with reading(folder, PREPARE):
+        return tfds.builder_from_directory(folder).info
+
+
+def find_prepared(name: str, data_dir: Path | None) -> Path | None:
+    """The folder that TFDS prepared for a data set: ``data_dir/name/version``.
+
+    Args:
+        name: As TFDS writes it, perhaps with a config: ``imagenet_resized/64x64``.
+        data_dir: Root of the prepared sets, or the folder of this one itself.
+
+    Returns:
+        The newest version, or None if there is none.
+
+    Raises:
+        ValueError: If there are several configs and `name` does not say which.
+    """
+    if data_dir is None:
+        return None
+    if (data_dir / "dataset_info.json").is_file():
+        named = {data_dir.parent.name, data_dir.parent.parent.name}
+        return data_dir if name.split("/")[0] in named else None
+    versions = _versions(data_dir / name)
+    if not versions:
+        # A set with configs has a folder for each between the name and the version.
+        configs = [path for path in (data_dir / name).glob("*") if _versions(path)]
+        if len(configs) > 1:
+            choices = ", ".join(sorted(f"{name}/{path.name}" for path in configs))
+            raise ValueError(f"{name} is prepared in several configs: use {choices}")
+        versions = [found for path in configs for found in _versions(path)]
+    return max(versions, key=_version_key, default=None)
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Folders such as 1.0.0; TFDS leaves others behind where it is interrupted."""
+    found = [path.parent for path in folder.glob("*/dataset_info.json")]
+    return [path for path in found if re.fullmatch(r"\d+(\.\d+)*", path.name)]
+
+
+def _version_key(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in folder.name.split(".") if part.isdigit())
+
+
+def tfds_names() -> list[str]:
+    """Names in the catalogue of TFDS; none if it is not installed."""
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        return []
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
+class TfdsSource:
+    """Encoded images of one split of a prepared set, ArrayRecord or TFRecord.
+
+    Args:
+        folder: Holds ``dataset_info.json``; see `find_prepared`.
+        split: ``train``; or ``test``, for which ``validation`` serves if the set has no
+            labelled test split.
+
+    Raises:
+        ValueError: If the set has no such split, is not one of labelled images, or is
+            in another format.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        import tensorflow_datasets as tfds
+
+        self._folder, self._split = folder, split
+        info = read_info(folder)
+        # ImageNet has a test split, but its labels are secret.
+        if split == "test" and (
+            "test" not in info.splits or info.name == "imagenet2012"
+        ):
+            split = "validation"
+        if split not in info.splits:
+            raise ValueError(
+                f"{folder} has no split {split!r}; it has: {', '.join(info.splits)}"
+            )
+        self._image_key, self._label_key = info.supervised_keys or ("", "")
+        features = dict(info.features.items())
+        image = features.get(self._image_key)
+        label = features.get(self._label_key)
+        if not isinstance(image, tfds.features.Image) or not isinstance(
+            label, tfds.features.ClassLabel
+        ):
+            raise ValueError(
+                f"{folder} is no set of images with one class each: its supervised "
+                f"keys are {info.supervised_keys}"
+            )
+        self._features = info.features
+        self._skip = {self._image_key: tfds.decode.SkipDecoding()}
+        self.mode = "L" if image.shape[-1] == 1 else "RGB"
+        self.num_classes = label.num_classes or 0
+        self._paths = [Path(path) for path in info.splits[split].filepaths]
+        self._records = open_records(self._paths, info.file_format)
+        expected = info.splits[split].num_examples
+        if expected and len(self._records) != expected:
+            raise UserError(
+                f"{folder} holds {len(self._records)} examples of the split {split!r}, "
+                f"expected {expected}. {PREPARE}"
+            )
+
+    def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
+        """Open the files again in another process instead of sending them there."""
+        return TfdsSource, (self._folder, self._split)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> EncodedImage:
+        """One image and its label."""
+        with reading(self.where(index.__index__()), PREPARE):
+            record = self._records[index]
+            example = self._features.deserialize_example_np(record, decoders=self._skip)
+            return EncodedImage(example[self._image_key], int(example[self._label_key]))
+
+    def where(self, index: int) -> str:
+        """The folder and the split of an image, and its place in it."""
+        return f"image {index} of the split {self._split} of {self._folder}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the files of the split and of what describes them."""
+        described = sorted(self._folder.glob("*.json"))
+        return hash_files([*described, *self._paths], root=self._folder)
+
+
+class _Records(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
+
+
+def open_records(paths: list[Path], file_format: object) -> _Records:
+    """The records of a prepared split, as bytes.
+
+    Raises:
+        ValueError: If they are neither TFRecord nor ArrayRecord.
+    """
+    from tensorflow_datasets.core.file_adapters import FileFormat
+
+    if file_format == FileFormat.TFRECORD:
+        return TFRecords(paths)
+    if file_format == FileFormat.ARRAY_RECORD:
+        from array_record.python import array_record_data_source as array_record
+
+        try:
+            return array_record.ArrayRecordDataSource(list(map(str, paths)))
+        except Exception:  # which may not say of which file
+            for path in paths:
+                with reading(path, PREPARE):
+                    array_record.ArrayRecordDataSource(str(path))
+            raise
+    raise ValueError(
+        f"{paths[0].parent} is in the format {file_format}; prepare it as array_record"
+    )

@@ -1,0 +1,1 @@
+"""An experiment: a teacher, students, and what is reported of them."""

@@ -1,0 +1,206 @@
+"""``kdlab losses``: distillation losses by balancing method."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from kdlab.basics import display
+from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_json, write_text
+from kdlab.data import open_dataset
+from kdlab.devices import mesh
+from kdlab.experiment.make import checked
+from kdlab.experiment.progress import progress_bars
+from kdlab.experiment.run import train_students
+from kdlab.experiment.students import Students
+from kdlab.experiment.teachers import get_teacher
+from kdlab.losses.table import LOSSES
+from kdlab.runs import files, logs
+from kdlab.runs import record as run_record
+from kdlab.runs.claim import claimed
+from kdlab.runs.table import caption, spread
+from kdlab.settings.checks import check_known
+from kdlab.settings.config import Config
+from kdlab.settings.parts import (
+    SOFT,
+    Data,
+    Distillation,
+    Networks,
+    Training,
+    Untimed,
+)
+
+BASELINE = "labels_only"
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyLoss(Distillation):
+    """The distillation loss but for its name, which the table goes through."""
+
+    loss: Annotated[str, tyro.conf.Suppress] = "kd"
+
+
+@dataclasses.dataclass(frozen=True)
+class LossesConfig:
+    """Compare distillation losses under several methods.
+
+    Every loss is run with every method and seed, in RUNS/NAME/LOSS, and one table is
+    printed and written. The other settings are those of `distill`.
+    """
+
+    name: str = "losses"
+    """Everything is written to RUNS/NAME; a second start resumes it."""
+    losses: tuple[str, ...] = tuple(loss for loss in LOSSES if loss not in SOFT)
+    """Distillation losses to compare, in this order."""
+    methods: tuple[str, ...] = ("kd", "dot", "dto_kd", "dto_kd_shared")
+    """Methods to compare: `kd` is the loss with fixed weights."""
+    seeds: int = 3
+    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
+    data: Data = dataclasses.field(default_factory=Data)
+    networks: Networks = dataclasses.field(default_factory=Networks)
+    distillation: AnyLoss = dataclasses.field(default_factory=AnyLoss)
+    training: Training = dataclasses.field(
+        default_factory=lambda: Training(epochs=20, learning_rate=0.01)
+    )
+    execution: Untimed = dataclasses.field(default_factory=Untimed)
+
+    def __post_init__(self) -> None:
+        """Refuses wrong values with the list of right ones."""
+        for loss in self.losses:
+            check_known("losses", loss, LOSSES)
+        self.single(self.name, "kd", self.methods)
+
+    def single(self, name: str, loss: str, methods: tuple[str, ...]) -> Config:
+        """The experiment of one loss, under another name."""
+        config = Config(
+            name=name,
+            methods=methods,
+            seeds=self.seeds,
+            data=self.data,
+            networks=self.networks,
+            distillation=dataclasses.replace(self.distillation, loss=loss),
+            training=self.training,
+            execution=self.execution,
+        )
+        return checked(config)
+
+    @property
+    def base(self) -> Config:
+        """What all experiments of the table share."""
+        return self.single(self.name, "kd", self.methods)
+
+
+def run(config: LossesConfig, console: Console) -> None:
+    """Runs what is missing of every loss, method and seed; prints and writes a table.
+
+    Args:
+        config: The settings.
+        console: Where progress and the table are shown.
+
+    Raises:
+        ValueError: If a directory holds runs with other settings.
+        ModuleNotFoundError: If a package is missing that is to be logged to.
+    """
+    base = config.base
+    logs.check_installed(
+        tensorboard=config.execution.tensorboard, wandb=config.execution.wandb
+    )
+    dataset = open_dataset(
+        config.data.dataset,
+        data_dir=config.data.data_dir,
+        image_size=config.data.image_size,
+    )
+    with contextlib.ExitStack() as stack:
+        if mesh.is_first():
+            for single in _experiments(config):
+                stack.enter_context(claimed(single, dataset.fingerprint))
+        mesh.wait_for_all("the directories are there")
+        stack.enter_context(run_record.attempt(base.directory, sys.argv[1:]))
+        progress = stack.enter_context(progress_bars(console))
+        teacher = get_teacher(base, dataset, progress)
+        bar = progress.add_task("losses", total=1 + len(config.losses))
+        for single in _experiments(config):
+            train_students(Students(single, teacher), progress, diagnose=False)
+            # The steps of one loss are of no use to the next.
+            jax.clear_caches()
+            if mesh.is_first():
+                write(config)
+            progress.advance(bar)
+    if not mesh.is_first():
+        return
+    show(config, console)
+    for path in write(config):
+        display.written(console, path, "Table")
+
+
+def _experiments(config: LossesConfig) -> Iterator[Config]:
+    """The baseline, then one experiment a loss, each in a directory of its own."""
+    yield config.single(config.name, "kd", (BASELINE,))
+    for loss in config.losses:
+        yield config.single(f"{config.name}/{loss}", loss, config.methods)
+
+
+def results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
+    """By loss and method, the results of the seeds that are done."""
+    return {
+        loss: {
+            method: _read(config.base.directory / loss / method)
+            for method in config.methods
+        }
+        for loss in config.losses
+    }
+
+
+def _read(directory: Path) -> list[dict]:
+    return files.read_results(directory)
+
+
+def cell(found: list[dict]) -> str:
+    """Accuracies of the last and of the best epoch, in percent; empty without any."""
+    if not found:
+        return ""
+    last, best = (spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best"))
+    return last if last.startswith("diverged") else f"{last} / {best}"
+
+
+def rows(config: LossesConfig) -> list[tuple[str, ...]]:
+    """One row a loss, one cell a method."""
+    return [
+        (loss, *(cell(found) for found in methods.values()))
+        for loss, methods in results(config).items()
+    ]
+
+
+def footer(config: LossesConfig) -> str:
+    """What was run, and what it is to be compared with."""
+    base = config.base
+    teacher = read_json(base.directory / files.TEACHER)
+    return (
+        f"Test accuracy in percent, last epoch / best epoch. {caption(base)} Labels "
+        f"only: {cell(_read(base.directory / BASELINE))}. Teacher, last epoch: "
+        f"{100 * teacher['accuracy/last']:.1f}."
+    )
+
+
+def show(config: LossesConfig, console: Console) -> None:
+    """Prints the table."""
+    display.table(console, ("loss", *config.methods), rows(config))
+    display.line(console, footer(config))
+
+
+def write(config: LossesConfig) -> tuple[Path, Path]:
+    """Writes the table as Markdown and the numbers behind it as JSON."""
+    markdown = config.base.directory / "table_losses.md"
+    lines = [("loss", *config.methods), ("---", *["---:"] * len(config.methods))]
+    lines = ["| " + " | ".join(row) + " |" for row in [*lines, *rows(config)]]
+    write_text(markdown, "\n".join([*lines, "", footer(config), ""]))
+    numbers = config.base.directory / "table_losses.json"
+    write_json(numbers, results(config))
+    return markdown, numbers

@@ -1,0 +1,53 @@
+"""Checks the names in the settings against the tables of what there is."""
+
+from typing import Any
+
+from kdlab.basics.importing import import_function, is_reference
+from kdlab.data import AUGMENTATIONS, is_streamed
+from kdlab.losses.table import LOSSES
+from kdlab.models import MODELS
+from kdlab.settings.checks import check_known
+from kdlab.settings.config import Config, configure
+from kdlab.train.methods import METHODS
+
+
+def make_config(config: Config | None = None, **settings: Any) -> Config:
+    """Makes settings that are valid altogether.
+
+    Args:
+        config: What to start from; None: the defaults.
+        **settings: Values by the name of their option.
+
+    Raises:
+        ValueError: If a value is wrong; the message lists the right ones.
+
+    Examples:
+        >>> make_config(loss="dist", seeds=1).distillation.loss
+        'dist'
+    """
+    return checked(configure(config, **settings))
+
+
+def checked(config: Config) -> Config:
+    """Returns the settings if every name in them is known.
+
+    Raises:
+        ValueError: At the first name that is not; lists those that are.
+    """
+    check_known("augment", config.data.augment, AUGMENTATIONS)
+    for option in ("teacher", "student"):
+        name = getattr(config.networks, option)
+        if name is not None and is_reference(name):
+            import_function(name)
+        elif name is not None:
+            check_known(option, name, MODELS)
+    check_known("loss", config.distillation.loss, LOSSES)
+    for method in config.methods:
+        check_known("methods", method, METHODS)
+    data = config.data
+    if is_streamed(data.dataset) and (data.labels is not None or data.noise):
+        raise ValueError(
+            "a --dataset that is streamed is taken as it is, all of it: give "
+            "--labels None --noise 0."
+        )
+    return config

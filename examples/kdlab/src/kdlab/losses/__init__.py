@@ -1,0 +1,1 @@
+"""Distillation losses with the layers that they train."""

@@ -1,0 +1,167 @@
+"""Distillation losses on logits."""
+
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from kdlab.losses.base import (
+    Batch,
+    KdLoss,
+    Setting,
+    teacher_outputs,
+    warm_up,
+    warmed_up,
+)
+from kdopt import losses
+
+CURRICULUM = 10 / 240  # of the training, in which CTKD's reversal comes in
+
+
+class Kd(KdLoss):
+    """Hinton's loss at one temperature."""
+
+    weights, on_logits = (0.1, 0.9), True
+
+    def __init__(self, setting: Setting, rngs: nnx.Rngs):
+        del rngs
+        self.temperature = setting.distillation.temperature
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        return losses.kd(
+            logits,
+            teacher_outputs(batch).logits,
+            temperature=self.temperature,
+            sample_weights=batch.weights,
+        )
+
+
+class SoftDistance(KdLoss):
+    """A distance of softened logits with a temperature for each network."""
+
+    weights, on_logits = (0.1, 0.9), True
+    kind: ClassVar[Literal["ce", "kl", "mse"]]
+
+    def __init__(self, setting: Setting, rngs: nnx.Rngs):
+        del rngs
+        own = setting.distillation.student_temperature
+        self.tau_teacher = setting.distillation.temperature
+        self.tau_student = self.tau_teacher if own is None else own
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        return losses.soft_distance(
+            logits,
+            teacher_outputs(batch).logits,
+            kind=self.kind,
+            tau_student=self.tau_student,
+            tau_teacher=self.tau_teacher,
+            sample_weights=batch.weights,
+        )
+
+
+class SoftCe(SoftDistance):
+    """Cross-entropy of softened probabilities."""
+
+    kind = "ce"
+
+
+class SoftKl(SoftDistance):
+    """Divergence of softened probabilities."""
+
+    kind = "kl"
+
+
+class SoftMse(SoftDistance):
+    """Mean square of scaled logits."""
+
+    kind = "mse"
+
+
+class KdStandardized(KdLoss):
+    """Hinton's loss on standardised logits."""
+
+    weights, on_logits = (0.1, 9.0), True
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        return losses.kd_standardized(
+            logits, teacher_outputs(batch).logits, sample_weights=batch.weights
+        )
+
+
+class Dkd(KdLoss):
+    """Target and other classes apart; warmed up."""
+
+    on_logits = True
+
+    def __init__(self, setting: Setting, rngs: nnx.Rngs):
+        del rngs
+        beta = setting.distillation.loss_beta
+        self.beta = 8.0 if beta is None else beta
+        self.temperature = setting.distillation.temperature
+        self.warm_up = warm_up(setting)
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        loss = losses.dkd(
+            logits,
+            teacher_outputs(batch).logits,
+            batch.labels,
+            beta=self.beta,
+            temperature=self.temperature,
+            sample_weights=batch.weights,
+        )
+        return warmed_up(loss, batch, self.warm_up)
+
+
+class Dist(KdLoss):
+    """Correlations between and within classes."""
+
+    on_logits = True
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        return losses.dist(
+            logits, teacher_outputs(batch).logits, sample_weights=batch.weights
+        )
+
+
+class Mlkd(KdLoss):
+    """Logits of instances, of the batch and of classes."""
+
+    on_logits, any_batch = True, False
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        theirs = (teacher_outputs(batch).logits,)
+        return losses.mlkd((logits,), theirs, sample_weights=batch.weights)
+
+
+class Ctkd(KdLoss):
+    """Hinton's loss with a temperature that is learned to be hard."""
+
+    weights, on_logits, has_layers = (0.1, 0.9), True, True
+
+    def __init__(self, setting: Setting, rngs: nnx.Rngs):
+        del setting, rngs
+        self.temperature = nnx.Param(jnp.zeros(()))
+
+    def compare(self, student: Any, batch: Batch) -> jax.Array:
+        del student, batch
+        return self.temperature[...]
+
+    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> jax.Array:
+        strength = losses.ctkd_reversal(batch.progress, num_epochs=CURRICULUM)
+        return losses.kd(
+            logits,
+            teacher_outputs(batch).logits,
+            temperature=losses.ctkd_temperature(compared, strength),
+            sample_weights=batch.weights,
+        )
+
+
+class Tpkd(KdLoss):
+    """Probabilities of the labels and of the other classes."""
+
+    weights, on_logits = (0.0, 1.0), True
+
+    def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
+        theirs = teacher_outputs(batch).logits
+        return losses.tpkd(logits, theirs, batch.labels, sample_weights=batch.weights)

@@ -1,0 +1,1 @@
+"""Minima of the training losses: flatness, landscapes, restored students."""

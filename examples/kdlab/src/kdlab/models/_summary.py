@@ -1,0 +1,116 @@
+"""Parameters, multiply-adds and shapes of a model, without running it."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from kdlab.models._outputs import Outputs
+from kdlab.models._zoo import create, find
+
+
+class Summary(NamedTuple):
+    """What a model costs and puts out, for one image.
+
+    Attributes:
+        parameters: Number of trainable scalars.
+        multiply_adds: Multiplications of all convolutions and matrix products.
+        outputs: Shapes and types of the outputs of a batch of one.
+    """
+
+    parameters: int
+    multiply_adds: int
+    outputs: Outputs
+
+
+def summary(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    **options: Any,
+) -> Summary:
+    r"""Counts by tracing the model with abstract values.
+
+    .. math::
+        \mathrm{conv} = h\,w\,d_{out} \cdot k_h\,k_w\,\frac{d_{in}}{groups}
+        \qquad \mathrm{dense} = d_{in}\,d_{out}
+
+    Args:
+        name: A key of :data:`~kdlab.models.MODELS`.
+        num_classes: Number of classes; by default that of the model's own data set.
+        image_shape: ``(height, width, channels)``; the same.
+        **options: What else the constructor takes.
+
+    Returns:
+        Counts and shapes; nothing is allocated or compiled.
+
+    Raises:
+        ValueError: If there is no such model.
+
+    Examples:
+        >>> from kdlab import models
+        >>> counts = models.summary("resnet20")
+        >>> f"{counts.parameters:,} parameters, {counts.multiply_adds:,} multiply-adds"
+        '278,324 parameters, 40,818,944 multiply-adds'
+    """
+    image_shape = image_shape or find(name).image_shape
+    model = nnx.eval_shape(
+        lambda: create(
+            name,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            rngs=nnx.Rngs(0),
+            **options,
+        )
+    )
+    model.eval()  # does not update statistics, which halves the trace
+    graphdef, state = nnx.split(model)
+
+    def forward(state: nnx.State, image: jax.Array) -> Outputs:
+        return nnx.merge(graphdef, state, copy=True)(image)
+
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jaxpr, outputs = jax.make_jaxpr(forward, return_shape=True)(state, image)
+    return Summary(
+        parameters=sum(
+            math.prod(leaf.shape)
+            for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))
+        ),
+        multiply_adds=sum(map(_multiply_adds, _equations(jaxpr.jaxpr))),
+        outputs=outputs,
+    )
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Yields the equations of a program and of what it calls; models have no loops."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in equation.params.values():
+            if isinstance(inner, ClosedJaxpr):
+                yield from _equations(inner.jaxpr)
+
+
+def _multiply_adds(equation: JaxprEqn) -> int:
+    name = equation.primitive.name
+    if name not in ("conv_general_dilated", "dot_general"):
+        return 0
+    left, right = map(_shape, equation.invars[:2])
+    if name == "conv_general_dilated":
+        # A kernel [k, k, d_in / groups, d_out] but for its last axis.
+        d_out = right[equation.params["dimension_numbers"].rhs_spec[0]]
+        per_output = math.prod(right) // d_out
+    else:
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        per_output = math.prod(left[axis] for axis in contracted)
+    return math.prod(_shape(equation.outvars[0])) * per_output
+
+
+def _shape(variable: Var | Literal) -> tuple[int, ...]:
+    assert isinstance(variable.aval, ShapedArray)
+    return variable.aval.shape

@@ -1,0 +1,118 @@
+"""Networks of the user's own: a function in any module that makes one."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from kdlab.basics.importing import import_function
+from kdlab.basics.reading import UserError
+from kdlab.models._outputs import Model, Outputs
+
+OPTIONS = {
+    "dtype": "--dtype",
+    "batch_norm_group": "--batch-norm-group",
+    "max_blocks": "--max-blocks",
+}
+"""What a function need not take, and the option that it is set by."""
+
+
+class LogitsAlone(Model):
+    """A network that returns nothing but its logits.
+
+    Args:
+        network: Maps images ``[b, h, w, d]`` to logits ``[b, c]``.
+    """
+
+    def __init__(self, network: nnx.Module):
+        self.network = network
+
+    def __call__(self, x: jax.Array) -> Outputs:
+        """Runs the network; there are no features and no pooled vector."""
+        absent: Any = None
+        logits: Any = self.network
+        return Outputs(logits(x), (), (), pooled=absent)
+
+
+def make_own(
+    name: str,
+    *,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    rngs: nnx.Rngs,
+    options: Mapping[str, Any],
+) -> Model:
+    """Makes a network by a function of the user's own, and checks what it returns.
+
+    Args:
+        name: ``MODULE:FUNCTION``. The function takes ``num_classes``, ``image_shape``
+            and ``rngs`` by keyword, and may take ``dtype``, ``batch_norm_group`` and
+            ``max_blocks``. It returns an ``nnx.Module`` that maps images
+            ``[b, h, w, d]`` to logits ``[b, c]`` or to :class:`Outputs`.
+        num_classes: Number of classes.
+        image_shape: ``(height, width, channels)``.
+        rngs: Source of the initial values.
+        options: The other arguments; None is not passed on.
+
+    Raises:
+        ValueError: If the function is not there, or returns something else.
+    """
+    function = import_function(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    parameters = inspect.signature(function).parameters.values()
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for option in given:
+        if not takes_all and option not in {p.name for p in parameters}:
+            raise UserError(
+                f"{name} takes no argument {option!r}: give it one, or leave "
+                f"{OPTIONS[option]} out."
+            )
+    made = function(
+        num_classes=num_classes, image_shape=image_shape, rngs=rngs, **given
+    )
+    if not isinstance(made, nnx.Module):
+        raise UserError(
+            f"{name} returned {type(made).__name__}, expected a flax.nnx.Module."
+        )
+    network = _wrapped(name, made, image_shape)
+    _check(name, network, num_classes, image_shape)
+    return network
+
+
+def _wrapped(name: str, made: Any, image_shape: tuple[int, int, int]) -> Model:
+    outputs = _shapes(made, image_shape)
+    if isinstance(outputs, Outputs):
+        return made
+    if isinstance(outputs, jax.ShapeDtypeStruct):
+        return LogitsAlone(made)
+    raise UserError(
+        f"{name}: the network returned {type(outputs).__name__}, expected logits "
+        "[b, c], or kdlab.models.Outputs for losses that compare features."
+    )
+
+
+def _check(
+    name: str, network: Model, num_classes: int, image_shape: tuple[int, int, int]
+) -> None:
+    logits = _shapes(network, image_shape).logits
+    if logits.shape != (2, num_classes):
+        raise UserError(
+            f"{name}: the logits of 2 images {list(image_shape)} are of shape "
+            f"{list(logits.shape)}, expected [2, {num_classes}]: a score for each of "
+            f"the {num_classes} classes of the data set (num_classes)."
+        )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise UserError(
+            f"{name}: the logits are {logits.dtype}, expected floating-point numbers."
+        )
+
+
+def _shapes(network: Any, image_shape: tuple[int, int, int]) -> Any:
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    graphdef, state = nnx.split(network)
+    return jax.eval_shape(
+        lambda state, x: nnx.merge(graphdef, state, copy=True)(x), state, images
+    )

@@ -1,0 +1,261 @@
+r"""Weights from and to PyTorch checkpoints, safetensors files and Orbax checkpoints.
+
+Layers correspond by name, by one small table a family. An order of layers would need
+no table, but safetensors files and JSON sort their keys and so lose it, and the way
+back needs names anyway. Everything is checked by shape, nothing is matched silently.
+
+Kernels go from OIHW to HWIO, matrices are transposed, and BatchNorm's ``weight``,
+``running_mean`` and ``running_var`` become ``scale``, ``mean`` and ``var``.
+
+A teacher of mdistiller or RepDistiller, say, becomes an Orbax checkpoint by::
+
+    model = weights.load("resnet32x4", "resnet32x4_vanilla/ckpt_epoch_240.pth")
+    weights.save_orbax("teachers/resnet32x4", model)
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import safetensors.numpy
+from flax import nnx
+
+from kdlab import models
+from kdlab.basics.reading import reading
+from kdlab.devices.checkpoint import quiet_orbax
+from kdlab.models import Model
+from kdlab.models.state_dicts import Shapes, check_fit, counts, read_torch
+
+# Of convolutions and matrices, of biases, of BatchNorm.
+_LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+_TO_TORCH = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+_FROM_TORCH = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+
+
+def load(
+    name: str,
+    path: str | Path,
+    *,
+    num_classes: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    **options: Any,
+) -> Model:
+    """Makes a model with the weights of a PyTorch or safetensors file.
+
+    Args:
+        name: A key of :data:`~kdlab.models.MODELS`.
+        path: A file that :func:`read_torch` reads.
+        num_classes: Number of classes; by default that of the model's own data set.
+        image_shape: ``(height, width, channels)``; the same.
+        **options: What else :func:`~kdlab.models.create` takes.
+
+    Returns:
+        The model, in training mode as any new one.
+
+    Raises:
+        ValueError: If the file does not hold exactly the weights of this model.
+    """
+    # Abstract, as initial values would only be thrown away.
+    model = nnx.eval_shape(
+        lambda: models.create(
+            name,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            rngs=nnx.Rngs(0),
+            **options,
+        )
+    )
+    state = from_torch(name, model, read_torch(path))
+    return nnx.merge(nnx.graphdef(model), state)
+
+
+def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+    """Turns a PyTorch state dict into the state of a model.
+
+    Args:
+        name: The model's key in :data:`~kdlab.models.MODELS`.
+        model: The model, whose shapes and types the state takes; may be abstract.
+        tensors: The state dict, as arrays.
+
+    Returns:
+        Parameters and BatchNorm statistics, for ``nnx.update`` or ``nnx.merge``.
+
+    Raises:
+        ValueError: If tensors are missing, left over or of other shapes than the
+            model's: names the first ones, and says how many there are.
+    """
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    pairs = list(_pairs(name, state))
+    wanted = {
+        key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
+        for _, key, variable in pairs
+    }
+    there = {key: np.shape(x) for key, x in tensors.items() if not counts(key)}
+    where = {key: f"{'.'.join(map(str, path))} of {name!r}" for path, key, _ in pairs}
+    check_fit(wanted, there, where, name)
+    flat = []
+    for path, key, variable in pairs:
+        value = np.asarray(tensors[key])
+        value = value.transpose(_FROM_TORCH[value.ndim])
+        flat.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
+    return nnx.from_flat_state(flat)
+
+
+def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
+    """Turns a model into a PyTorch state dict, the inverse of :func:`from_torch`.
+
+    Args:
+        name: The model's key in :data:`~kdlab.models.MODELS`.
+        model: The model.
+
+    Returns:
+        The state dict as arrays. BatchNorm's count of batches, which PyTorch does
+        not need, is not there.
+
+    Raises:
+        ValueError: If no PyTorch checkpoints of this model are known.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> from flax import nnx
+        >>> from kdlab import models
+        >>> from kdlab.models import weights
+        >>> model = nnx.eval_shape(lambda: models.create("resnet8", rngs=nnx.Rngs(0)))
+        >>> graphdef, shapes = nnx.split(model)
+        >>> zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
+        >>> tensors = weights.to_torch("resnet8", nnx.merge(graphdef, zeros))
+        >>> tensors["layer2.0.downsample.0.weight"].shape
+        (32, 16, 1, 1)
+    """
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    return {
+        # Contiguous, as safetensors writes the bytes whatever the strides are.
+        key: np.ascontiguousarray(
+            np.asarray(variable[...]).transpose(_TO_TORCH[variable.ndim])
+        )
+        for _, key, variable in _pairs(name, state)
+    }
+
+
+def write_safetensors(path: str | Path, name: str, model: Model) -> None:
+    """Writes a model as a PyTorch state dict in a safetensors file.
+
+    Args:
+        path: The file.
+        name: The model's key in :data:`~kdlab.models.MODELS`.
+        model: The model.
+    """
+    safetensors.numpy.save_file(to_torch(name, model), path)
+
+
+def save_orbax(path: str | Path, model: Model) -> None:
+    """Writes parameters and BatchNorm statistics as an Orbax checkpoint.
+
+    Args:
+        path: A directory that does not exist yet.
+        model: The model.
+    """
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(path).absolute(), nnx.to_pure_dict(state))
+
+
+def load_orbax(path: str | Path, model: Model) -> None:
+    """Reads what :func:`save_orbax` wrote into a model of the same kind.
+
+    Args:
+        path: The directory.
+        model: The model; its parameters and statistics are overwritten.
+
+    Raises:
+        ValueError: If the directory cannot be read, or does not hold exactly the
+            weights of this model; it then is as it was.
+    """
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    target, path = nnx.to_pure_dict(state), Path(path)
+    quiet_orbax()
+    with ocp.StandardCheckpointer() as checkpointer:
+        with reading(path):
+            if not (path / "_METADATA").exists():
+                raise ValueError("it is no Orbax checkpoint, which has a _METADATA")
+            content = checkpointer.metadata(path.absolute()).item_metadata
+            there = _shapes(content.tree)
+        wanted = _shapes(target)
+        check_fit(wanted, there, {key: "the model" for key in wanted}, "the model")
+        with reading(path):
+            values = checkpointer.restore(path.absolute(), target=target)
+    nnx.replace_by_pure_dict(state, values)
+    nnx.update(model, state)
+
+
+def fill(name: str, model: Model, path: Path) -> None:
+    """Reads weights in any of the three formats into a model.
+
+    Args:
+        name: The model's key in :data:`~kdlab.models.MODELS`.
+        model: The model; its parameters and statistics are overwritten.
+        path: An Orbax folder, or a file that :func:`read_torch` reads.
+
+    Raises:
+        ValueError: If it cannot be read, or does not hold exactly these weights; the
+            model then is as it was.
+    """
+    if path.is_dir():
+        load_orbax(path, model)
+    else:
+        nnx.update(model, from_torch(name, model, read_torch(path)))
+
+
+def _shapes(tree: Any) -> Shapes:
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    names = (".".join(str(getattr(k, "key", k)) for k in path) for path, _ in flat)
+    return dict(zip(names, (tuple(leaf.shape) for _, leaf in flat), strict=True))
+
+
+def _pairs(
+    name: str, state: nnx.State
+) -> Iterator[tuple[tuple[Any, ...], str, nnx.Variable]]:
+    """Yields each variable with its path here and its key in PyTorch."""
+    names = models.find(name).torch_names
+    if names is None:
+        raise ValueError(f"no PyTorch checkpoints of {name!r} are known")
+    lines = []
+    for line, target in names.items():
+        if isinstance(target, str):
+            lines.append((line, target))
+        else:
+            lines += [(f"{line}.conv", target[0]), (f"{line}.norm", target[1])]
+    for path, variable in nnx.to_flat_state(state):
+        *layer, leaf = path
+        key = _translate(".".join(map(str, layer)), lines)
+        yield path, f"{key}.{_LEAVES[str(leaf)]}", variable
+
+
+def _translate(layer: str, lines: list[tuple[str, str]]) -> str:
+    for line, target in lines:
+        pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(line))
+        match = re.fullmatch(pattern, layer)
+        if match:
+            return _fill(target, match.groupdict())
+    raise ValueError(f"layer {layer} has no line in the table of PyTorch names")
+
+
+def _fill(target: str, indices: dict[str, str]) -> str:
+    """Fills ``{i}``, ``{i+1}``, ``{3*i}`` and ``{3*i+1}``."""
+
+    def value(term: re.Match[str]) -> str:
+        factor, index, offset = term.groups()
+        return str(int(factor or 1) * int(indices[index]) + int(offset or 0))
+
+    return re.sub(r"{(?:(\d+)\*)?(\w)(?:\+(\d+))?}", value, target)

@@ -1,0 +1,1 @@
+"""The papers: their recipes, their claims, their figures."""

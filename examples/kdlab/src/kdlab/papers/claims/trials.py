@@ -1,0 +1,227 @@
+"""The trainings that the claims are judged by: settings, arms, seeds.
+
+All arms but DTO-KD are one program: momentum in two streams, whose numbers lie in the
+state of the optimiser. So it is compiled once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.progress import Progress
+
+from kdlab.data import load, num_batches
+from kdlab.experiment.progress import show_run
+from kdlab.experiment.students import Students
+from kdlab.experiment.teachers import get_teacher
+from kdlab.minima import measure, restore
+from kdlab.runs import files
+from kdlab.runs.claim import claim, claim_inputs
+from kdlab.runs.plot import History, read_history
+from kdlab.settings.config import Config, configure
+from kdlab.train.fit import fit
+from kdlab.train.methods import ALL_METHODS, Plan, learning_rate, numbers
+
+TASK = 0.1  # weight of the task loss, beside 0.9 for distillation, as in the papers
+DELTAS = (-0.075, -0.04, 0.04, 0.075)
+ALPHAS = (0.25, 0.5, 0.9)
+SHORTER = 0.8  # of the epochs: DTO-KD reports 240 instead of 300
+
+PLAIN: dict[str, Any] = {"weights": (TASK, 1 - TASK), "delta": 0.0}
+"""Numbers of every arm that does not say otherwise."""
+
+
+class Arm(NamedTuple):
+    """A method, and the numbers that it is given."""
+
+    method: str = "momenta"
+    numbers: Mapping[str, Any] = PLAIN
+
+
+def name_of(delta: float) -> str:
+    """The arm of DOT with this Delta."""
+    return f"dot{delta:+g}"
+
+
+def _momenta(task: float = TASK, **others: Any) -> Arm:
+    return Arm(numbers=PLAIN | {"weights": (task, 1 - task)} | others)
+
+
+MAIN: dict[str, Arm] = {
+    "labels_only": _momenta(1.0),
+    "kd": _momenta(),
+    name_of(DELTAS[0]): _momenta(delta=DELTAS[0]),
+    name_of(DELTAS[-1]): _momenta(delta=DELTAS[-1]),
+    "gain_matched": _momenta(matched=DELTAS[-1]),
+    "dto_kd": Arm("dto_kd"),
+}
+SWEEPS: dict[str, Arm] = {
+    **{name_of(d): _momenta(delta=d) for d in DELTAS[1:-1]},
+    **{f"kd-task{a:g}": _momenta(a) for a in ALPHAS},
+}
+MEASURED = ("labels_only", "kd", name_of(DELTAS[-1]), "gain_matched", "dto_kd")
+
+
+class Setting(NamedTuple):
+    """One task, and the arms that are tried on it.
+
+    Attributes:
+        noise: Share of the labels that are drawn again at random.
+        epochs: Share of the epochs.
+        arms: By name.
+        measured: Arms whose minima are looked at.
+    """
+
+    noise: float
+    epochs: float
+    arms: dict[str, Arm]
+    measured: tuple[str, ...]
+
+
+SHORT = {"dto_kd": MAIN["dto_kd"]}
+SETTINGS = {
+    "clean": Setting(0.0, 1.0, MAIN | SWEEPS, MEASURED),
+    "noisy": Setting(0.4, 1.0, MAIN, MEASURED),
+    "clean-short": Setting(0.0, SHORTER, SHORT, ()),
+    "noisy-short": Setting(0.4, SHORTER, SHORT, ()),
+}
+
+
+class Trial(NamedTuple):
+    """What came of a setting.
+
+    Attributes:
+        experiment: The teacher, data and students of it.
+        plans: By arm, for the structure of the checkpoints.
+        results: By arm, of each seed.
+        histories: By arm, metrics of the seeds that did not diverge.
+        measures: By arm, for each seed; empty for one that diverged.
+    """
+
+    experiment: restore.Experiment
+    plans: dict[str, Plan]
+    results: dict[str, list[dict[str, float]]]
+    histories: dict[str, History]
+    measures: dict[str, list[measure.Measures]]
+
+    def over_epochs(self, arm: str, key: str) -> np.ndarray:
+        """A metric, ``[seeds, epochs]``; NaN for a seed that diverged."""
+        done = [files.DIVERGED not in result for result in self.results[arm]]
+        out = np.full((len(done), self.experiment.config.training.epochs), np.nan)
+        if any(done):
+            out[done] = self.histories[arm][key]
+        return out
+
+    def mean(self, arm: str, key: str) -> np.ndarray:
+        """Mean of a metric over the epochs, ``[seeds]``."""
+        return self.over_epochs(arm, key).mean(1)
+
+    def last(self, arm: str, key: str) -> np.ndarray:
+        """A metric after the last epoch, ``[seeds]``."""
+        return self.over_epochs(arm, key)[:, -1]
+
+    def result(self, arm: str, key: str) -> np.ndarray:
+        """A number of the results, ``[seeds]``."""
+        return np.array([result.get(key, np.nan) for result in self.results[arm]])
+
+
+def run(
+    base: Config, settings: dict[str, Setting], progress: Progress, grid: measure.Grid
+) -> dict[str, Trial]:
+    """Trains and measures what is missing.
+
+    Args:
+        base: Its name is that of all settings, with a suffix for each.
+        settings: By that suffix.
+        progress: Where it is shown.
+        grid: Grid of the landscapes of seed 0; those of the others have no plane.
+
+    Returns:
+        By setting, what came of it.
+    """
+    return {
+        suffix: _run_one(base, suffix, setting, progress, grid)
+        for suffix, setting in settings.items()
+    }
+
+
+def _run_one(
+    base: Config, suffix: str, setting: Setting, progress: Progress, grid: measure.Grid
+) -> Trial:
+    config = configure(
+        base,
+        name=f"{base.name}-{suffix}",
+        noise=setting.noise,
+        epochs=max(1, round(setting.epochs * base.training.epochs)),
+    )
+    claim(config)
+    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+    claim_inputs(config, data=dataset.fingerprint)
+    teacher = get_teacher(config, dataset, progress)
+    students = Students(config, teacher)
+    experiment = restore.Experiment(config, dataset, teacher, students)
+    count = config.data.labels or len(dataset.train_labels)
+    steps = num_batches(count, config.training.batch_size)
+    schedule = learning_rate(config.training, steps)
+    plans = {
+        name: ALL_METHODS[arm.method](numbers(config.training, **arm.numbers), schedule)
+        for name, arm in setting.arms.items()
+    }
+    bar = progress.add_task(suffix, total=len(plans) * config.seeds)
+    compiled: dict[object, Callable] = {}
+    for arm, plan in plans.items():
+        for seed in range(config.seeds):
+            _train(students, suffix, arm, plan, seed, compiled, progress)
+            progress.advance(bar)
+    measures = {
+        arm: list(_measured(experiment, plans[arm], arm, grid, progress))
+        for arm in setting.measured
+    }
+    progress.remove_task(bar)
+    results = {
+        arm: [_result(config, arm, seed) for seed in range(config.seeds)]
+        for arm in plans
+    }
+    histories = {arm: read_history(config.directory / arm) for arm in plans}
+    return Trial(experiment, plans, results, histories, measures)
+
+
+def _result(config: Config, arm: str, seed: int) -> dict[str, float]:
+    return files.read_result(files.seed_folder(config.directory, arm, seed))
+
+
+def _train(
+    students: Students,
+    suffix: str,
+    arm: str,
+    plan: Plan,
+    seed: int,
+    compiled: dict,
+    progress: Progress,
+) -> None:
+    job = students.run(arm, seed)
+    if files.has_result(job.directory):
+        return
+    program = "dto_kd" if arm == "dto_kd" else "momenta"
+    if program not in compiled:
+        compiled[program] = students.step(plan)
+    state = students.state(plan, seed)
+    start = partial(fit, job, students.problem, compiled[program], state)
+    show_run(start, job, f"{suffix}, {arm}, seed {seed}", progress)
+
+
+def _measured(
+    experiment: restore.Experiment,
+    plan: Plan,
+    arm: str,
+    grid: measure.Grid,
+    progress: Progress,
+) -> Iterator[measure.Measures]:
+    seeds = range(experiment.config.seeds)
+    for seed in progress.track(seeds, description=f"minima of {arm}"):
+        if files.DIVERGED in _result(experiment.config, arm, seed):
+            yield {}
+            continue
+        fine = grid if seed == 0 else grid._replace(plane=0)
+        yield restore.measured(experiment, plan, arm, seed, fine)

@@ -1,0 +1,72 @@
+r"""What a training costs, computed from multiply-adds and not measured.
+
+.. math::
+    \mathrm{hours} = \frac{2 \, E N (p\,m_{student} + m_{teacher})}
+        {3600 \cdot 0.3 \cdot 156 \cdot 10^{12}}
+
+with :math:`E` epochs of :math:`N` images, :math:`m` multiply-adds of one forward pass
+and :math:`p` the passes of a step in units of a forward pass: 3 with one backward pass,
+5 with two. The denominator is 30 % of what one NVIDIA A100 does in TensorFloat-32. For
+small networks at 64 images a step this is a bound from below, and far below: they wait
+for kernels to start and for memory more than they compute.
+"""
+
+from typing import NamedTuple
+
+from kdlab.settings.config import Config
+
+FLOPS = 0.3 * 156e12
+
+
+class Size(NamedTuple):
+    """Number of training images and their side, number of classes."""
+
+    images: int
+    side: int
+    classes: int
+
+
+SIZES = {
+    "cifar100": Size(50_000, 32, 100),
+    "tiny_imagenet": Size(100_000, 64, 200),
+    "imagenet2012": Size(1_281_167, 224, 1000),
+}
+
+MULTIPLY_ADDS = {
+    ("mobilenet_v2", 32): 6.5,
+    ("resnet20", 32): 40.8,
+    ("resnet32x4", 32): 1083.0,
+    ("resnet50", 32): 1298.0,
+    ("resnet56", 32): 125.8,
+    ("resnet8x4", 32): 177.1,
+    ("shufflenet_v1", 32): 38.7,
+    ("shufflenet_v2", 32): 44.5,
+    ("vgg13", 32): 284.9,
+    ("vgg8", 32): 96.2,
+    ("wrn_40_1", 32): 83.3,
+    ("wrn_40_2", 32): 327.6,
+    ("mobilenet_v2_tiny", 64): 215.7,
+    ("resnet18", 64): 2221.8,
+    ("shufflenet_v2", 64): 177.8,
+    ("mobilenet_v1", 224): 568.7,
+    ("resnet18_imagenet", 224): 1814.1,
+    ("resnet34_imagenet", 224): 3663.8,
+    ("resnet50_imagenet", 224): 4089.2,
+}
+"""Millions of one forward pass by network and side, as `models.summary` counts them."""
+
+TWO_BACKWARD_PASSES = ("dot", "dto_kd", "dynamic_lambda", "min_norm")
+
+
+def hours(config: Config) -> float:
+    """Hours of one seed of every method."""
+    images, side, _ = SIZES[config.data.dataset]
+    student = MULTIPLY_ADDS[config.networks.student, side]
+    teacher = (
+        0
+        if config.networks.teacher is None
+        else MULTIPLY_ADDS[config.networks.teacher, side]
+    )
+    passes = [5 if method in TWO_BACKWARD_PASSES else 3 for method in config.methods]
+    millions = sum(count * student + teacher for count in passes)
+    return 2e6 * millions * images * config.training.epochs / FLOPS / 3600

@@ -1,0 +1,102 @@
+"""What a recipe is, and the settings that the tables have in common."""
+
+import dataclasses
+
+from kdlab.papers.recipes import _cost
+from kdlab.settings.config import Config, configure
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A number of the literature and the experiment that should give it.
+
+    Attributes:
+        config: The settings; their name is that of the recipe.
+        published: Test accuracy (top-1) in percent; None if no paper reports it.
+        source: Paper and table of that number.
+        teacher: Name of the recipe that trains the teacher; None without a teacher.
+        note: What the sources leave open or differ in, and what was chosen.
+    """
+
+    config: Config
+    published: float | None
+    source: str
+    teacher: str | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What ``--recipe`` takes."""
+        return self.config.name
+
+    @property
+    def command(self) -> str:
+        """Runs it."""
+        return f"kdlab distill --recipe {self.name}"
+
+    @property
+    def wall_time(self) -> float:
+        """Hours of one seed on an A100; computed, not measured: see `_cost`."""
+        return _cost.hours(self.config)
+
+
+CIFAR100 = configure(
+    dataset="cifar100",
+    labels=None,
+    noise=0.0,
+    augment="crop_flip",
+    epochs=240,
+    batch_size=64,
+    learning_rate=0.05,
+    schedule="steps",
+    decay_epochs=(150, 180, 210),
+    weight_decay=5e-4,
+    seeds=3,
+    timing_rounds=0,
+    checkpoint_seconds=600.0,
+)
+"""CRD's protocol, which DOT, DKD and others keep: Tian et al., 2020."""
+
+TINY_IMAGENET = configure(
+    CIFAR100,
+    dataset="tiny_imagenet",
+    augment="rotation_flip",
+    epochs=200,
+    batch_size=256,
+    batch_norm_group=64,
+    learning_rate=0.2,
+    decay_epochs=(60, 120, 160),
+)
+"""DOT's: four devices with 64 images each, and BatchNorm within a device."""
+
+IMAGENET = configure(
+    CIFAR100,
+    dataset="imagenet2012",
+    augment="resized_crop_flip",
+    epochs=100,
+    batch_size=512,
+    batch_norm_group=64,
+    learning_rate=0.2,
+    decay_epochs=(30, 60, 90),
+    weight_decay=1e-4,
+    seeds=1,
+)
+"""DOT's: eight devices with 64 images each, and BatchNorm within a device."""
+
+FOLDERS = {
+    "cifar100": "cifar100",
+    "tiny_imagenet": "tiny_imagenet",
+    "imagenet2012": "imagenet",
+}
+"""First part of the names of recipes, by data set."""
+
+SLOW = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")
+"""Students that CRD's protocol trains at a rate of 0.01 on CIFAR-100."""
+
+
+def table(*recipes: Recipe) -> dict[str, Recipe]:
+    """Recipes by name."""
+    named = {recipe.name: recipe for recipe in recipes}
+    if len(named) < len(recipes):
+        raise ValueError("two recipes of a table have the same name")
+    return named

@@ -1,0 +1,43 @@
+"""The table of recipes, for a terminal and for the documentation."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from kdlab.basics import display
+from kdlab.papers.recipes import RECIPES, Recipe, find
+
+
+def print_recipes(console: Console, beginning: str | None = None) -> None:
+    """Prints every recipe with its published number and its computed time.
+
+    Args:
+        console: Where to print.
+        beginning: Beginning of the names, up to a slash; None for all.
+    """
+    found = find(beginning) if beginning else RECIPES.values()
+    rows = []
+    for name, number, source, hours in map(_row, found):
+        rows.append((name, number, hours, source))
+    head = ("name", "top-1 (%)", "hours >=", "source")
+    display.table(console, head, rows, title="Recipes", text=(0, 3), whole=False)
+    display.line(
+        console,
+        "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
+        "not measured, and for small networks far too few. Run one: "
+        "kdlab distill --recipe NAME",
+    )
+
+
+def markdown() -> Iterator[str]:
+    """Yields the lines of the table of all recipes."""
+    yield "| recipe | published (%) | source | hours, at least |"
+    yield "|---|---:|---|---:|"
+    for recipe in RECIPES.values():
+        name, *rest = _row(recipe)
+        yield " | ".join([f"| `{name}`", *rest]) + " |"
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    number = "" if recipe.published is None else f"{recipe.published:.2f}"
+    return recipe.name, number, recipe.source, f"{recipe.wall_time:.2g}"

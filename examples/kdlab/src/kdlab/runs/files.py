@@ -1,0 +1,187 @@
+"""The files of a run directory: their names, and how they are read.
+
+::
+
+    EXPERIMENT/config.json, inputs.json, record.json, teacher.json, step_time.json
+    EXPERIMENT/METHOD/seedN/metrics.jsonl, result.json, measures.npz, checkpoints/
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kdlab.basics.reading import read_json, reading
+from kdlab.basics.writing import write_json, write_text
+
+CONFIG = "config.json"
+INPUTS = "inputs.json"
+RECORD = "record.json"
+TEACHER = "teacher.json"
+STEP_TIME = "step_time.json"
+TABLE = "table.md"
+FIGURES = "figures"
+WEIGHTS = "weights"
+
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+MEASURES = "measures.npz"
+CHECKPOINTS = "checkpoints"
+
+LAYOUT = f"METHOD/seedN/{RESULT}"
+"""How a message calls the place of a result below an experiment."""
+
+DIVERGED = "diverged"
+"""In a result: the epoch in which a loss was not finite."""
+
+Result = dict[str, float]
+
+
+def seed_folder(experiment: Path, method: str, seed: int) -> Path:
+    """The folder of one run of an experiment."""
+    return experiment / method / f"seed{seed}"
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """The runs in the folder of a method, in the order of their names."""
+    return sorted(path for path in folder.glob("seed*") if path.is_dir())
+
+
+def find_seed_folders(place: Path) -> Iterator[Path]:
+    """All runs at a place or anywhere below it, in the order of their paths."""
+    yield from (p for p in (place, *sorted(place.rglob("seed*"))) if is_seed(p))
+
+
+def is_seed(path: Path) -> bool:
+    """Whether a path is the folder of a run."""
+    return path.name.startswith("seed") and path.is_dir()
+
+
+def find_experiment(folder: Path) -> Path:
+    """The experiment that a folder belongs to: the nearest one with settings.
+
+    Args:
+        folder: A run, a method or an experiment.
+
+    Returns:
+        The folder that holds the settings; the given one if none does.
+    """
+    above = (folder, *folder.absolute().parents[:3])
+    return next((path for path in above if (path / CONFIG).exists()), folder)
+
+
+def has_result(seed: Path) -> bool:
+    """Whether a run has ended."""
+    return (seed / RESULT).exists()
+
+
+def read_result(seed: Path) -> Result:
+    """The result of a run that has ended.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    return read_json(seed / RESULT)
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The results of all runs in the folder of a method that have ended."""
+    return [read_result(seed) for seed in seed_folders(folder) if has_result(seed)]
+
+
+def read_metrics(seed: Path, epochs: int | None = None) -> list[dict[str, float]]:
+    """The metrics of a run, one record an epoch; none if there is no such file.
+
+    Args:
+        seed: The folder of the run.
+        epochs: How many; what follows is not looked at. None: all.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    path = seed / METRICS
+    if not path.exists():
+        return []
+    with reading(path, f"Move {seed} away and start the command again."):
+        lines = path.read_text().splitlines()[:epochs]
+        records = [json.loads(line) for line in lines]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("expected an object in each line")
+        return records
+
+
+def count_epochs(seed: Path) -> int:
+    """Number of epochs whose metrics are written; the last line may be half a one."""
+    path = seed / METRICS
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def read_settings(experiment: Path) -> dict[str, Any]:
+    """The settings of an experiment; none if it has no such file.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    path = experiment / CONFIG
+    return read_json(path) if path.exists() else {}
+
+
+def read_step_times(experiment: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds and relative time of a step, by method; empty before a timing.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    path = experiment / STEP_TIME
+    return read_json(path) if path.exists() else {}
+
+
+def read_leniently(path: Path, default: Any) -> Any:
+    """The content of a JSON file; the default where that is not to be had.
+
+    Args:
+        path: The file.
+        default: Returned if the file is not there, is broken, or holds another type
+            than this one has.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return default
+    return content if isinstance(content, type(default)) else default
+
+
+def write_result(seed: Path, result: Result) -> None:
+    """Writes the result of a run, which says that it has ended."""
+    write_json(seed / RESULT, result)
+
+
+def append_metrics(seed: Path, record: dict[str, float]) -> None:
+    """Adds the metrics of an epoch to those of a run."""
+    with (seed / METRICS).open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def cut_metrics(seed: Path, epochs: int) -> list[dict[str, float]]:
+    """Drops the metrics behind a checkpoint, of epochs that will be run again.
+
+    Args:
+        seed: The folder of the run.
+        epochs: Number of epochs before the checkpoint.
+
+    Returns:
+        The records that stay.
+    """
+    records = read_metrics(seed, epochs)
+    write_text(seed / METRICS, "".join(json.dumps(one) + "\n" for one in records))
+    return records
+
+
+def write_step_times(experiment: Path, times: dict[str, dict[str, float]]) -> None:
+    """Writes milliseconds and relative time of a step, by method."""
+    write_json(experiment / STEP_TIME, times)
+
+
+def write_teacher(experiment: Path, result: Result) -> None:
+    """Writes how good the teacher of an experiment is."""
+    write_json(experiment / TEACHER, result)

@@ -1,0 +1,140 @@
+"""Figures of an experiment, drawn from its files and never from a live training."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kdlab.runs import files
+from kdlab.settings.config import Config
+
+History = dict[str, np.ndarray]
+"""Metrics over epochs, ``[seeds, epochs]`` by name."""
+
+
+def figures(config: Config) -> Iterator[Path]:
+    """Draws every figure into ``figures/`` and yields its path."""
+    histories = {m: read_history(config.directory / m) for m in config.methods}
+    histories = {method: h for method, h in histories.items() if h}
+    if not histories:
+        return
+    folder = config.directory / files.FIGURES
+    folder.mkdir(exist_ok=True)
+    for name, draw in (
+        ("accuracy", draw_accuracy),
+        ("losses", draw_losses),
+        ("gradients", draw_gradients),
+        ("weights", draw_weights),
+    ):
+        with style():
+            figure = draw(histories)
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=150)
+        yield path
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """How all figures look."""
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False}):
+        yield
+
+
+def read_history(folder: Path) -> History:
+    """Metrics of the finished seeds in a folder; none if there are none."""
+    runs = []
+    for seed in files.seed_folders(folder):
+        # Those that diverged are shorter than the others.
+        if files.has_result(seed) and files.DIVERGED not in files.read_result(seed):
+            records = files.read_metrics(seed)
+            runs += [records] if records else []
+    if not runs:
+        return {}
+    keys = set.intersection(*(set(record) for run in runs for record in run))
+    return {key: np.array([[r[key] for r in run] for run in runs]) for key in keys}
+
+
+def line(
+    axes: Axes, histories: dict[str, History], key: str, *, scale: float = 1.0
+) -> None:
+    """One line a method: the mean over seeds, with a band of one deviation."""
+    for i, (method, history) in enumerate(histories.items()):
+        if key not in history:
+            continue
+        values = scale * history[key]
+        mean, epochs = values.mean(0), history["epoch"][0]
+        axes.plot(epochs, mean, color=f"C{i}", label=method, lw=1.4)
+        if len(values) > 1:
+            spread = values.std(0, ddof=1)
+            axes.fill_between(
+                epochs, mean - spread, mean + spread, color=f"C{i}", alpha=0.12
+            )
+    axes.set_xlabel("epoch")
+
+
+def grid(columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    """A figure with panels in a row, ``[columns]``."""
+    figure = Figure(figsize=(4.4 * columns, 3.6), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    figure.suptitle(title)
+    return figure, axes
+
+
+def legend(figure: Figure, axes: np.ndarray) -> None:
+    """One legend for all panels, beside them."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+
+
+def draw_accuracy(histories: dict[str, History]) -> Figure:
+    """Test accuracy over epochs."""
+    figure, axes = grid(1, "Test accuracy (mean over seeds, band: one deviation)")
+    line(axes[0], histories, "test/accuracy", scale=100)
+    final = [h["test/accuracy"][:, -1].mean() * 100 for h in histories.values()]
+    axes[0].set_ylim(max(0.0, min(final) - 25), 100)
+    axes[0].set_ylabel("%")
+    legend(figure, axes)
+    return figure
+
+
+def draw_losses(histories: dict[str, History]) -> Figure:
+    """Task and distillation loss over epochs (the manner of DOT, Fig. 3)."""
+    figure, axes = grid(2, "Training losses, mean over the batches of an epoch")
+    for ax, name in zip(axes, ("task", "distill"), strict=True):
+        line(ax, histories, f"train/loss/{name}")
+        ax.set_yscale("log")
+        ax.set_title(f"{name} loss")
+    legend(figure, axes)
+    return figure
+
+
+def draw_gradients(histories: dict[str, History]) -> Figure:
+    """Cosine of the two gradients and ratio of their lengths (DTO-KD, Fig. 1)."""
+    figure, axes = grid(2, "Gradients of the two losses, all parameters")
+    line(axes[0], histories, "gradient/cosine/distill")
+    axes[0].axhline(0, color="0.6", lw=0.8)
+    axes[0].set_title("cosine (negative: conflict)")
+    line(axes[1], histories, "gradient/dominance/distill")
+    axes[1].set_yscale("log")
+    axes[1].axhline(1, color="0.6", lw=0.8)
+    axes[1].set_title("length: distillation / task (dominance)")
+    legend(figure, axes)
+    return figure
+
+
+def draw_weights(histories: dict[str, History]) -> Figure:
+    """Share of the distillation loss in the update, for methods that have weights."""
+    figure, axes = grid(1, "Weight of the distillation loss, as a share of both")
+    shares = dict(histories)  # all of them: a method keeps its colour
+    for method, history in histories.items():
+        if "train/weight/distill" in history:
+            task, distill = (history[f"train/weight/{n}"] for n in ("task", "distill"))
+            shares[method] = history | {"share": distill / (task + distill)}
+    line(axes[0], shares, "share")
+    axes[0].set_ylim(-0.03, 1.03)
+    legend(figure, axes)
+    return figure

@@ -1,0 +1,1 @@
+"""The settings of an experiment, each explained and checked."""

@@ -1,0 +1,169 @@
+"""``kdlab study``: which settings matter on a task."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.progress import Progress
+
+from kdlab.basics import display
+from kdlab.experiment.progress import progress_bars
+from kdlab.study import figures, recipe, report, search, tasks
+from kdlab.study.config import StudyConfig
+from kdlab.study.lab import Lab, made_of
+from kdlab.study.report import Results, describe
+from kdlab.study.search import Found, Search
+from kdlab.study.space import RECOMMENDED, Setting, distinct, key, points
+from kdlab.study.store import Store
+from kdlab.study.task import Task
+
+SAMPLED_TRIALS = 30  # of random and TPE search, which have no end of their own
+
+
+def run(config: StudyConfig, console: Console) -> None:
+    """Runs what is missing of a study; writes tables, figures and the best setting.
+
+    Args:
+        config: The settings.
+        console: Where progress and the tables are shown.
+
+    Raises:
+        ValueError: If the task is unknown, or the directory holds other trials.
+        FileNotFoundError: If the texts are not there; the message says what to do.
+    """
+    started = time.monotonic()
+
+    def may_start() -> bool:
+        spent = (time.monotonic() - started) / 60
+        return config.minutes is None or spent < config.minutes
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    task = tasks.load(config.task, data_dir=config.data_dir)
+    config.claim_directory(made_of(task))
+    with progress_bars(console) as progress:
+        lab = _lab(config, task, progress)
+        store = Store(config.directory, task.name, config.storage)
+        try:
+            found = _explore(config, _Explorer(store, lab, progress, may_start))
+            scores = {name: row["by_seed"] for name, row in store.results().items()}
+        finally:
+            store.close()
+        spaces = {name: config.space(name) for name in _balancers(config)}
+        results = Results(spaces, scores, found, lab.test, config.margin)
+        if key(RECOMMENDED) not in scores:
+            console.print("No training was finished; the same command goes on.")
+            return
+        bar = progress.add_task("test: students of other seeds", total=None)
+        sheets = report.sheets(results)
+        progress.remove_task(bar)
+    caption = _caption(config, task)
+    for sheet in sheets:
+        sheet.show(console)
+    display.line(console, caption)
+    paths = [report.write(config.directory, caption, sheets)]
+    paths += figures.draw(results, config.directory / "figures")
+    paths.append(recipe.write(task, results.chosen, config.directory))
+    for path in paths:
+        display.written(console, path)
+
+
+def _balancers(config: StudyConfig) -> list[str]:
+    return ["fixed", *(name for name in config.balancers if name != "fixed")]
+
+
+def _caption(config: StudyConfig, task: Task) -> str:
+    sizes = (len(part.labels) for part in (task.train, task.validation, task.test))
+    return (
+        "{}: {:,} training, {:,} validation and {:,} test examples, {} classes; mean ± "
+        "standard deviation over {} seeds. The grid is ours."
+    ).format(task.name, *sizes, task.num_classes, config.seeds)
+
+
+def _lab(config: StudyConfig, task: Task, progress: Progress) -> Lab:
+    bar = progress.add_task(f"{task.name}: teacher", total=None)
+
+    def show(done: int, total: int) -> None:
+        progress.update(bar, completed=done, total=total)
+
+    lab = Lab(task, config.directory, config.seeds, show)
+    progress.remove_task(bar)
+    return lab
+
+
+@dataclasses.dataclass(frozen=True)
+class _Explorer:
+    """Runs searches with the trials of a store.
+
+    Attributes:
+        store: Remembers the trials.
+        lab: Trains what is missing.
+        progress: Shows the best so far.
+        may_start: Whether there is time for another training.
+    """
+
+    store: Store
+    lab: Lab
+    progress: Progress
+    may_start: Callable[[], bool]
+
+    def __call__(self, name: str, run: Search, trials: int | None, size: int) -> Found:
+        """Runs one search.
+
+        Args:
+            name: Name of the search, for the progress bar.
+            run: The search.
+            trials: Most trainings that it may ask for.
+            size: About how many it will ask for.
+        """
+        bar = self.progress.add_task(name, total=size)
+        asked, best = 0, (-1.0, "")
+
+        def note(setting: Setting, score: float) -> None:
+            nonlocal best
+            best = max(best, (score, describe(setting)))
+            text = f"{name}: best so far {best[0]:.1%} ({best[1]})"
+            self.progress.update(bar, advance=1, description=text)
+
+        def train(setting: Setting) -> dict[str, Any]:
+            result = self.lab.train(setting)
+            note(setting, result["score"])
+            return result
+
+        def evaluate(settings: Sequence[Setting]) -> list[float]:
+            nonlocal asked
+            scores = self.store.scores(settings, train, may_start=self.may_start)
+            for setting, score in zip(settings, scores, strict=True):
+                note(setting, score)
+            asked += len(settings)  # those that were remembered among them
+            self.progress.update(bar, completed=asked)
+            return scores
+
+        found = search.search(run, evaluate, trials=trials)
+        self.progress.remove_task(bar)
+        return found
+
+
+def _explore(config: StudyConfig, go: _Explorer) -> dict[str, Found]:
+    """Runs the searches one after the other, until all are done or the time is over."""
+    fixed, limit = config.space("fixed"), config.trials
+    size = len(distinct(points(fixed)))
+    makers: dict[str, tuple[Search, int | None]] = {
+        "greedy": (search.greedy(fixed, RECOMMENDED), limit),
+        "grid": (search.grid(fixed), limit),
+        "random": (search.random(fixed, 0), limit or SAMPLED_TRIALS),
+        "tpe": (search.tpe(fixed, 0), limit or SAMPLED_TRIALS),
+    }
+    first = "greedy" if config.search == "all" else config.search
+    if first != "greedy":  # which begins with it; the tables compare with it
+        go("recommended", lambda evaluate: evaluate([RECOMMENDED]), None, 1)
+    found = {first: go(first, *makers[first], size)}
+    price = len(found[first].trials)
+    for name in _balancers(config)[1:]:
+        run = search.greedy(config.space(name), RECOMMENDED | {"balancer": name})
+        found[name] = go(name, run, price, price)
+    if config.search == "all":
+        found["grid"] = go("grid", *makers["grid"], size)
+    return found

@@ -1,0 +1,93 @@
+"""Trains the students of a study and scores them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlab.basics.reading import read_json
+from kdlab.basics.writing import write_json
+from kdlab.study.locks import exclusive
+from kdlab.study.space import Setting, canonical, key
+from kdlab.study.task import Task
+from kdlab.study.teacher import teacher_logits
+from kdlab.study.training import Trainer, metrics
+
+
+def made_of(task: Task) -> dict[str, Any]:
+    """What decides the result of a training besides its setting, as JSON values."""
+    digest = hashlib.sha256()
+    for part in (task.train, task.validation, task.test):
+        digest.update(np.ascontiguousarray(part.inputs).tobytes())
+        digest.update(np.ascontiguousarray(part.labels).tobytes())
+    return {
+        "task": task.name,
+        "data": digest.hexdigest()[:16],
+        "teacher_training": dataclasses.asdict(task.teacher_training),
+        "student_training": dataclasses.asdict(task.student_training),
+    }
+
+
+class Lab:
+    """A task with its teacher, and one compiled training a balancer.
+
+    Args:
+        task: The task.
+        folder: Keeps the teacher and the results on the test part.
+        seeds: Number of seeds of a training.
+        progress: Told of the teacher's epochs done, and of all.
+    """
+
+    def __init__(
+        self, task: Task, folder: Path, seeds: int, progress: Callable[[int, int], None]
+    ):
+        self._task, self._folder, self._seeds = task, folder, seeds
+        self._teacher = teacher_logits(task, folder / "teacher", progress)
+        self._trainers: dict[str, Trainer] = {}
+
+    def train(self, setting: Setting) -> dict[str, Any]:
+        """Trains students by a setting; looks at the validation part.
+
+        Returns:
+            ``score``, the mean accuracy, and accuracy and cross-entropy of each seed.
+        """
+        task = self._task
+        students = self._students(setting, 0)
+        hits, values = metrics(students(task.validation.inputs), task.validation)
+        return {"score": float(np.mean(hits)), "by_seed": hits, "loss_by_seed": values}
+
+    def test(self, setting: Setting) -> list[float]:
+        """Accuracy on the test part of students with other seeds, each setting once."""
+        path = self._folder / "test.json"
+        with exclusive(path.with_suffix(".lock")):
+            known = read_json(path) if path.exists() else {}
+            name = json.dumps(key(setting))
+            if name not in known:
+                students = self._students(canonical(setting), self._seeds)
+                known[name], _ = metrics(
+                    students(self._task.test.inputs), self._task.test
+                )
+                write_json(path, known)
+            return known[name]
+
+    def _students(
+        self, setting: Setting, first_seed: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        task, balancer = self._task, setting["balancer"]
+        if balancer not in self._trainers:
+            self._trainers[balancer] = Trainer(
+                task,
+                task.student,
+                task.student_training,
+                task.lesson,
+                balancer=balancer,
+            )
+        trainer = self._trainers[balancer]
+        seeds = range(first_seed, first_seed + self._seeds)
+        teacher = self._teacher[setting.get("teacher", "t_ll")]
+        *_, params = trainer.epochs(setting, teacher, list(seeds))
+        return lambda inputs: trainer.logits(params, inputs)

@@ -1,0 +1,139 @@
+"""The objective of a study as a function of numbers, and the ways to balance it.
+
+Every number is an argument of the compiled step, so that all settings of a balancer
+share one program.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import kdopt
+from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonical
+from kdlab.study.task import Training
+from kdlab.train.methods import METHODS, Numbers
+from kdopt import losses
+
+Batch = dict[str, Any]
+"""``inputs``, ``labels`` and the logits of the ``teacher``."""
+
+LogitsFn = Callable[[Any, Batch], jax.Array]
+"""From parameters and batch to the logits of the student, ``[b, c]``."""
+
+
+class Knobs(NamedTuple):
+    """The numeric side of a setting.
+
+    Attributes:
+        alpha: Weight of the distillation loss, float32.
+        distance: Index into ``DISTANCES``, int32.
+        tau_teacher: Temperature of the teacher, float32.
+        tau_student: Temperature of the student, float32.
+    """
+
+    alpha: jax.Array
+    distance: jax.Array
+    tau_teacher: jax.Array
+    tau_student: jax.Array
+
+    @classmethod
+    def of(cls, setting: Setting) -> "Knobs":
+        """The numbers of a canonical setting; what it leaves out has no effect."""
+        full = RECOMMENDED | canonical(setting)
+        return cls(
+            jnp.asarray(full["alpha"], jnp.float32),
+            jnp.asarray(DISTANCES.index(full["distance"]), jnp.int32),
+            jnp.asarray(full["tau_teacher"], jnp.float32),
+            jnp.asarray(full["tau_student"], jnp.float32),
+        )
+
+
+def pair(logits: jax.Array, batch: Batch, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
+    """The two losses at the student's logits ``[b, c]``, without their weights."""
+    task = losses.cross_entropy(logits, batch["labels"])
+    # All distances: next to the network they cost nothing, and the program is one.
+    distances = [
+        losses.soft_distance(
+            logits,
+            batch["teacher"],
+            kind=kind,
+            tau_student=knobs.tau_student,
+            tau_teacher=knobs.tau_teacher,
+        )
+        for kind in ("ce", "kl", "mse")
+    ]
+    return task, jnp.stack(distances)[knobs.distance]
+
+
+class Update(NamedTuple):
+    """How one step changes the parameters.
+
+    Attributes:
+        init: From parameters to the state.
+        apply: From parameters, state and batch to new parameters and state.
+    """
+
+    init: Callable[[Any], Any]
+    apply: Callable[[Any, Any, Batch], tuple[Any, Any]]
+
+
+METHOD_OF = {
+    "fixed": "kd",
+    "dynamic_lambda": "dynamic_lambda",
+    "min_norm": "min_norm",
+    "dto_kd": "dto_kd_shared",
+    "dot": "dot",
+}
+"""The method that a study calls a balancer of a fixed alpha, by that name."""
+
+
+def make_update(
+    logits_fn: LogitsFn, balancer: str, knobs: Knobs, training: Training, steps: int
+) -> Update:
+    """Binds a balancer, the knobs and an optimiser.
+
+    Args:
+        logits_fn: From parameters and batch to logits ``[b, c]``.
+        balancer: One of ``BALANCERS``.
+        knobs: May be traced.
+        training: How the network is trained.
+        steps: Length of the training, for the cosine of the learning rate.
+    """
+    schedule = optax.cosine_decay_schedule(training.learning_rate, steps)
+    numbers = Numbers(
+        weights=(1 - knobs.alpha, knobs.alpha),
+        weight_decay=training.weight_decay,
+        optimizer=training.optimizer,
+    )
+    plan = METHODS[METHOD_OF[balancer]](numbers, schedule)
+
+    def head(params: Any, logits: jax.Array, batch: Batch) -> tuple:
+        del params
+        return pair(logits, batch, knobs)
+
+    def losses_fn(params: Any, batch: Batch) -> tuple:
+        return pair(logits_fn(params, batch), batch, knobs)
+
+    def init(params: Any) -> tuple[Any, Any]:
+        at_logits = () if plan.balancer is None else plan.balancer.init(params)
+        return plan.tx.init(params), at_logits
+
+    def apply(params: Any, states: Any, batch: Batch) -> tuple[Any, Any]:
+        state, at_logits = states
+        if plan.balancer is not None:
+            shared = kdopt.value_and_shared_grad(logits_fn, head, plan.balancer)
+            values, grads, at_logits = shared(params, batch, state=at_logits)
+        elif plan.weights is not None:
+            weigh = functools.partial(plan.weights, state)
+            weighted = kdopt.value_and_weighted_grad(losses_fn)
+            values, grads = weighted(params, batch, weights=weigh)
+        else:
+            values, grads = kdopt.value_and_grads(losses_fn)(params, batch)
+        updates, state = plan.tx.update(grads, state, params, values=values)
+        return optax.apply_updates(params, updates), (state, at_logits)
+
+    return Update(init, apply)

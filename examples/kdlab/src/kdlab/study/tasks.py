@@ -1,0 +1,189 @@
+"""The tasks of a study by name, in fixed parts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from kdlab import data, models
+from kdlab.basics.hint import did_you_mean
+from kdlab.data.dataset import stratified_order
+from kdlab.data.sources.tfds_source import tfds_names
+from kdlab.models import Model
+from kdlab.study import texts
+from kdlab.study.task import Part, Task, Training, everything
+from kdlab.study.transformer import Transformer
+
+SPLIT_SEED = 0  # part of the definition of the tasks
+
+
+class _TextStyle(NamedTuple):
+    """How the texts of a task become tokens, and how many of them are used."""
+
+    characters: bool
+    vocabulary: int
+    length: int
+    parts: tuple[int, int, int] = (2048, 1024, 2048)
+
+
+TEXTS: dict[str, tuple[Callable[[], texts.Texts], _TextStyle]] = {
+    "languages": (texts.languages, _TextStyle(True, 96, 16)),
+    "verses": (texts.verses, _TextStyle(False, 2000, 24)),
+}
+IMAGES = ("mnist5k",)
+# Sets of TFDS that a study can be made on, for the message about a wrong name.
+PUBLIC = ("glue/sst2", "glue/mrpc", "glue/cola", "glue/qnli", "glue/rte", "glue/mnli")
+PUBLIC += ("ag_news_subset", "imdb_reviews")
+
+
+def load(name: str, *, data_dir: Path | None = None) -> Task:
+    """Makes a task.
+
+    Args:
+        name: ``languages``, ``verses``, ``mnist5k``, or a set of labelled texts that
+            TFDS prepared in `data_dir`, for example ``glue/sst2``.
+        data_dir: Root of the prepared sets.
+
+    Raises:
+        ValueError: If there is no task of that name.
+        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        ModuleNotFoundError: If the package with the texts is not installed.
+    """
+    if name in TEXTS:
+        read, style = TEXTS[name]
+        return _text_task(name, *_split(read(), style.parts), style)
+    if name in IMAGES:
+        return _digits(name)
+    if name.split("/")[0] not in {*(n.split("/")[0] for n in PUBLIC), *tfds_names()}:
+        known = [*TEXTS, *IMAGES, *PUBLIC]
+        hint = did_you_mean(name, known)
+        raise ValueError(
+            f"--task {name!r} is unknown; {hint}choose {', '.join(known)} or another "
+            "set of labelled texts in TFDS."
+        )
+    train, test = texts.prepared(name, data_dir)
+    # A tenth for the choice of settings.
+    held = max(1, len(train.texts) // 10)
+    kept = len(train.texts) - held
+    train, validation, _ = _split(train, (kept, held, 0))
+    return _text_task(name, train, validation, test, _TextStyle(False, 8000, 64))
+
+
+def _split(
+    source: texts.Texts, sizes: tuple[int, int, int]
+) -> tuple[texts.Texts, texts.Texts, texts.Texts]:
+    """Three random parts of at most these sizes, no group in two of them."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    groups = rng.permutation(np.unique(source.groups))
+    bounds = np.round(np.cumsum(sizes) / sum(sizes) * len(groups)).astype(int)
+    parts = []
+    for chosen, size in zip(np.split(groups, bounds[:-1]), sizes, strict=True):
+        rows = rng.permutation(np.flatnonzero(np.isin(source.groups, chosen)))[:size]
+        parts.append(
+            texts.Texts(
+                [source.texts[row] for row in rows],
+                source.labels[rows],
+                source.groups[rows],
+                source.num_classes,
+            )
+        )
+    return parts[0], parts[1], parts[2]
+
+
+def _text_task(
+    name: str,
+    train: texts.Texts,
+    validation: texts.Texts,
+    test: texts.Texts,
+    style: _TextStyle,
+) -> Task:
+    tokens = texts.Tokens(
+        train.texts,
+        characters=style.characters,
+        size=style.vocabulary,
+        length=style.length,
+    )
+
+    def network(width: int, depth: int, heads: int) -> Callable[[nnx.Rngs], Model]:
+        return lambda rngs: Transformer(
+            len(tokens),
+            style.length,
+            train.num_classes,
+            width=width,
+            depth=depth,
+            heads=heads,
+            rngs=rngs,
+        )
+
+    part = Part(tokens(train.texts), train.labels)
+    return Task(
+        name=name,
+        train=part,
+        validation=Part(tokens(validation.texts), validation.labels),
+        test=Part(tokens(test.texts), test.labels),
+        num_classes=train.num_classes,
+        teacher=network(64, 2 if style.characters else 1, 4),
+        student=network(24, 1, 2),
+        teacher_training=Training(
+            12, 64, "adamw", 3e-3 if style.characters else 1e-3, 1e-2
+        ),
+        student_training=Training(5, 64, "adamw", 1e-2, 1e-2),
+        lesson=everything(part),
+    )
+
+
+def _digits(name: str) -> Task:
+    """The demo's setting: 400 labels a student, 40 % of them drawn again at random."""
+    dataset = data.load(name)
+
+    def normal(images: np.ndarray) -> np.ndarray:
+        moments = dataset.mean, dataset.std
+        return np.asarray(data.normalize(jnp.asarray(images), *moments))
+
+    pixels = normal(dataset.train_images)
+    held = np.random.default_rng(SPLIT_SEED).permutation(len(pixels))[:500]
+    kept = np.setdiff1d(np.arange(len(pixels)), held)
+    labels = dataset.train_labels[kept]
+
+    def lesson(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = stratified_order(labels, seed)[:400]
+        told = labels.copy()
+        told[rows] = data.corrupt_labels(labels[rows], 0.4, dataset.num_classes, seed)
+        return rows, told
+
+    def network(model: str) -> Callable[[nnx.Rngs], Model]:
+        return lambda rngs: models.create(
+            model,
+            num_classes=dataset.num_classes,
+            image_shape=dataset.image_shape,
+            rngs=rngs,
+        )
+
+    student = Training(12, 50, "sgd", 0.02, 5e-4)
+    return Task(
+        name=name,
+        train=Part(pixels[kept], labels),
+        validation=Part(pixels[held], dataset.train_labels[held]),
+        test=Part(normal(dataset.test_images), dataset.test_labels),
+        num_classes=dataset.num_classes,
+        teacher=network("cnn_teacher"),
+        student=network("cnn_student"),
+        teacher_training=Training(10, 64, "sgd", 0.05, 5e-4),
+        student_training=student,
+        lesson=lesson,
+        recipe={
+            "dataset": name,
+            "labels": 400,
+            "noise": 0.4,
+            "augment": "none",
+            "teacher": "cnn_teacher",
+            "student": "cnn_student",
+            "epochs": student.epochs,
+            "batch_size": student.batch_size,
+            "learning_rate": student.learning_rate,
+            "weight_decay": student.weight_decay,
+        },
+    )

@@ -1,0 +1,1 @@
+"""Training: methods, losses of a step, the loop over steps."""

@@ -1,0 +1,102 @@
+"""How good a network is: accuracy and losses over a whole split."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdlab.data import normalize
+from kdlab.data.feed import Stream, iterate_once
+from kdlab.data.split import Split
+from kdlab.devices.mesh import Layout
+from kdlab.models.network import Network
+from kdopt import losses
+
+EVALUATION_BATCH = 500
+
+Metrics = dict[str, jax.Array]
+
+
+def evaluate(
+    network: Network, data: Split | Stream, layout: Layout, moments: tuple
+) -> dict[str, float]:
+    """Accuracy and loss of a network alone over a whole split.
+
+    Args:
+        network: The network, on the devices.
+        data: Images and labels.
+        layout: Where batches lie.
+        moments: Mean and standard deviation of the images, a tuple each.
+    """
+    return means(
+        _plain_sums(network, moments, batch)
+        for batch in iterate_once(data, layout, EVALUATION_BATCH)
+    )
+
+
+def class_means(
+    network: Network,
+    data: Split | Stream,
+    layout: Layout,
+    moments: tuple,
+    num_classes: int,
+) -> jax.Array:
+    """Mean penultimate vectors of the images of each class, ``[c, d]``.
+
+    Args:
+        network: The network.
+        data: Images and labels.
+        layout: Where batches lie.
+        moments: Mean and standard deviation of the images, a tuple each.
+        num_classes: Number of rows; those without an image are 0.
+    """
+
+    @jax.jit
+    def totals(network: Network, batch: dict) -> tuple[jax.Array, jax.Array]:
+        vectors = network.outputs(normalize(batch["images"], *moments)).pooled
+        shares = jax.nn.one_hot(batch["labels"], num_classes, axis=0)
+        shares *= batch["weights"]
+        total = jnp.matmul(shares, vectors, precision="highest")
+        return layout.replicate_inside((total, jnp.sum(shares, 1, keepdims=True)))
+
+    network = layout.replicate(network)
+    parts = (
+        totals(network, batch) for batch in iterate_once(data, layout, EVALUATION_BATCH)
+    )
+    total, count = functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
+    return total / jnp.maximum(count, 1)
+
+
+def means(parts: Iterable[Metrics]) -> dict[str, float]:
+    """Means over examples, from the sums over the batches of a split."""
+    total: dict[str, float] = {}
+    for part in parts:
+        total = {key: total.get(key, 0.0) + float(part[key]) for key in part}
+    count = total.pop("count")
+    return {key: value / count for key, value in total.items()}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _plain_sums(network: Network, moments: tuple, batch: dict) -> Metrics:
+    """Compiled once for all distillation losses: it sees the network only."""
+    logits = network.outputs(normalize(batch["images"], *moments)).logits
+    labels, weights = batch["labels"], batch["weights"]
+    task = losses.cross_entropy(logits, labels, sample_weights=weights)
+    return sums(logits, (task,), batch)
+
+
+def sums(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
+    """Sums of hits and losses over a batch, and its number of examples."""
+    labels, weights = batch["labels"], batch["weights"]
+    hits = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+    count = jnp.sum(weights)
+    sums = {"count": count, "accuracy": jnp.sum(hits * weights)}
+    return sums | {k: v * count for k, v in named("loss", values).items()}
+
+
+def named(prefix: str, values: Any) -> Metrics:
+    """Metrics of one kind: of the task and, if there is one, of the other loss."""
+    names = ("task", "distill")[: len(values)]
+    return {f"{prefix}/{n}": v for n, v in zip(names, values, strict=True)}

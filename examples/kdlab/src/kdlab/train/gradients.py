@@ -1,0 +1,162 @@
+"""Losses and gradients of one step, in the way of its method, in parts if need be.
+
+A batch that is too large for the memory is divided into micro-batches. The losses of
+the whole are the means of those of the parts, weighted by the sample weights in them,
+and so are the gradients of each loss; what balances them sees the whole. This is exact
+for losses that are means over examples and networks without BatchNorm, whose statistics
+are those of a part.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import kdopt
+from kdlab.losses.base import Batch
+from kdlab.train.methods import Plan
+from kdlab.train.problem import Problem, with_teacher_outputs
+
+
+class Gradients(NamedTuple):
+    """Losses and gradients of one batch.
+
+    Attributes:
+        values: The losses, ``[k]``.
+        rest: State of the pupil that is not trained.
+        grads: One tree, or a tuple of one a loss: what the plan's transform takes.
+        balancer: State of the balancer at the logits.
+        weights: Weights of the losses, as far as they are known before the transform.
+    """
+
+    values: jax.Array
+    rest: Any
+    grads: Any
+    balancer: Any
+    weights: jax.Array | None
+
+
+def gradients(
+    problem: Problem, plan: Plan, state: Any, parts: list[Batch]
+) -> Gradients:
+    """Differentiates the losses as the plan wants it.
+
+    Args:
+        problem: The losses.
+        plan: How gradients are combined.
+        state: The state before the step.
+        parts: Micro-batches, see :func:`micro_batches`.
+    """
+    params = problem.layout.replicate_inside(state.params)
+    if plan.balancer is not None:
+        return _shared(problem, plan.balancer, params, state.balancer, parts)
+    if plan.weights is None:
+        exact = kdopt.value_and_grads(problem.losses_fn, has_aux=True)
+        values, rest, grads = _mean(exact, params, parts)
+        return Gradients(values, rest, grads, state.balancer, None)
+    used_at, opt_state = plan.weights, state.opt_state
+    weighted = kdopt.value_and_weighted_grad(problem.losses_fn, has_aux=True)
+
+    def weights(values: jax.Array) -> jax.Array:
+        return used_at(opt_state, values)
+
+    if len(parts) > 1:
+        # The weights are those of the whole batch; if they do not depend on the
+        # values, the compiler leaves this forward pass out.
+        used = weights(_values(problem, params, parts))
+        weights = lambda _: used  # noqa: E731
+    values, rest, grads = _mean(
+        lambda p, part: weighted(p, part, weights=weights), params, parts
+    )
+    return Gradients(values, rest, grads, state.balancer, used_at(opt_state, values))
+
+
+def micro_batches(
+    problem: Problem, batch: Batch, teacher: Any, count: int
+) -> list[Batch]:
+    """Divides a batch into parts, each with the outputs of the teacher.
+
+    Args:
+        problem: The losses.
+        batch: As :meth:`Problem.load` returns it without a teacher.
+        teacher: A network, or None.
+        count: Number of parts; must divide the batch.
+
+    Returns:
+        Batches with ``share``, the part of all sample weights that is in them.
+    """
+    # At least one: a batch is never empty.
+    total = jnp.sum(batch.weights)
+    parts = []
+    for i in range(count):
+        part = batch
+        if count > 1:
+            # Every count-th row, so that each device divides its own rows.
+            names = ("images", "labels", "weights", "indices")
+            rows = {
+                name: problem.layout.shard_rows(getattr(batch, name)[i::count])
+                for name in names
+            }
+            weight = jnp.sum(rows["weights"])
+            # Means over a part that is all padding are of anything, and count nothing.
+            rows["weights"] = jnp.where(weight > 0, rows["weights"], 1)
+            key = jax.random.fold_in(batch.key, i)
+            part = batch._replace(**rows, key=key, share=weight / total)
+        parts.append(with_teacher_outputs(part, teacher))
+    return parts
+
+
+def _mean(grads_fn: Any, params: Any, parts: list[Batch]) -> tuple[Any, Any, Any]:
+    """Values, rest and gradients, averaged over the parts one after the other."""
+    (values, rest), grads = grads_fn(params, parts[0])
+    if len(parts) == 1:
+        return values, rest, grads
+    total = _scaled(parts[0], (values, grads))
+    for part in parts[1:]:
+        # One after the other, or the compiler may keep the activations of all.
+        params, total = jax.lax.optimization_barrier((params, total))
+        (values, rest), grads = grads_fn(params, part._replace(rest=rest))
+        total = jax.tree.map(jnp.add, total, _scaled(part, (values, grads)))
+    return total[0], rest, total[1]
+
+
+def _scaled(part: Batch, tree: Any) -> Any:
+    return jax.tree.map(lambda x: (part.share * x).astype(x.dtype), tree)
+
+
+def _values(problem: Problem, params: Any, parts: list[Batch]) -> jax.Array:
+    rest, total = parts[0].rest, []
+    for part in parts:
+        values, rest = problem.losses_fn(params, part._replace(rest=rest))
+        total.append(part.share * jnp.stack(values))
+    return jnp.sum(jnp.stack(total), 0)
+
+
+def _shared(
+    problem: Problem, balancer: Any, params: Any, state: Any, parts: list[Batch]
+) -> Gradients:
+    """Balances at the logits of the whole batch, which stay in memory."""
+    encode, head = problem.encode, problem.head
+    args: Any = parts[0]
+    if len(parts) > 1:
+        args = parts
+
+        def encode(params: Any, parts: list[Batch]) -> tuple[list, Any]:
+            rest, shared = parts[0].rest, []
+            for part in parts:
+                # The activations are computed again in the backward pass.
+                again = jax.checkpoint(problem.encode)
+                one, rest = again(params, part._replace(rest=rest))
+                shared.append(one)
+            return shared, rest
+
+        def head(params: Any, shared: list, parts: list[Batch]) -> tuple:
+            values = [
+                _scaled(part, problem.head(params, one, part))
+                for one, part in zip(shared, parts, strict=True)
+            ]
+            return tuple(sum(column) for column in zip(*values, strict=True))
+
+    grads_fn = kdopt.value_and_shared_grad(encode, head, balancer, has_aux=True)
+    (values, rest), grads, state = grads_fn(params, args, state=state)
+    return Gradients(values, rest, grads, state, kdopt.loss_weights(state))

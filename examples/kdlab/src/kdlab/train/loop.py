@@ -1,0 +1,206 @@
+"""The loop over the steps of an epoch: bounded, resumable at any step."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from kdlab.data import num_batches
+from kdlab.data.feed import Fed, Feed, Stream
+from kdlab.data.split import Split
+from kdlab.devices import interrupt, mesh
+from kdlab.devices.checkpoint import Position, Saver
+from kdlab.models.network import Remembered
+from kdlab.runs import logs
+from kdlab.train.evaluate import Metrics
+from kdlab.train.problem import Problem
+from kdlab.train.state import TrainState
+from kdlab.train.step import Step
+
+STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
+STEPS_TO_AGREE = 32  # between which several processes do not ask each other the time
+
+
+class Run(NamedTuple):
+    """One training: which data, for how long, where it is written.
+
+    Attributes:
+        directory: Made if it is not there; holds ``metrics.jsonl`` (one line an
+            epoch), ``checkpoints`` and, at the end, ``result.json``.
+        train: Training images and labels.
+        test: Test images and labels.
+        epochs: Number of epochs.
+        batch_size: Images in a step.
+        checkpoint_seconds: Seconds between checkpoints. The end of an epoch, where
+            there is the least to do again, is saved after a tenth of it already.
+        diagnose: Whether to look at the gradients after each epoch, and at the losses
+            on the training set at the end.
+        report_every: Steps between reports within an epoch.
+        tensorboard: Whether to write TensorBoard files too.
+        wandb: Whether to log to Weights & Biases too.
+        skip_nonfinite: Whether the steps skip what is not finite; see
+            :func:`~kdlab.train.step.train_step`.
+        remembered: What the teacher said of the training images, to be used instead of
+            asking it again.
+    """
+
+    directory: Path
+    train: Split | Stream
+    test: Split | Stream
+    epochs: int
+    batch_size: int
+    checkpoint_seconds: float = 60.0
+    diagnose: bool = True
+    report_every: int = 10
+    tensorboard: bool = False
+    wandb: bool = False
+    skip_nonfinite: bool = False
+    remembered: Remembered | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return num_batches(self.train.size, self.batch_size)
+
+
+class DivergedError(Exception):
+    """A loss or an update was not finite."""
+
+
+class Loop:
+    """Runs the steps of a training: keeps its position, saves and reports."""
+
+    position: Position
+
+    def __init__(
+        self,
+        run: Run,
+        problem: Problem,
+        saver: Saver,
+        position: Position,
+        tell: Callable[[logs.Report], None],
+        stopped: Callable[[int], bool],
+    ):
+        """Begins at a position.
+
+        Args:
+            run: What and where.
+            problem: The losses.
+            saver: Writer of the checkpoints.
+            position: Position of the state that :meth:`epoch` will be given.
+            tell: Called every `run.report_every` steps.
+            stopped: From the number of steps done to whether to save and end.
+        """
+        self.run, self.position = run, position
+        self._problem, self._saver = problem, saver
+        self._tell, self._stopped = tell, stopped
+        self._saved = time.monotonic()
+        self._waiting: deque[Metrics] = deque()
+        self._feed = Feed(run.train, problem.layout, run.batch_size)
+        self._last: Fed | None = None
+        self.teacher = run.remembered or problem.teacher
+
+    def epoch(self, step: Step, state: TrainState, seed: int) -> TrainState:
+        """Trains to the end of the epoch.
+
+        Raises:
+            DivergedError: At a step that is not finite, unless those are skipped.
+            TerminatedError: If the training was asked to end; the state is saved.
+        """
+        run, position = self.run, self.position
+        began = time.monotonic() - position.seconds
+        for fed in self._feed.epoch(seed, position.epoch, position.step):
+            state, metrics = step(state, fed.data, self.teacher, *fed[1:])
+            self._last = fed
+            self._waiting.append(metrics)
+            if len(self._waiting) > STEPS_IN_FLIGHT:
+                self._settle()
+            done = position.step + len(self._waiting)
+            stopped = self._stopped(position.epoch * run.steps + done)
+            if stopped or (done < run.steps and self._due(done)):
+                self._drain()
+                position.seconds = time.monotonic() - began
+                self.save(state)
+            if stopped:
+                raise interrupt.TerminatedError
+        self._drain()
+        position.seconds = time.monotonic() - began
+        return state
+
+    def last(self, seed: int) -> Fed:
+        """The last batch of the epoch."""
+        if self._last is None:  # resumed behind it
+            self._last = next(
+                self._feed.epoch(seed, self.position.epoch, self.run.steps - 1)
+            )
+        return self._last
+
+    def save(self, state: TrainState) -> None:
+        """Begins a checkpoint."""
+        position = self.position
+        done = position.epoch * self.run.steps + position.step
+        self._saver.save(done, state, position)
+        self._saved = time.monotonic()
+
+    def end_epoch(self, state: TrainState) -> None:
+        """Goes on to the next epoch, and saves unless that was just done.
+
+        Raises:
+            TerminatedError: If the training was asked to end; the state is saved.
+        """
+        epoch = self.position.epoch + 1
+        self.position = Position(epoch)
+        stopped = self._stopped(epoch * self.run.steps + 1)
+        late = self._elapsed(self.run.checkpoint_seconds / 10)
+        if late or stopped or epoch == self.run.epochs:
+            self.save(state)
+        if stopped and epoch < self.run.epochs:
+            raise interrupt.TerminatedError
+
+    def means(self) -> dict[str, float]:
+        """Metrics of the epoch, averaged over the steps that count.
+
+        Raises:
+            DivergedError: If there are none.
+        """
+        position = self.position
+        if not position.counted:
+            raise DivergedError
+        out = {f"train/{k}": v / position.counted for k, v in position.sums.items()}
+        if self.run.skip_nonfinite:
+            out["train/skipped"] = float(position.step - position.counted)
+        return out | {"epoch": position.epoch + 1, "seconds": position.seconds}
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Waits for the oldest step and takes its metrics in."""
+        seen = {k: float(v) for k, v in jax.device_get(self._waiting.popleft()).items()}
+        position, run = self.position, self.run
+        position.step += 1
+        losses = [value for key, value in seen.items() if key.startswith("loss/")]
+        if not (seen.pop("finite", 1.0) and np.isfinite(losses).all()):
+            if not run.skip_nonfinite:
+                raise DivergedError
+            return
+        for key, value in seen.items():
+            position.sums[key] = position.sums.get(key, 0.0) + value
+        position.counted += 1
+        if position.step % run.report_every == 0:
+            self._tell(logs.Report(position.epoch, position.step, run.steps, seen))
+
+    def _due(self, done: int) -> bool:
+        if jax.process_count() > 1:
+            if done % STEPS_TO_AGREE:
+                return False
+            self._drain()
+        return self._elapsed(self.run.checkpoint_seconds)
+
+    def _elapsed(self, seconds: float) -> bool:
+        return mesh.agreed(time.monotonic() - self._saved >= seconds)

@@ -1,0 +1,73 @@
+"""Diagnostics of the gradients, read from the states of a step at no extra cost."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import kdopt
+from kdopt.wrappers import GuardState
+
+PAIR = 2
+
+
+def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
+    """Diagnostics of a step from the states that it leaves.
+
+    Args:
+        opt_state: State of the parameters' transform, after the update. If it has a
+            Gram matrix, or is that of :func:`kdopt.monitor`, ``gradient/...`` describes
+            the gradients of all parameters; if it has the momentum buffers of two
+            losses, ``buffer/...`` describes those; and if it is that of
+            :func:`kdopt.guard`, ``update/...`` what the chain's own update would do to
+            each loss.
+        balancer: State of a balancer at the logits; its Gram matrix gives
+            ``shared/...``.
+        values: The loss values, task first.
+
+    Returns:
+        Scalars by name; none for a method that has neither.
+    """
+    out = {}
+    losses = jnp.stack([jnp.asarray(value) for value in values])
+    for place, state in (("gradient", opt_state), ("shared", balancer)):
+        for node in _states(state, kdopt.WeightsState):
+            if len(node.gram) == len(losses) == PAIR:
+                seen = kdopt.diagnostics.summary(node.gram, node.loss_weights, losses)
+                out |= _named(place, seen)
+    for _, metrics in optax.tree.get_all_with_path(opt_state, "metrics"):
+        out |= _named("gradient", metrics)
+    for _, traces in optax.tree.get_all_with_path(opt_state, "traces"):
+        if len(traces) == PAIR:
+            out |= kdopt.diagnostics.buffers(traces)
+    for node in _states(opt_state, GuardState):
+        if len(node.cosines) == PAIR:
+            out |= _effects(node)
+    return out
+
+
+def _effects(state: GuardState) -> dict[str, jax.Array]:
+    """Cosines of the chain's own update, and the changes by the one applied."""
+    out = {}
+    for i, name in enumerate(("task", "distill")):
+        out[f"update/cosine/{name}"] = state.cosines[i]
+        out[f"update/rises/{name}"] = (state.cosines[i] < 0).astype(jnp.float32)
+        out[f"update/change/{name}"] = state.changes[i]
+    return out
+
+
+def _named(place: str, seen: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Without losses and weights, which are logged in any case."""
+    return {
+        f"{place}/{name}": value
+        for name, value in seen.items()
+        if not name.startswith(("loss/", "weight/"))
+    }
+
+
+def _states(state: Any, kind: type) -> list[Any]:
+    def found(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    return [node for node in jax.tree.leaves(state, is_leaf=found) if found(node)]

@@ -1,0 +1,162 @@
+"""The training step of a method: what it changes, and how it is compiled."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import kdopt
+from kdlab.data.split import Chosen, Split
+from kdlab.devices.mesh import Layout
+from kdlab.models.network import Network
+from kdlab.train.evaluate import Metrics, named
+from kdlab.train.gradients import gradients, micro_batches
+from kdlab.train.methods import Plan
+from kdlab.train.observe import seen_in
+from kdlab.train.problem import Problem
+from kdlab.train.state import TrainState
+
+Step = Callable[[TrainState, Split | Chosen, Any, Any, Any], tuple[TrainState, Metrics]]
+
+
+def train_step(
+    problem: Problem,
+    plan: Plan,
+    *,
+    accumulate: int = 1,
+    ema: float | None = None,
+    skip_nonfinite: bool = False,
+) -> Step:
+    """The training step of a method as a pure function; it serves every seed.
+
+    Args:
+        problem: The losses, and where arrays lie.
+        plan: How gradients are combined and applied.
+        accumulate: Parts in which a batch is gone through; see
+            :mod:`kdlab.train.gradients`.
+        ema: Decay of the averaged parameters; the state must have been made for them.
+        skip_nonfinite: Whether a step whose losses or update are not finite changes
+            nothing but the count of steps.
+
+    Returns:
+        ``step(state, data, teacher, indices, sample_weights)``. The metric ``finite``
+        is 1 where losses and update were finite, else 0.
+    """
+
+    def step(
+        state: TrainState,
+        data: Split | Chosen,
+        teacher: Any,
+        indices: Any,
+        weights: Any,
+    ) -> tuple[TrainState, Metrics]:
+        batch = problem.load(state, data, None, indices, weights)
+        parts = micro_batches(problem, batch, teacher, accumulate)
+        values, rest, grads, balancer, used = gradients(problem, plan, state, parts)
+        updates, opt_state = plan.tx.update(
+            grads, state.opt_state, state.params, values=values
+        )
+        if used is None and plan.reports_weights:
+            used = kdopt.loss_weights(opt_state)
+        finite = jnp.isfinite(values).all() & jnp.isfinite(optax.tree.norm(updates))
+        metrics = named("loss", values) | {"finite": finite.astype(jnp.float32)}
+        if used is not None:
+            metrics |= named("weight", used)
+        metrics |= seen_in(opt_state, balancer, values)
+        params = optax.apply_updates(state.params, updates)
+        averaged = state.ema
+        if ema is not None:
+            averaged = optax.incremental_update(params, averaged, 1 - ema)
+        after = TrainState(
+            params, rest, opt_state, balancer, averaged, state.step + 1, state.seed
+        )
+        if skip_nonfinite:
+            before = state._replace(step=after.step)
+            after = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+        return constrain_state(problem.layout, after), metrics
+
+    return step
+
+
+def make_step(problem: Problem, plan: Plan, **options: Any) -> Step:
+    """Compiles :func:`train_step`; the state that it is given is used up."""
+    return jax.jit(train_step(problem, plan, **options), donate_argnums=0)
+
+
+def make_seeds_step(
+    problem: Problem, plan: Plan, *, same_data: bool = False, **options: Any
+) -> Step:
+    """Compiles a step that trains several students at once, one a seed.
+
+    It equals separate runs up to rounding, with JAX's default random generator; with
+    ``rbg`` the augmentations are others. Worth it for students that leave a device
+    idle. Not for convolutions on CPU: with one kernel a student they take several
+    times as long as one after the other.
+
+    Args:
+        problem: The losses; on one device.
+        plan: How gradients are combined and applied.
+        same_data: Whether all seeds see the same data set; otherwise images and labels
+            have the seeds in front too.
+        **options: See :func:`train_step`.
+
+    Returns:
+        A step in which state, indices and sample weights have a first axis for the
+        seeds, see :func:`stacked`, and the metrics as well. The state is used up.
+    """
+    step = train_step(problem, plan, **options)
+    axes = 0, None if same_data else 0, None, 0, 0
+    return jax.jit(jax.vmap(step, in_axes=axes), donate_argnums=0)
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """One tree of several: states, data sets or batches of as many seeds."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def initial_state(
+    network: Network, plan: Plan, seed: int, layout: Layout, *, ema: bool = False
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        network: A pupil.
+        plan: How it will be trained.
+        seed: Seed of the augmentations.
+        layout: Where the arrays lie.
+        ema: Whether parameters are averaged.
+    """
+    params, balancer = network.params, plan.balancer
+    state = TrainState(
+        params=params,
+        rest=network.rest,
+        opt_state=plan.tx.init(params),
+        balancer=() if balancer is None else balancer.init(params),
+        # A copy: a step uses the buffers of both up.
+        ema=jax.tree.map(jnp.copy, params) if ema else (),
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.int32),
+    )
+    return place_state(layout, state)
+
+
+def place_state(layout: Layout, state: TrainState) -> TrainState:
+    """Puts a state on the devices."""
+    whole = layout.replicate(state._replace(params=(), opt_state=(), ema=()))
+    return whole._replace(
+        params=layout.place(state.params),
+        opt_state=layout.place(state.opt_state),
+        ema=layout.place(state.ema),
+    )
+
+
+def constrain_state(layout: Layout, state: TrainState) -> TrainState:
+    """Inside a step: leaves a state where :func:`place_state` has put it."""
+    whole = layout.replicate_inside(state._replace(params=(), opt_state=(), ema=()))
+    return whole._replace(
+        params=layout.constrain_params(state.params),
+        opt_state=layout.constrain_params(state.opt_state),
+        ema=layout.constrain_params(state.ema),
+    )

@@ -1,0 +1,61 @@
+"""Every recipe's training step at its real sizes: traced, neither compiled nor run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import _abstract
+from kdlab.experiment.make import make_config
+from kdlab.papers.recipes import RECIPES, Recipe
+
+pytestmark = pytest.mark.usefixtures("standard")
+
+NUMBERS = ("delta", "momentum", "alpha", "learning_rate", "loss_beta", "weight_decay")
+
+
+def program(recipe: Recipe) -> tuple:
+    """What of a recipe decides its program: all but the values of some numbers."""
+    settings = make_config(
+        recipe.config, name="", **{"momentum": 0.9, "delta": 0.0}
+    ).settings()
+    chosen = {key: settings[key] for key in settings if key not in NUMBERS}
+    return (*recipe.config.methods, *(str(value) for value in chosen.values()))
+
+
+PROGRAMS: dict[tuple, Recipe] = {}
+for _recipe in RECIPES.values():
+    PROGRAMS.setdefault(program(_recipe), _recipe)
+
+
+# In the default suite one of each loss on each data set; smoke runs cover the rest.
+FIRSTS: dict[tuple, str] = {}
+for _recipe in PROGRAMS.values():
+    _config = _recipe.config
+    FIRSTS.setdefault((_config.data.dataset, _config.distillation.loss), _recipe.name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            r.name, marks=() if r.name in FIRSTS.values() else pytest.mark.slow
+        )
+        for r in PROGRAMS.values()
+    ],
+)
+def test_step_is_traced_at_real_sizes(name):
+    config = RECIPES[name].config
+    before, after, metrics = _abstract.step(config)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (old.shape, old.dtype) == (new.shape, new.dtype)
+    losses = 1 if config.networks.teacher is None else 2
+    named = [key for key in metrics if key.startswith("loss/")]
+    assert len(named) == losses
+    assert all(metrics[key].shape == () for key in named)
+    assert all(metrics[key].dtype == jnp.float32 for key in named)
+
+
+def test_every_recipe_has_a_traced_program():
+    assert {program(recipe) for recipe in RECIPES.values()} == set(PROGRAMS)
+    assert len(PROGRAMS) < len(RECIPES)  # sweeps share theirs

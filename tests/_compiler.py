@@ -1,0 +1,59 @@
+"""All compiler flags of the tests, set before jax starts, and which jaxlib knows them.
+
+A test runs its small programs once or twice and spends its time in the compiler, so
+they are hardly optimised. What a test says of the program that users get it compiles
+with ``OPTIMISED``. ``KDOPT_TESTS=optimised`` in the environment makes every program
+that one (``make test-all``).
+"""
+
+import os
+from importlib.metadata import version
+
+DEVICES = 8
+"""Fake devices: sharding is tested everywhere."""
+
+
+def _known(options: dict) -> dict:
+    """Leaves out what this jaxlib lacks: an unknown flag aborts the process."""
+    jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3])
+    gone = {"xla_cpu_use_fusion_emitters": (0, 11, 1)}
+    return {name: x for name, x in options.items() if jaxlib < gone.get(name, (99,))}
+
+
+FAST = _known(
+    {
+        "xla_backend_optimization_level": 1,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
+)
+FASTEST = {"xla_backend_optimization_level": 0}
+"""Options of ``compile``, for large programs that run once."""
+OPTIMISED = _known(
+    {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+        "xla_cpu_use_fusion_emitters": True,
+    }
+)
+"""Options of ``compile`` for the program that users get."""
+
+
+def environment(devices: int = DEVICES) -> dict[str, str]:
+    """Returns the environment of a process that tests; the caller's flags win."""
+    optimised = os.environ.get("KDOPT_TESTS") == "optimised"
+    flags = {"xla_force_host_platform_device_count": devices}
+    flags |= {} if optimised else FAST
+    words = [f"--{name}={str(value).lower()}" for name, value in flags.items()]
+    given = os.environ.get("KDOPT_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    return (
+        {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": str(not optimised).lower(),
+        }
+        | os.environ
+        | {
+            "XLA_FLAGS": " ".join([*words, given]),
+            "KDOPT_XLA_FLAGS": given,
+        }
+    )

@@ -1,0 +1,132 @@
+"""The short programs run from end to end, and say what is missing."""
+
+import io
+import math
+import tarfile
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from examples import cifar, imagenet, two_losses
+
+pytestmark = pytest.mark.usefixtures("standard")
+
+
+def test_balancing_serves_both_losses_where_a_sum_does_not():
+    steps = ["--steps", "600"]
+    balanced, summed = (
+        two_losses.main(steps),
+        two_losses.main(["--method", "sum", *steps]),
+    )
+    assert np.all(np.asarray(balanced) < np.asarray(summed) / 2)
+
+
+def test_cifar_runs_by_every_method(capsys):
+    small = ["--data", "digits", "--epochs", "2", "--widths", "8", "4"]
+    accuracies = cifar.main([*small, "--method", *cifar.METHODS[1:]])
+    assert list(accuracies) == ["teacher", *cifar.METHODS[1:]]
+    assert accuracies["teacher"] > 40 and min(accuracies.values()) > 10
+    assert "dot               epoch   2  losses" in capsys.readouterr().out
+
+
+def test_cifar_reads_the_published_archive(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 10, (6, 2, 3073), np.uint8)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        for name, part in zip(names, rows, strict=True):
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = part.size
+            archive.addfile(info, io.BytesIO(part.tobytes()))
+    (images, labels), (test_images, test_labels) = cifar.load(tmp_path)
+    assert images.shape == (10, 32, 32, 3) and test_images.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(labels, rows[:5, :, 0].ravel())
+    np.testing.assert_array_equal(test_labels, rows[5, :, 0])
+    # The first byte of the green plane is the green of the first pixel.
+    assert images[3, 0, 0, 1] == rows[1, 1, 1 + 1024]
+    assert images[3, 0, 1, 0] == rows[1, 1, 2]
+
+
+def test_cifar_draws_ten_classes_that_differ():
+    (images, labels), _ = cifar.load("synthetic")
+    assert images.shape == (4000, 16, 16, 3) and images.dtype == np.uint8
+    assert np.all(np.bincount(labels, minlength=10) > 300)
+
+
+def test_cifar_crops_inside_the_padded_image():
+    images = np.full((64, 8, 8, 1), 7, np.uint8)
+    cropped = cifar.augment(images, jax.random.key(0), flip=True)
+    assert cropped.shape == images.shape and set(np.unique(cropped)) == {0, 7}
+    assert 49 <= np.sum(cropped[0] == 7) <= 64  # a border of one pixel at most
+
+
+def test_missing_data_is_one_clear_error(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"no .*cifar-10-binary.*Download it from https"
+    ):
+        cifar.main(["--data", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"no folder .*train.* or synthetic"):
+        imagenet.main(["--data", "imagenet2012"])
+    with pytest.raises(SystemExit, match=r"there is no .*model; see --train"):
+        imagenet.main(["--teacher", str(tmp_path)])
+    with pytest.raises(SystemExit, match="multiple of the 8 devices"):
+        imagenet.main(["--batch-size", "12"])
+
+
+SMALL = ["--size", "16", "--width", "4", "--batch-size", "512", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory):
+    """A teacher of one epoch, on eight devices."""
+    folder = tmp_path_factory.mktemp("resnet50")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        imagenet.main(
+            [*SMALL, "--epochs", "1", "--train-teacher", "--out", str(folder)]
+        )
+    return folder
+
+
+def test_imagenet_goes_on_where_it_was_killed(resnet50, tmp_path, monkeypatch, capsys):
+    command = [*SMALL, "--epochs", "2", "--teacher", str(resnet50), "--out"]
+    whole = imagenet.main([*command, str(tmp_path / "whole")])
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert "step 8/8" in last[0] and math.isfinite(whole)
+
+    batches = imagenet.batches
+
+    def killed(*args):
+        for i, batch in enumerate(batches(*args)):
+            if i == 6:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(imagenet, "batches", killed)
+        imagenet.main([*command, str(tmp_path / "killed")])
+    capsys.readouterr()
+    again = imagenet.main([*command, str(tmp_path / "killed")])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Continues after step 4."
+    assert printed[-2:] == last and again == whole
+
+
+def test_imagenet_reads_folders_of_classes(tmp_path):
+    for split in ("train", "val"):
+        for n, name in enumerate(("cat", "dog")):
+            (tmp_path / split / name).mkdir(parents=True)
+            image = Image.new("L", (20 + n, 30), 100 * n)
+            image.save(tmp_path / split / name / "0.png")
+    source = imagenet.open_source(tmp_path, train=True)
+    assert (source.count, source.classes) == (2, 2)
+    image, label = source.read(1)
+    assert image.size == (21, 30) and label == 1
+    for rng in (None, np.random.default_rng(0)):
+        pixels = imagenet.crop(image, 16, rng)
+        assert pixels.shape == (16, 16, 3) and np.all(pixels == 100)
+
+
+def test_imagenet_warns_of_a_random_teacher():
+    with pytest.warns(UserWarning, match="random weights teach nothing"):
+        imagenet.restore_teacher(None, None)
