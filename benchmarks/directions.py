@@ -21,7 +21,7 @@ from benchmarks._measure import ratios, seconds
 WIDTH, DEPTH, BATCH, REFERENCE, ROUNDS = 512, 4, 512, 64, 20
 COUNTS = 2, 4, 8
 
-Losses = Callable[[Any, jax.Array], jax.Array]
+Losses = Callable[[Any, jax.Array], tuple[jax.Array, ...]]
 
 
 def problem(k: int) -> tuple[Losses, dict, jax.Array, jax.Array]:
@@ -35,10 +35,10 @@ def problem(k: int) -> tuple[Losses, dict, jax.Array, jax.Array]:
     }
     targets = jnp.asarray(rng.normal(size=(k, WIDTH)), "float32")
 
-    def losses_fn(params: dict, x: jax.Array) -> jax.Array:
+    def losses_fn(params: dict, x: jax.Array) -> tuple[jax.Array, ...]:
         for weight in params.values():
             x = jnp.tanh(x @ weight)
-        return jnp.mean((x[None] - targets[:, None]) ** 2, axis=(1, 2))
+        return tuple(jnp.mean((x - target) ** 2) for target in targets)
 
     batch = jnp.asarray(rng.normal(size=(BATCH, WIDTH)), "float32")
     return losses_fn, params, batch, batch[:REFERENCE]
@@ -93,6 +93,10 @@ def signal_steps() -> dict[str, Callable]:
                 values = at.values
                 grads = at.gradient(kdopt.loss_weights(state, values))
                 extras["slopes_fn"] = at.slopes
+            elif signal == "gram":
+                values, each = kdopt.value_and_grads(losses_fn)(params, x)
+                grads = kdopt.combine(each, kdopt.loss_weights(state, values))
+                extras["gram"] = kdopt.gram(each)
             else:
                 values, grads = grad_fn(
                     params, x, weights=lambda v: kdopt.loss_weights(state, v)
@@ -102,7 +106,8 @@ def signal_steps() -> dict[str, Callable]:
 
         return step
 
-    return {"fixed": fixed} | {s: by(s) for s in ("next", "same_batch", "directional")}
+    signals = "next", "same_batch", "directional", "gram"
+    return {"fixed": fixed} | {signal: by(signal) for signal in signals}
 
 
 def measure(steps: dict[str, Callable], k: int) -> tuple[dict, dict, dict]:

@@ -6,17 +6,18 @@ steps whose update, before the guard, raises a loss to first order, and the accu
 the test images. Ten minutes on two cores.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
-from examples.distill import experiment, methods
-from examples.distill.config import Config
 from rich.console import Console
 
 import kdopt
+from kdlab.experiment import run as experiment
+from kdlab.runs import files
+from kdlab.settings.config import Config, configure
+from kdlab.train import methods
 
 LOSSES = "task", "distill"
 SETTINGS: dict[str, Any] = {
@@ -44,8 +45,8 @@ def plan(balancer: Callable[[], Any], *, act: bool) -> Callable[..., methods.Pla
         act: Whether the guard corrects the update or only watches.
     """
 
-    def make(config: Config, schedule: optax.Schedule) -> methods.Plan:
-        chain = optax.chain(balancer(), methods.optimizer(config, schedule))
+    def make(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
+        chain = optax.chain(balancer(), methods.optimizer(numbers, schedule))
         return methods.Plan(kdopt.guard(chain, act=act))
 
     return make
@@ -60,8 +61,7 @@ def read(config: Config, method: str) -> tuple[list[float], float]:
     """Shares of the steps that raise each loss, and the accuracy; means over seeds."""
     shares, accuracies = [0.0] * len(LOSSES), 0.0
     for seed in range(config.seeds):
-        log = config.directory / method / f"seed{seed}" / "metrics.jsonl"
-        epochs = [json.loads(line) for line in log.read_text().splitlines()]
+        epochs = files.read_metrics(files.seed_folder(config.directory, method, seed))
         # An epoch's metrics are means over its steps, equally many in each.
         for i, name in enumerate(LOSSES):
             found = [epoch[f"train/update/rises/{name}"] for epoch in epochs]
@@ -77,7 +77,7 @@ def main() -> None:
         for method, act in zip(names(name), (False, True), strict=True):
             methods.METHODS[method] = plan(balancer, act=act)
     chosen = tuple(method for name in BALANCERS for method in names(name))
-    config = Config(name="raised-losses", methods=chosen, **SETTINGS)
+    config = configure(name="raised-losses", methods=chosen, **SETTINGS)
     experiment.run(config, Console(quiet=True))
     print(
         "| before AdamW | task rises | distillation rises | with the guard, task | "

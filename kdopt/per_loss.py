@@ -358,56 +358,6 @@ def shared_grad(
     return wrapped
 
 
-class SharedWeights(NamedTuple):
-    """What a balancer found at a shared representation.
-
-    Attributes:
-        values: The losses, averaged over replicas.
-        weights: Their weights.
-        grads: Their gradients with respect to the representation.
-        state: The new state of the balancer.
-    """
-
-    values: Values
-    weights: Weights
-    grads: PerLossGrads
-    state: Any
-
-
-def balance_shared(
-    balancer: Balancer,
-    state: Any,
-    shared: Any,
-    values: Values,
-    pullback: Callable[[jax.Array], Any],
-    present: PresentLike,
-    axis_name: str | None,
-) -> SharedWeights:
-    """Weighs K losses by their gradients with respect to a shared representation.
-
-    Args:
-        balancer: As for :func:`value_and_shared_grad`.
-        state: Its state.
-        shared: The representation.
-        values: The losses, ``[k]``.
-        pullback: From a cotangent of the values to one of the representation.
-        present: Which losses are present.
-        axis_name: Mesh axis of the replicas.
-    """
-    _check_state(balancer, state, shared)
-    mean_values = _mean(values, axis_name)
-    mask = present_mask(present, len(values))
-    # A loss is a mean over all replicas, of which this one is a share.
-    size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    grads = tuple(pullback(row / size) for row in _unit_rows(values))
-    grads = clear_grads(grads, mask)
-    if mask is not None and axis_name is not None:
-        mask = jax.lax.pmax(mask.astype(jnp.int32), axis_name)
-    _, state = balancer.update(grads, state, shared, values=mean_values, present=mask)
-    weights = clear_values(loss_weights(state).astype(values.dtype), mask)
-    return SharedWeights(mean_values, weights, grads, state)
-
-
 class LinearizedLosses(NamedTuple):
     """K losses at a point, and their derivative there, on demand.
 
@@ -504,6 +454,56 @@ def linearize(
         return LinearizedLosses(_mean(values, axis_name), slopes, gradient, aux)
 
     return wrapped
+
+
+class SharedWeights(NamedTuple):
+    """What a balancer found at a shared representation.
+
+    Attributes:
+        values: The losses, averaged over replicas.
+        weights: Their weights.
+        grads: Their gradients with respect to the representation.
+        state: The new state of the balancer.
+    """
+
+    values: Values
+    weights: Weights
+    grads: PerLossGrads
+    state: Any
+
+
+def balance_shared(
+    balancer: Balancer,
+    state: Any,
+    shared: Any,
+    values: Values,
+    pullback: Callable[[jax.Array], Any],
+    present: PresentLike,
+    axis_name: str | None,
+) -> SharedWeights:
+    """Weighs K losses by their gradients with respect to a shared representation.
+
+    Args:
+        balancer: As for :func:`value_and_shared_grad`.
+        state: Its state.
+        shared: The representation.
+        values: The losses, ``[k]``.
+        pullback: From a cotangent of the values to one of the representation.
+        present: Which losses are present.
+        axis_name: Mesh axis of the replicas.
+    """
+    _check_state(balancer, state, shared)
+    mean_values = _mean(values, axis_name)
+    mask = present_mask(present, len(values))
+    # A loss is a mean over all replicas, of which this one is a share.
+    size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    grads = tuple(pullback(row / size) for row in _unit_rows(values))
+    grads = clear_grads(grads, mask)
+    if mask is not None and axis_name is not None:
+        mask = jax.lax.pmax(mask.astype(jnp.int32), axis_name)
+    _, state = balancer.update(grads, state, shared, values=mean_values, present=mask)
+    weights = clear_values(loss_weights(state).astype(values.dtype), mask)
+    return SharedWeights(mean_values, weights, grads, state)
 
 
 def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:

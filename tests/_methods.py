@@ -59,7 +59,8 @@ class Method(NamedTuple):
         extras: Other keyword arguments of ``update``, given K.
         zero: Why the update is not that of the other losses alone where a gradient is
             zero; by default it is, up to a positive factor.
-        rests: Whether it makes no step where the gradient of the first loss is zero.
+        rests: Whether the update is zero where the gradient of the first loss is, since
+            the others only bound or help it.
     """
 
     name: str
@@ -164,26 +165,30 @@ def _many_weights(k: int) -> dict:
     return {"weights": [0.1 + 0.4 * i for i in range(k)]}
 
 
+def _leading(name: str, *claims: str, rests: bool = True, **fields) -> Method:
+    """A row of a method in which the first loss leads, and the others bound it."""
+    fields = {"ks": (2, 3, 4), "rests": rests, **fields}
+    zero = "the first loss leads: the others bound its step"
+    return _row(name, "combination", *claims, **{"zero": zero, **fields})
+
+
+def _reference(rule: str, *claims: str) -> Method:
+    return _row(
+        f"reference_aligned_{rule}",
+        *("combination", "scale_invariant_weights", *claims),
+        factory=kdopt.reference_aligned,
+        options={"rule": rule},
+        static=("rule",),
+        ks=(3, 4),
+        zero="the last gradient is the reference, whose place a zero takes",
+    )
+
+
 LINEAR = ("finite", "linear_under_scaling")
 DTO_KD = {"factory": kdopt.dto_kd, "ks": (2, 3, 4), "needs_values": True}
 DRAWN = {"kwargs": num_losses_and_key, "ks": (1, 2, 3), "static": ("key",)}
 OWN = {"ks": (1, 2, 3), "weighted": False}
 VACCINE = (1 + 22 / 18, 1 + 22 / 38)  # the weights that take the conflict away
-
-TASK_LEADS = "the first loss leads: the others bound its step"
-
-
-def _reference_row(rule: str, *claims: str) -> Method:
-    return Method(
-        f"reference_aligned_{rule}",
-        kdopt.reference_aligned,
-        num_losses(rule=rule),
-        ks=(3, 4),
-        static_args=("num_losses", "rule"),
-        claims=("combination", "scale_invariant_weights", *claims),
-        zero="the last gradient is the reference, whose place a zero takes",
-    )
-
 
 METHODS = (
     _two(
@@ -395,173 +400,113 @@ METHODS = (
     _two("gain_matched_sgd", *LINEAR),
     _two("scale_by_dot_adam", "finite"),
     _two("scale_by_dot_lion", "finite"),
-    Method(
-        "min_norm_by_root_of_norm",
-        kdopt.min_norm,
-        num_losses(normalize=0.5),
-        ks=(2, 3),
-        plumbing=False,
-        claims=("combination", "non_conflicting", "permutation_equivariant"),
+    _row("scale_by_multi_adam", "finite", **OWN),
+    _row(
+        "scale_by_mt_adam",
+        "finite",
+        zero="all are scaled to the gradient of the first loss",
+        **OWN,
     ),
-    Method(
-        "conflict_free_geometric",
-        kdopt.conflict_free,
-        num_losses(length="geometric"),
+    _row(
+        "min_norm_by_root_of_norm",
+        *FAIR,
+        factory=kdopt.min_norm,
+        options={"normalize": 0.5},
         ks=(2, 3),
         plumbing=False,
-        static_args=("num_losses", "length"),
-        claims=SYMMETRIC,
+    ),
+    _row(
+        "conflict_free_geometric",
+        *SYMMETRIC,
+        factory=kdopt.conflict_free,
+        options={"length": "geometric"},
+        static=("length",),
+        ks=(2, 3),
+        plumbing=False,
         # of a cosine of (1 + cos) / sqrt(2 (1 + cos)) with both
         golden=tuple(
             (NORMS[0] * NORMS[1]) ** 0.5 / (2 + 2 * COSINE) ** 0.5 / n for n in NORMS
         ),
     ),
-    Method(
+    _leading(
         "constrained",
-        kdopt.constrained,
-        num_losses(),
-        ks=(2, 3, 4),
-        static_args=("num_losses", "on_conflict"),
-        claims=("combination", "scale_invariant_weights", "non_conflicting"),
+        *("scale_invariant_weights", "non_conflicting"),
+        static=("on_conflict",),
         golden=(1, 22 / 38),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    Method(
+    _leading(
         "pcd",
-        kdopt.pcd,
-        num_losses(eps=0.0),
-        ks=(2, 3, 4),
-        static_args=("num_losses", "relative_eps", "on_conflict"),
-        claims=("combination", "scale_invariant_weights"),
+        "scale_invariant_weights",
+        options={"eps": 0.0},
+        static=("relative_eps", "on_conflict"),
         # (1, (tau - c) n_1 / n_2) / sqrt(1 - c^2 + tau^2)
         golden=tuple(
             w / (1 - COSINE**2 + 0.02**2) ** 0.5
             for w in (1, (0.02 - COSINE) * NORMS[0] / NORMS[1])
         ),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    Method(
+    _leading(
         "dynamic_barrier",
-        kdopt.dynamic_barrier,
-        num_losses(limits=1.5),
-        ks=(2, 3, 4),
+        options={"limits": 1.5},
         needs_values=True,
-        static_args=("num_losses", "on_conflict"),
-        claims=("combination",),
+        static=("on_conflict",),
         # the second loss is 0.5 above its limit
         golden=(1, 22.5 / 38),
-        zero=TASK_LEADS,
+        rests=False,
     ),
-    Method(
+    _leading(
         "grad_cosine",
-        kdopt.grad_cosine,
-        num_losses(),
+        "scale_invariant_weights",
         ks=(1, 2, 4),
-        static_args=("num_losses", "rule"),
-        claims=("combination", "scale_invariant_weights"),
+        static=("rule",),
         golden=(1, 0),
-        zero=TASK_LEADS,
-        rests=True,
     ),
-    _reference_row("cosine"),
-    _reference_row("nearest"),
-    _reference_row("hypergradient", "on_simplex"),
-    Method(
+    _reference("cosine"),
+    _reference("nearest"),
+    _reference("hypergradient", "on_simplex"),
+    _row(
         "bloop",
-        kdopt.bloop,
-        num_losses(),
+        "finite",
         ks=(2, 3),
         weighted=False,
-        static_args=("num_losses", "initial", "relative_eps"),
-        claims=("finite",),
+        static=("initial", "relative_eps"),
         zero="the task leads: only its gradient enters the mean",
     ),
-    Method(
+    _row(
         "equal_norms",
-        kdopt.equal_norms,
-        num_losses(),
+        *("combination", "permutation_equivariant", "loss_scale_invariant"),
         ks=(1, 2, 4),
-        static_args=("num_losses", "target"),
-        claims=("combination", "permutation_equivariant", "loss_scale_invariant"),
+        static=("target",),
         golden=tuple(1 / (2 * n) for n in NORMS),
     ),
-    Method(
+    _row(
         "equal_norms_to_the_task",
-        kdopt.equal_norms,
-        num_losses(target="task", mix=0.7, decay=0.9),
+        *("combination", "scale_invariant_weights"),
+        factory=kdopt.equal_norms,
+        options={"target": "task", "mix": 0.7, "decay": 0.9},
         ks=(2, 3),
         plumbing=False,
-        claims=("combination", "scale_invariant_weights"),
         golden=(1.0, 0.7 * NORMS[0] / NORMS[1] + 0.3),
         zero="the others are as long as the task gradient, if there is one",
     ),
-    Method(
-        "ferero",
-        kdopt.ferero,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        claims=("combination",),
-    ),
-    Method(
-        "dto_kd_amortized_directional",
-        kdopt.dto_kd_amortized,
-        num_losses(signal="directional"),
-        needs_values=True,
-        scalarizer=True,
+    _row("ferero", "combination", ks=(1, 2, 3), needs_values=True),
+    _scalarizer(
+        "hypergradient",
+        ks=(2, 3),
+        needs_values=False,
         strict=False,
+        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
+    ),
+    _amortized(
+        "directional",
         extras=lambda k: {
             "slopes_fn": lambda updates: -np.arange(1, k + 1, dtype=np.float32)
         },
     ),
-    Method(
-        "hypergradient",
-        kdopt.hypergradient,
-        num_losses(),
-        ks=(2, 3),
-        scalarizer=True,
-        strict=False,
-        extras=lambda k: {"slopes": np.linspace(-1, 1, k, dtype=np.float32)},
-    ),
     _scalarizer("slaw"),
     _scalarizer("relobralo"),
-    Method(
-        "magnitude_match",
-        kdopt.magnitude_match,
-        num_losses(),
-        ks=(1, 2, 3),
-        needs_values=True,
-        scalarizer=True,
-        static_args=("num_losses", "anchor", "matched"),
-    ),
-    Method(
-        "lagrangian",
-        kdopt.lagrangian,
-        num_losses(limits=1.0),
-        ks=(2, 3),
-        needs_values=True,
-        scalarizer=True,
-        static_args=("num_losses", "start"),
-    ),
-    Method(
-        "scale_by_multi_adam",
-        kdopt.scale_by_multi_adam,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("finite",),
-    ),
-    Method(
-        "scale_by_mt_adam",
-        kdopt.scale_by_mt_adam,
-        num_losses(),
-        ks=(1, 2, 3),
-        weighted=False,
-        claims=("finite",),
-        zero="all are scaled to the gradient of the first loss",
-    ),
+    _scalarizer("magnitude_match", static=("anchor", "matched")),
+    _scalarizer("lagrangian", ks=(2, 3), options={"limits": 1.0}, static=("start",)),
 )
 
 

@@ -13,8 +13,9 @@ import optax
 import pytest
 
 import kdopt
-from docs import dropped_rate
+from docs import dropped_rate, raised_losses
 from kdlab.train.methods import Numbers
+from kdlab.train.observe import seen_in
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 API = (DOCS / "api.md").read_text()
@@ -92,3 +93,16 @@ def test_pictures_of_the_losses(tmp_path, standard):
             for folder in (tmp_path, DOCS / "images")
         ]
         assert sizes[0] == sizes[1]
+
+
+def test_rises_of_losses_are_in_the_logs(standard):
+    """What docs/raised_losses.py counts; it trains for minutes."""
+    numbers = Numbers(optimizer="adamw")
+    schedule, params = optax.constant_schedule(0.1), {"w": jnp.zeros(2)}
+    plan = raised_losses.plan(lambda: kdopt.linear([1.0, 0.0]), act=False)
+    tx = plan(numbers, schedule).tx
+    grads = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-1.0, 0.0])}
+    _, state = tx.update(grads, tx.init(params), params, values=jnp.ones(2))
+    seen = seen_in(state, (), jnp.ones(2))
+    rises = [seen[f"update/rises/{name}"] for name in raised_losses.LOSSES]
+    assert rises == [0, 1]

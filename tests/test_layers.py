@@ -92,9 +92,9 @@ SIBLINGS = {
     "scalarizers/_geometric_mean": {VALUES},
     "scalarizers/_hypergradient": {VALUES},
     "scalarizers/_imtl_l": {SCALES},
-    **{
-        f"scalarizers/_{name}": {MEMORY} for name in ("lagrangian", "relobralo", "slaw")
-    },
+    "scalarizers/_lagrangian": {MEMORY},
+    "scalarizers/_relobralo": {MEMORY},
+    "scalarizers/_slaw": {MEMORY},
     "scalarizers/_magnitude_match": {VALUES},
     "scalarizers/_memory": {VALUES},
     "scalarizers/_log_scales": {VALUES},
