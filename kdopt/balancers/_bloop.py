@@ -93,9 +93,7 @@ def bloop(
         [1. 1.]
 
     References:
-        Hübotter et al. at Apple, ``apple/ml-bloop`` c4626c6;
-        Grangier, Ablin and Hannun, `Bilevel Optimization to Learn Training
-        Distributions <https://arxiv.org/abs/2311.11973>`_, 2023
+        ``apple/ml-bloop`` c4626c6, ``src/bloop/optim.py``, whose results it reproduces
 
     Notes:
         The authors' code is for two losses and adds 1e-7 to the squared norm,

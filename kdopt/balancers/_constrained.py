@@ -123,10 +123,9 @@ def constrained_weights(
 
     References:
         Lopez-Paz and Ranzato, `Gradient Episodic Memory for Continual Learning
-        <https://arxiv.org/abs/1706.08840>`_, NeurIPS 2017, Eq. 8-12 (bounds of 0);
-        Gong, Liu and Liu, `Automatic and Harmless Regularization with Constrained and
-        Lexicographic Optimization <https://openreview.net/forum?id=BXk7WxUeaLQ>`_,
-        NeurIPS 2021
+        <https://arxiv.org/abs/1706.08840>`_, NeurIPS 2017, Eq. 11 (bounds of 0);
+        Gong, Liu and Liu, Automatic and Harmless Regularization with Constrained and
+        Lexicographic Optimization: A Dynamic Barrier Approach, NeurIPS 2021
     """
     check_choice("on_conflict", on_conflict, get_args(Conflict))
     array = per_other(bounds, len(gram), gram.dtype, "bounds")

@@ -102,9 +102,8 @@ def dynamic_barrier_weights(
         1.0000 0.7105
 
     References:
-        Gong, Liu and Liu, `Automatic and Harmless Regularization with Constrained and
-        Lexicographic Optimization <https://openreview.net/forum?id=BXk7WxUeaLQ>`_,
-        NeurIPS 2021
+        Gong, Liu and Liu, Automatic and Harmless Regularization with Constrained and
+        Lexicographic Optimization: A Dynamic Barrier Approach, NeurIPS 2021
     """
     check_choice("on_conflict", on_conflict, get_args(Conflict))
     bounds = barrier_bounds(gram, values, limits, rate=rate, cap=cap)
@@ -164,9 +163,8 @@ def dynamic_barrier(
         0.2632 1.7105 1.7105
 
     References:
-        Gong, Liu and Liu, `Automatic and Harmless Regularization with Constrained and
-        Lexicographic Optimization <https://openreview.net/forum?id=BXk7WxUeaLQ>`_,
-        NeurIPS 2021
+        Gong, Liu and Liu, Automatic and Harmless Regularization with Constrained and
+        Lexicographic Optimization: A Dynamic Barrier Approach, NeurIPS 2021
     """
     k = check_num_losses(num_losses, minimum=2)
     check_range("rate", rate, 0.0, open_minimum=True)

@@ -132,10 +132,10 @@ def equal_norms(
 
     References:
         Défossez et al., `High Fidelity Neural Audio Compression
-        <https://arxiv.org/abs/2210.13438>`_, TMLR 2023, Eq. 5;
+        <https://arxiv.org/abs/2210.13438>`_, TMLR 2023 (loss balancer);
         He et al., `MetaBalance <https://arxiv.org/abs/2203.06801>`_, WWW 2022;
         Wang et al., `An Expert's Guide to Training Physics-informed Neural Networks
-        <https://arxiv.org/abs/2308.08468>`_, 2023, Algorithm 1
+        <https://arxiv.org/abs/2308.08468>`_, 2023
     """
     k = check_num_losses(num_losses)
     check_preference(preference, k)

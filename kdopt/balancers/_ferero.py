@@ -61,7 +61,7 @@ def ferero_weights(
 
     References:
         Chen et al., `FERERO: A Flexible Framework for Preference-Guided Multi-Objective
-        Learning <https://arxiv.org/abs/2412.01773>`_, NeurIPS 2024, Eq. 5 and 8
+        Learning <https://arxiv.org/abs/2412.01773>`_, NeurIPS 2024
 
     Notes:
         The authors' code is for two losses, and solves the dual problem by projected

@@ -38,7 +38,7 @@ def grad_cosine_weights(gram: Gram, *, rule: CosineRule = "weighted") -> Weights
 
     References:
         Du et al., `Adapting Auxiliary Losses Using Gradient Similarity
-        <https://arxiv.org/abs/1812.02224>`_, 2018, Algorithms 1 and 2
+        <https://arxiv.org/abs/1812.02224>`_, 2018
     """
     check_choice("rule", rule, get_args(CosineRule))
     cosines = unit_gram(gram)[0][0]

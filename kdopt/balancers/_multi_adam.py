@@ -76,7 +76,7 @@ def scale_by_multi_adam(
     References:
         Yao et al., `MultiAdam: Parameter-wise Scale-invariant Optimizer for Multiscale
         Training of Physics-informed Neural Networks
-        <https://arxiv.org/abs/2306.02816>`_, ICML 2023, Algorithm 1
+        <https://arxiv.org/abs/2306.02816>`_, ICML 2023
     """
     return _per_loss_adam(b1, b2, eps, None, num_losses)
 
@@ -130,7 +130,7 @@ def scale_by_mt_adam(
 
     References:
         Malkiel and Wolf, `MTAdam: Automatic Balancing of Multiple Training Loss Terms
-        <https://arxiv.org/abs/2006.14683>`_, 2020, Algorithm 1
+        <https://arxiv.org/abs/2006.14683>`_, 2020
     """
     check_range("b3", b3, 0.0, 1.0, open_maximum=True)
     return _per_loss_adam(b1, b2, eps, b3, num_losses)

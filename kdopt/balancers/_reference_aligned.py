@@ -144,8 +144,8 @@ def reference_aligned(
         0.60 0.80
 
     References:
-        Lin et al., `Adaptive Auxiliary Task Weighting for Reinforcement Learning
-        <https://papers.nips.cc/paper/8724>`_, NeurIPS 2019 (OL-AUX);
+        Lin et al., Adaptive Auxiliary Task Weighting for Reinforcement Learning,
+        NeurIPS 2019 (OL-AUX);
         Liu et al., `Auto-Lambda: Disentangling Dynamic Task Relationships
         <https://arxiv.org/abs/2202.03091>`_, TMLR 2022
     """

@@ -87,8 +87,8 @@ def hypergradient(
         1.0 0.0
 
     References:
-        Lin et al., `Adaptive Auxiliary Task Weighting for Reinforcement Learning
-        <https://papers.nips.cc/paper/8724>`_, NeurIPS 2019 (OL-AUX);
+        Lin et al., Adaptive Auxiliary Task Weighting for Reinforcement Learning,
+        NeurIPS 2019 (OL-AUX);
         Liu et al., `Auto-Lambda: Disentangling Dynamic Task Relationships
         <https://arxiv.org/abs/2202.03091>`_, TMLR 2022
 

@@ -94,8 +94,7 @@ def lagrangian(
 
     References:
         Sohrabi et al., `On PI Controllers for Updating Lagrange Multipliers in
-        Constrained Optimization <https://arxiv.org/abs/2406.04558>`_, ICML 2024,
-        Algorithm 1
+        Constrained Optimization <https://arxiv.org/abs/2406.04558>`_, ICML 2024
     """
     k = check_num_losses(num_losses, minimum=2)
     check_choice("start", start, get_args(Start))

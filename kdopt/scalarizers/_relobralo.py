@@ -56,7 +56,7 @@ def relobralo_weights(
 
     References:
         Bischof and Kraus, `Multi-Objective Loss Balancing for Physics-Informed Deep
-        Learning <https://arxiv.org/abs/2110.09813>`_, 2021, Eq. 12
+        Learning <https://arxiv.org/abs/2110.09813>`_, 2021
     """
     some = before != 0
     ratios = jnp.where(some, values / jnp.where(some, before, 1), 1)
@@ -110,7 +110,7 @@ def relobralo(
 
     References:
         Bischof and Kraus, `Multi-Objective Loss Balancing for Physics-Informed Deep
-        Learning <https://arxiv.org/abs/2110.09813>`_, 2021, Eq. 11-13
+        Learning <https://arxiv.org/abs/2110.09813>`_, 2021
     """
     k = check_num_losses(num_losses)
     check_range("alpha", alpha, 0.0, 1.0)

@@ -83,7 +83,7 @@ def slaw(
 
     References:
         Crawshaw and Košecká, `SLAW: Scaled Loss Approximate Weighting for Efficient
-        Multi-Task Learning <https://arxiv.org/abs/2109.08218>`_, 2021, Algorithm 1
+        Multi-Task Learning <https://arxiv.org/abs/2109.08218>`_, 2021
     """
     k = check_num_losses(num_losses)
     check_range("beta", beta, 0.0, 1.0, open_maximum=True)
