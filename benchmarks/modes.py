@@ -45,7 +45,7 @@ class Modes:
         """For each name a step, and the function from parameters to its state."""
         sgd = self.optimizer
         balanced = optax.chain(kdopt.min_norm(), sgd)
-        rarely = optax.chain(kdopt.every(4, kdopt.min_norm()), sgd)
+        rarely = optax.chain(kdopt.every(kdopt.min_norm(), 4), sgd)
         after = optax.chain(sgd, kdopt.dto_kd_amortized())
         again = optax.chain(sgd, kdopt.dto_kd_amortized(signal="same_batch"))
         logits = kdopt.min_norm()

@@ -84,7 +84,7 @@ SCALARIZERS: dict[str, Callable[[], Any]] = {
     "pbi": scalarizers.pbi,
     "slaw": kdopt.slaw,
     "relobralo": kdopt.relobralo,
-    "random scalars": lambda: scalarizers.random_weights(key=jax.random.key(0)),
+    "random scalars": lambda: scalarizers.random_weighting(key=jax.random.key(0)),
 }
 LEFT_OUT = (
     "db_mtl, dwa, geometric_mean, gradnorm, magnitude_match and ferero need positive "

@@ -64,7 +64,6 @@ from kdopt.balancers import (
     moco,
     modo,
     modo_weights,
-    momentum_conflict_free,
     mt_adam,
     multi_adam,
     nash_mtl,
@@ -110,8 +109,10 @@ from kdopt.scalarizers import (
     lagrangian,
     magnitude_match,
     magnitude_match_weights,
+    momentum_conflict_free,
     pbi,
     pbi_weights,
+    random_weighting,
     relobralo,
     relobralo_weights,
     slaw,
@@ -122,6 +123,7 @@ from kdopt.scalarizers import (
     stch_weights,
     uncertainty,
     uncertainty_weights,
+    weighted_sum,
 )
 from kdopt.wrappers import (
     accumulate,
@@ -237,6 +239,7 @@ __all__ = [
     "pcgrad",
     "pcgrad_weights",
     "per_layer",
+    "random_weighting",
     "random_weights",
     "reachable",
     "reference_aligned",
@@ -267,6 +270,7 @@ __all__ = [
     "value_and_grads",
     "value_and_shared_grad",
     "value_and_weighted_grad",
+    "weighted_sum",
     "wrappers",
 ]
 

@@ -381,7 +381,7 @@ METHODS = (
     _scalarizer("pbi"),
     Method(
         "linear_scalarizer",
-        kdopt.scalarizers.linear,
+        kdopt.scalarizers.weighted_sum,
         _many_weights,
         ks=(1, 2, 3, 4),
         scalarizer=True,
@@ -389,7 +389,7 @@ METHODS = (
     ),
     _row(
         "random_weights_scalarizer",
-        factory=kdopt.scalarizers.random_weights,
+        factory=kdopt.scalarizers.random_weighting,
         options={"key": KEY},
         ks=(1, 2, 3),
         scalarizer=True,

@@ -180,7 +180,7 @@ def check_apply_if_finite():
 
 @row("`conditionally_transform`, `conditionally_mask` around a balancer", INSTEAD)
 def check_conditionally():
-    """`kdopt.every(n, balancer)` for every n-th step; behind the balancer they work."""
+    """`kdopt.every(balancer, n)` for every n-th step; behind the balancer they work."""
 
     def even(step):
         return step % 2 == 0
@@ -190,7 +190,7 @@ def check_conditionally():
     for wrapper in (optax.conditionally_transform, optax.conditionally_mask):
         behind = wrapper(optax.sgd(0.1), even)
         _same(optax.chain(B, behind), behind)
-    _same(optax.chain(kdopt.every(1, B), optax.sgd(0.1)), optax.sgd(0.1))
+    _same(optax.chain(kdopt.every(B, 1), optax.sgd(0.1)), optax.sgd(0.1))
 
 
 @row("`flatten(balancer)`", INSTEAD)

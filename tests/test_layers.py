@@ -75,7 +75,6 @@ SCALES, WINDOWS = "scalarizers/_log_scales", "scalarizers/_windows"
 
 SIBLINGS = {
     "balancers/_moco": {"balancers/_modo"},
-    "balancers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
     "balancers/_dynamic_barrier": {CONSTRAINED},
     "balancers/_multi_adam": {ELEMENTS},
     "balancers/_pcd": {CONSTRAINED},
@@ -99,6 +98,7 @@ SIBLINGS = {
     "scalarizers/_memory": {VALUES},
     "scalarizers/_log_scales": {VALUES},
     "scalarizers/_log_softmax": {VALUES},
+    "scalarizers/_momentum_conflict_free": {"balancers/_conflict_free", ELEMENTS},
     "scalarizers/_pbi": {VALUES},
     "scalarizers/_softadapt": {WINDOWS},
     "scalarizers/_stch": {VALUES},

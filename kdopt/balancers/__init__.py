@@ -47,10 +47,6 @@ from kdopt.balancers._linear import LinearState, linear
 from kdopt.balancers._min_norm import min_norm, min_norm_weights
 from kdopt.balancers._moco import moco
 from kdopt.balancers._modo import modo, modo_weights
-from kdopt.balancers._momentum_conflict_free import (
-    MomentumConflictFreeState,
-    momentum_conflict_free,
-)
 from kdopt.balancers._multi_adam import (
     MultiAdamState,
     mt_adam,
@@ -82,7 +78,6 @@ __all__ = [
     "ExcessMtlState",
     "GradDropState",
     "LinearState",
-    "MomentumConflictFreeState",
     "MultiAdamState",
     "PcdMemory",
     "ReferenceAlignedMemory",
@@ -136,7 +131,6 @@ __all__ = [
     "moco",
     "modo",
     "modo_weights",
-    "momentum_conflict_free",
     "mt_adam",
     "multi_adam",
     "nash_mtl",

@@ -101,7 +101,7 @@ def equal_norms(
     * MetaBalance: ``target="task", decay=0.9, mix=0.7``, under
       :func:`kdopt.per_layer` for one norm a layer;
     * the weighting of the guide to physics-informed networks:
-      ``target="sum", decay=0.9`` under ``kdopt.every(1000, ...)``.
+      ``target="sum", decay=0.9`` under ``kdopt.every(..., 1000)``.
 
     Args:
         num_losses: K.

@@ -22,7 +22,7 @@ class GradDropState(NamedTuple):
 def graddrop(
     *,
     num_losses: int = 2,
-    key: jax.Array | None = None,
+    key: jax.Array,
     leak: float | tuple[float, ...] = 0.0,
     axis_name: str | None = None,
 ) -> Balancer:

@@ -10,7 +10,7 @@ from kdopt._typing import Balancer, Gram, Weights
 def random_weights(
     *,
     num_losses: int = 2,
-    key: jax.Array | None = None,
+    key: jax.Array,
     axis_name: str | None = None,
 ) -> Balancer:
     r"""Combines the gradients with weights drawn anew at each step (RLW).

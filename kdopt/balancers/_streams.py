@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._dtypes import accumulator_dtype
+from kdopt import _dtypes
 from kdopt._transform import per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads, PresentLike
 from kdopt.balancers._elements import hold_apart
@@ -191,7 +191,7 @@ def _advance(
     g: jax.Array, trace: jax.Array, momentum: Any, gain: Any, nesterov: bool
 ) -> tuple[jax.Array, jax.Array]:
     """What one leaf of one stream contributes, and its new buffer."""
-    dtype = g.dtype if g.dtype == trace.dtype else accumulator_dtype(g, trace)
+    dtype = g.dtype if g.dtype == trace.dtype else _dtypes.accumulator_dtype(g, trace)
     g, old, m = g.astype(dtype), trace.astype(dtype), jnp.asarray(momentum, dtype)
     if gain is not None:
         g = g * jnp.asarray(gain, dtype)

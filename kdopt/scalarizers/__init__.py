@@ -12,7 +12,6 @@ from kdopt.scalarizers._geometric_mean import (
 from kdopt.scalarizers._hypergradient import HypergradientState, hypergradient
 from kdopt.scalarizers._imtl_l import imtl_l, imtl_l_weights
 from kdopt.scalarizers._lagrangian import LagrangianMemory, lagrangian
-from kdopt.scalarizers._linear import LinearState, linear
 from kdopt.scalarizers._log_scales import LogScalesState
 from kdopt.scalarizers._log_softmax import LogSoftmaxState, famo_weights
 from kdopt.scalarizers._magnitude_match import (
@@ -21,13 +20,18 @@ from kdopt.scalarizers._magnitude_match import (
     magnitude_match_weights,
 )
 from kdopt.scalarizers._memory import MemoryState
+from kdopt.scalarizers._momentum_conflict_free import (
+    MomentumConflictFreeState,
+    momentum_conflict_free,
+)
 from kdopt.scalarizers._pbi import PbiState, pbi, pbi_weights
-from kdopt.scalarizers._random_weights import RandomWeightsState, random_weights
+from kdopt.scalarizers._random_weighting import RandomWeightingState, random_weighting
 from kdopt.scalarizers._relobralo import RelobraloMemory, relobralo, relobralo_weights
 from kdopt.scalarizers._slaw import SlawMemory, slaw, slaw_weights
 from kdopt.scalarizers._softadapt import softadapt, softadapt_weights
 from kdopt.scalarizers._stch import StchState, stch, stch_weights
 from kdopt.scalarizers._uncertainty import uncertainty, uncertainty_weights
+from kdopt.scalarizers._weighted_sum import WeightedSumState, weighted_sum
 from kdopt.scalarizers._windows import WindowsState
 
 __all__ = [
@@ -35,16 +39,17 @@ __all__ = [
     "GeometricMeanState",
     "HypergradientState",
     "LagrangianMemory",
-    "LinearState",
     "LogScalesState",
     "LogSoftmaxState",
     "MagnitudeMatchState",
     "MemoryState",
+    "MomentumConflictFreeState",
     "PbiState",
-    "RandomWeightsState",
+    "RandomWeightingState",
     "RelobraloMemory",
     "SlawMemory",
     "StchState",
+    "WeightedSumState",
     "WindowsState",
     "cosmos",
     "cosmos_weights",
@@ -59,12 +64,12 @@ __all__ = [
     "imtl_l",
     "imtl_l_weights",
     "lagrangian",
-    "linear",
     "magnitude_match",
     "magnitude_match_weights",
+    "momentum_conflict_free",
     "pbi",
     "pbi_weights",
-    "random_weights",
+    "random_weighting",
     "relobralo",
     "relobralo_weights",
     "slaw",
@@ -75,6 +80,7 @@ __all__ = [
     "stch_weights",
     "uncertainty",
     "uncertainty_weights",
+    "weighted_sum",
 ]
 
 

@@ -43,9 +43,9 @@ def dwa_weights(
 
 def dwa(
     *,
+    num_losses: int = 2,
     window: int,
     temperature: float | jax.Array = 2.0,
-    num_losses: int = 2,
 ) -> Scalarizer:
     r"""Balances by dynamic weight average (DWA).
 
@@ -54,10 +54,10 @@ def dwa(
     first two epochs all weights are 1.
 
     Args:
+        num_losses: K.
         window: Number of steps whose mean loss counts as one value: the steps of an
             epoch, in the paper. 1 compares single batches, which is mostly noise.
         temperature: :math:`T`; the paper uses 2.
-        num_losses: K.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to K.

@@ -84,9 +84,9 @@ def geometric_mean_weights(
 
 def geometric_mean(
     *,
+    num_losses: int = 2,
     min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
-    num_losses: int = 2,
 ) -> Scalarizer:
     r"""Scalarises by the geometric mean of the losses (GLS).
 
@@ -95,9 +95,9 @@ def geometric_mean(
     :func:`kdopt.scalarizers.geometric_mean_weights` for the equation.
 
     Args:
+        num_losses: K.
         min_losses: Lower bounds, a number or ``[k]``.
         eps: Floor of a loss minus its bound, where that is positive.
-        num_losses: K.
 
     Returns:
         A scalarizer; ``update`` needs ``values``, which must be above their bounds: for

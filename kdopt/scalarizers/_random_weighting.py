@@ -11,8 +11,8 @@ from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Weights
 
 
-class RandomWeightsState(NamedTuple):
-    """State of :func:`random_weights`.
+class RandomWeightingState(NamedTuple):
+    """State of :func:`random_weighting`.
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
@@ -23,17 +23,17 @@ class RandomWeightsState(NamedTuple):
     key: jax.Array
 
 
-def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
+def random_weighting(*, num_losses: int = 2, key: jax.Array) -> Scalarizer:
     r"""Weights the losses at random (RLW), with one backward pass.
 
     .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
 
-    A baseline that is hard to beat: a balancer should at least be better than this. It
-    lives in ``kdopt.scalarizers`` only, for the reason given at :func:`linear`.
+    A baseline that is hard to beat: a balancer should at least be better than this.
+    :func:`kdopt.random_weights` does the same to K gradients.
 
     Args:
-        key: Random key.
         num_losses: K.
+        key: Random key, kept in the state.
 
     Returns:
         A scalarizer; ``update`` needs no ``values``. Weights sum to one, their
@@ -46,7 +46,7 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import kdopt
-        >>> tx = kdopt.scalarizers.random_weights(jax.random.key(0))
+        >>> tx = kdopt.random_weighting(key=jax.random.key(0))
         >>> params = jnp.zeros(2)
         >>> state = tx.init(params)
         >>> weights = kdopt.loss_weights(state)
@@ -59,15 +59,15 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
     """
     k = check_num_losses(num_losses)
 
-    start_key, next_key = carry_key(key, "random_weights")
+    start_key, next_key = carry_key(key, "random_weighting")
 
-    def draw(data: jax.Array, dtype: Any) -> RandomWeightsState:
+    def draw(data: jax.Array, dtype: Any) -> RandomWeightingState:
         data, subkey = next_key(data)
-        return RandomWeightsState(
+        return RandomWeightingState(
             jax.nn.softmax(jax.random.normal(subkey, (k,), dtype)), data
         )
 
-    def init_fn(params: optax.Params) -> RandomWeightsState:
+    def init_fn(params: optax.Params) -> RandomWeightingState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return draw(start_key(params), dtype)
 
@@ -76,7 +76,7 @@ def random_weights(key: jax.Array, *, num_losses: int = 2) -> Scalarizer:
         state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
-    ) -> tuple[optax.Updates, RandomWeightsState]:
+    ) -> tuple[optax.Updates, RandomWeightingState]:
         del params, extra_args
         return updates, draw(state.key, state.loss_weights.dtype)
 

@@ -73,10 +73,10 @@ def softadapt_weights(
 
 def softadapt(
     *,
+    num_losses: int = 2,
     window: int = 1,
     beta: float | jax.Array = 0.1,
     variant: SoftAdaptVariant = "plain",
-    num_losses: int = 2,
 ) -> Scalarizer:
     r"""Balances by a softmax of the recent change of each loss (SoftAdapt).
 
@@ -84,11 +84,11 @@ def softadapt(
     equal until two windows are complete.
 
     Args:
+        num_losses: K.
         window: Number of steps whose mean loss counts as one value.
         beta: :math:`\beta`; the authors use 0.1.
         variant: ``"plain"``; ``"normalized"``, which does not see the common scale of
             the losses; or ``"loss_weighted"``, which favours large losses too.
-        num_losses: K.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to one.

@@ -11,8 +11,8 @@ from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalarizer, Weights
 
 
-class LinearState(NamedTuple):
-    """State of :func:`linear`.
+class WeightedSumState(NamedTuple):
+    """State of :func:`weighted_sum`.
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
@@ -23,15 +23,13 @@ class LinearState(NamedTuple):
     count: jax.Array
 
 
-def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scalarizer:
+def weighted_sum(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scalarizer:
     r"""Weights the losses by numbers or schedules, with one backward pass.
 
     .. math:: u = \sum_i w_i(t) \, \nabla L_i
 
-    The baseline of every comparison, and the way to warm a distillation loss up. It
-    lives in ``kdopt.scalarizers`` only: :func:`kdopt.linear` is the *balancer*, which
-    takes K gradients. A function that took either would have to guess from the shape
-    of its input which of the two is meant, and guess wrong for params that are a tuple.
+    The baseline of every comparison, and the way to warm a distillation loss up.
+    :func:`kdopt.linear` does the same to K gradients, for K backward passes.
 
     Args:
         weights: K numbers or schedules, functions from the step to a number.
@@ -47,7 +45,7 @@ def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scalarizer:
         >>> import optax
         >>> import kdopt
         >>> warm_up = optax.linear_schedule(0.0, 8.0, transition_steps=4)
-        >>> tx = kdopt.scalarizers.linear([1.0, warm_up])
+        >>> tx = kdopt.weighted_sum([1.0, warm_up])
         >>> params = jnp.zeros(2)
         >>> state = tx.init(params)
         >>> print(kdopt.loss_weights(state))
@@ -65,19 +63,19 @@ def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scalarizer:
         current = [w(count) if callable(w) else w for w in weights]
         return jnp.stack([jnp.asarray(w, dtype) for w in current])
 
-    def init_fn(params: optax.Params) -> LinearState:
+    def init_fn(params: optax.Params) -> WeightedSumState:
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         count = jnp.zeros((), jnp.int32)
-        return LinearState(at(count, dtype), count)
+        return WeightedSumState(at(count, dtype), count)
 
     def update_fn(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
-    ) -> tuple[optax.Updates, LinearState]:
+    ) -> tuple[optax.Updates, WeightedSumState]:
         del params, extra_args
         count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, LinearState(at(count, state.loss_weights.dtype), count)
+        return updates, WeightedSumState(at(count, state.loss_weights.dtype), count)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -29,7 +29,7 @@ class EveryState(NamedTuple):
     inner: Any
 
 
-def every(n: int, balancer: Balancer) -> Balancer:
+def every(balancer: Balancer, n: int) -> Balancer:
     r"""Lets a balancer compute its weights on steps 0, n, 2n, ... only.
 
     .. math:: u_t = \sum_i w_i^{(n \lfloor t / n \rfloor)} g_i
@@ -38,9 +38,9 @@ def every(n: int, balancer: Balancer) -> Balancer:
     combined with the last ones.
 
     Args:
-        n: Number of steps, at least 1.
         balancer: A balancer that weights the gradients themselves; not a chain, not
             :func:`kdopt.dot`, not :func:`kdopt.db_mtl`.
+        n: Number of steps, at least 1.
 
     Returns:
         The transform; ``kdopt.loss_weights`` reads the weights in use.
@@ -51,7 +51,7 @@ def every(n: int, balancer: Balancer) -> Balancer:
     Examples:
         >>> import jax.numpy as jnp
         >>> import kdopt
-        >>> tx = kdopt.every(2, kdopt.min_norm())
+        >>> tx = kdopt.every(kdopt.min_norm(), 2)
         >>> state = tx.init(jnp.zeros(2))
         >>> right, up = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
         >>> _, state = tx.update((right, 2 * up), state)

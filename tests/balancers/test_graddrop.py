@@ -36,6 +36,6 @@ def test_full_leak_is_the_sum():
 
 def test_arguments():
     with pytest.raises(ValueError, match=r"pass key=jax\.random\.key"):
-        kdopt.graddrop()
+        kdopt.graddrop(key=None)
     with pytest.raises(ValueError, match="leak must be"):
         kdopt.graddrop(key=jax.random.key(0), leak=(0.5,))

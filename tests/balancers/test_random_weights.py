@@ -24,4 +24,4 @@ def test_weights_are_new_at_each_step_and_of_equal_mean():
 
 def test_needs_a_key():
     with pytest.raises(ValueError, match=r"pass key=jax\.random\.key"):
-        kdopt.random_weights()
+        kdopt.random_weights(key=None)

@@ -10,7 +10,7 @@ PARAMS = jnp.zeros(2)
 
 
 def test_random_weights_are_new_at_every_step():
-    tx = scalarizers.random_weights(jax.random.key(0), num_losses=3)
+    tx = scalarizers.random_weighting(key=jax.random.key(0), num_losses=3)
 
     def step(state, _):
         return tx.update(PARAMS, state)[1], state.loss_weights

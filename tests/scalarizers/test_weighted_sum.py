@@ -16,7 +16,7 @@ def _losses_fn(x):
 
 
 def test_linear_follows_its_schedules():
-    tx = scalarizers.linear([0.5, optax.linear_schedule(0.0, 1.0, 2)])
+    tx = scalarizers.weighted_sum([0.5, optax.linear_schedule(0.0, 1.0, 2)])
     state = tx.init(PARAMS)
     seen = [kdopt.loss_weights(state)]
     for _ in range(3):
@@ -31,11 +31,11 @@ def test_linear_agrees_with_the_balancer_of_the_same_name():
     _, per_loss = kdopt.value_and_grads(_losses_fn)(jnp.array([2.0, 3.0]))
     balancer = kdopt.linear([0.2, 0.8])
     expected, _ = balancer.update(per_loss, balancer.init(PARAMS))
-    state = scalarizers.linear(jnp.array([0.2, 0.8])).init(PARAMS)
+    state = scalarizers.weighted_sum(jnp.array([0.2, 0.8])).init(PARAMS)
     _, got = kdopt.value_and_weighted_grad(_losses_fn)(
         jnp.array([2.0, 3.0]), weights=kdopt.loss_weights(state)
     )
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     for bad in ([], jnp.ones((2, 2))):
         with pytest.raises(ValueError, match="list of K numbers or schedules"):
-            scalarizers.linear(bad)
+            scalarizers.weighted_sum(bad)

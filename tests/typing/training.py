@@ -50,7 +50,7 @@ def train(params: Params, x: jax.Array) -> optax.Params:
         params, x, weights=lambda values: 1 / values
     )
     assert_type(values, jax.Array)
-    balancer = kdopt.every(4, kdopt.min_norm())
+    balancer = kdopt.every(kdopt.min_norm(), 4)
     shared = kdopt.value_and_shared_grad(encode, heads, balancer)
     values, _, state = shared(params, x, state=balancer.init(params))
     assert_type(values, jax.Array)

@@ -24,7 +24,7 @@ def _grads(seed, dtype=jnp.float32):
 
 def test_every_computes_no_gram_in_between():
     """The weights change on steps 0, 3 and 6; the Gram sits inside the branch."""
-    tx = kdopt.every(3, kdopt.min_norm())
+    tx = kdopt.every(kdopt.min_norm(), 3)
     state, seen, step = tx.init(PARAMS), [], jax.jit(tx.update)
     for seed in range(7):
         grads = _grads(seed)

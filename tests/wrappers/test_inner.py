@@ -26,10 +26,10 @@ WRAPPED = {
         optax.chain(kdopt.dto_kd(), optax.scale_by_learning_rate(0.1)), 3
     ),
     "ema": kdopt.ema(kdopt.dto_kd()),
-    "every": kdopt.every(2, kdopt.dto_kd()),
+    "every": kdopt.every(kdopt.dto_kd(), 2),
     "monitor": kdopt.monitor(kdopt.dto_kd()),
     "nested": kdopt.skip_nonfinite(
-        kdopt.monitor(kdopt.ema(kdopt.every(2, kdopt.dto_kd()))), 3
+        kdopt.monitor(kdopt.ema(kdopt.every(kdopt.dto_kd(), 2))), 3
     ),
 }
 
@@ -104,7 +104,7 @@ def test_one_tree_instead_of_two_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda b: kdopt.ema(b), lambda b: kdopt.every(2, b)], ids=["ema", "every"]
+    "make", [lambda b: kdopt.ema(b), lambda b: kdopt.every(b, 2)], ids=["ema", "every"]
 )
 @pytest.mark.parametrize(
     "inner",
@@ -133,7 +133,7 @@ def test_sharded_gradients_inside_shard_map(name):
     make = {
         "accumulate": lambda b, axis: kdopt.accumulate(b, 1),
         "skip_nonfinite": lambda b, axis: kdopt.skip_nonfinite(b, 5, axis_name=axis),
-        "every": lambda b, axis: kdopt.every(2, b),
+        "every": lambda b, axis: kdopt.every(b, 2),
     }[name]
     sharded, whole = make(balancer, "x"), make(kdopt.min_norm(), None)
 
@@ -160,7 +160,7 @@ def test_sharded_gradients_inside_shard_map(name):
         (lambda: kdopt.accumulate(kdopt.dot(), 0), "every_k must be at least 1"),
         (lambda: kdopt.skip_nonfinite(kdopt.dot(), -1), "max_consecutive must be"),
         (lambda: kdopt.ema(kdopt.min_norm(), 1.0), r"decay must lie in \[0, 1\)"),
-        (lambda: kdopt.every(0, kdopt.min_norm()), "n must be a number of steps"),
+        (lambda: kdopt.every(kdopt.min_norm(), 0), "n must be a number of steps"),
         (lambda: kdopt.monitor(kdopt.dot(), decay=1.0), r"decay must lie in \[0, 1\)"),
         (kdopt.each, "one transform per loss, got none"),
     ],

@@ -23,7 +23,7 @@ NEUTRAL = {
     "accumulate": lambda tx, k: kdopt.accumulate(tx, 1, num_losses=k),
     "each": lambda tx, k: optax.chain(kdopt.each(*[optax.identity()] * k), tx),
     "ema": lambda tx, k: kdopt.ema(tx, decay=0.0),
-    "every": lambda tx, k: kdopt.every(1, tx),
+    "every": lambda tx, k: kdopt.every(tx, 1),
     "monitor": lambda tx, k: kdopt.monitor(tx, num_losses=k),
     "partition": lambda tx, k: kdopt.partition({"all": tx}, "all"),
     "per_layer": lambda tx, k: kdopt.per_layer(tx, depth=0),
