@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -96,11 +97,18 @@ def test_terminated_run_goes_on_bit_for_bit(tmp_path, method, settings):
 
 
 @pytest.mark.parametrize("number", [2, 2 * STEPS])
-def test_one_interrupt_saves_and_a_second_ends_at_once(number, tmp_path, capsys):
+def test_one_interrupt_saves_and_a_second_ends_at_once(
+    number, tmp_path, capsys, request
+):
     """Also the last step of all, behind which there is none to stop at."""
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.default_int_handler
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+    )
+    signal.signal(signal.SIGINT, before)
     pupils = students()
     fitted(pupils, tmp_path / "whole")
-    before = signal.getsignal(signal.SIGINT)
     twice = terminated_at(number, signal.SIGINT, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         fitted(pupils, tmp_path / "twice", wrap=twice)
