@@ -34,20 +34,31 @@ def hold_together(
 
 
 def hold_apart(
-    new: Buffers, old: Buffers, update: jax.Array
+    new: Buffers, old: Buffers, parts: Buffers, dtype: jnp.dtype
 ) -> tuple[list[jax.Array], jax.Array]:
-    """The same for buffers that are only added up: each keeps its own old elements.
+    """The same for buffers whose contributions are only added up: each holds its own.
 
-    All of them do where they are finite and the update is not.
+    A buffer then depends on its own gradient alone: a compiler that computes each
+    output by itself, as that for CPU does, reads no other for it.
+
+    Args:
+        new: The new buffers of a leaf, in any dtype.
+        old: The old ones, whose dtypes they take.
+        parts: What each buffer contributes to the update.
+        dtype: That of the update.
+
+    Returns:
+        The buffers and the update, NaN where a buffer is held or the sum not finite.
     """
     cast = _cast(new, old)
-    finite = [jnp.isfinite(n) for n in cast]
-    sound = functools.reduce(jnp.logical_and, finite)
-    fits = jnp.isfinite(update) | ~sound
-    kept = [
-        jnp.where(ok & fits, n, o) for ok, n, o in zip(finite, cast, old, strict=True)
+    update = functools.reduce(jnp.add, parts).astype(dtype)
+    finite = [
+        jnp.isfinite(n) & jnp.isfinite(part.astype(dtype))
+        for n, part in zip(cast, parts, strict=True)
     ]
-    return kept, jnp.where(sound & fits, update, jnp.nan)
+    kept = [jnp.where(ok, n, o) for ok, n, o in zip(finite, cast, old, strict=True)]
+    sound = functools.reduce(jnp.logical_and, [*finite, jnp.isfinite(update)])
+    return kept, jnp.where(sound, update, jnp.nan)
 
 
 def _cast(new: Buffers, old: Buffers) -> list[jax.Array]:

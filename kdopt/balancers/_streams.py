@@ -1,6 +1,5 @@
 """Momentum in streams: one heavy-ball buffer for each loss."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -159,9 +158,8 @@ def streams(
                     parts, buffers, ms, damped, ahead, strict=True
                 )
             ]
-            total = functools.reduce(jnp.add, (out for out, _ in steps))
-            total = total.astype(parts[0].dtype)
-            new, total = hold_apart([trace for _, trace in steps], buffers, total)
+            outs, fresh = zip(*steps, strict=True)
+            new, total = hold_apart(fresh, buffers, outs, parts[0].dtype)
             combined.append(total)
             traces.append(new)
 

@@ -28,11 +28,15 @@ def test_hold_together():
 def test_hold_apart():
     old = [jnp.zeros(3, jnp.float16), jnp.zeros(3)]
     new = [jnp.array([1.0, 7e4, 2.0]), jnp.array([1.0, 1.0, jnp.inf])]
-    kept, update = hold_apart(new, old, jnp.ones(3))
+    parts = [jnp.ones(3), jnp.zeros(3)]
+    kept, update = hold_apart(new, old, parts, jnp.dtype("float32"))
     np.testing.assert_array_equal(kept[0], [1, 0, 2])
     np.testing.assert_array_equal(kept[1], [1, 1, 0])
     np.testing.assert_array_equal(update, [1, np.nan, np.nan])
-    kept, update = hold_apart([jnp.ones(2)], [jnp.zeros(2)], jnp.array([jnp.inf, 1.0]))
+    ahead = [jnp.array([7e4, 1.0])]
+    kept, update = hold_apart(
+        [jnp.ones(2)], [jnp.zeros(2)], ahead, jnp.dtype("float16")
+    )
     np.testing.assert_array_equal(kept[0], [0, 1])
     np.testing.assert_array_equal(update, [np.nan, 1])
 
@@ -68,7 +72,8 @@ def test_an_outlier_leaves_no_trace_unless_it_shows(name, dtype, standard):
     good = (jnp.ones(3, dtype), jnp.ones(3, dtype))
     for _ in range(3):
         _, state = step(good, state, params)
-    typical, _ = step(good, state, params)
+    typical, moved = step(good, state, params)
+    later, _ = step(good, moved, params)
     for outlier in FINITE[dtype]:
         bad = (good[0].at[0].set(outlier), good[1])
         update, held = step(bad, state, params)
@@ -78,8 +83,9 @@ def test_an_outlier_leaves_no_trace_unless_it_shows(name, dtype, standard):
         if jnp.isfinite(update[0]):
             assert update[0] != 0
             largest = jnp.maximum(largest, jnp.abs(update[0]))
-        else:  # up to the bias of one step more
-            np.testing.assert_allclose(after[0], typical[0], rtol=0.1)
+        else:  # a stream that was not held is one step further
+            room = 0.1 * jnp.abs(typical[0]) + jnp.abs(later[0] - typical[0])
+            assert jnp.abs(after[0] - typical[0]) <= room
         assert jnp.abs(after[0]) <= 2 * largest
 
 
