@@ -144,9 +144,9 @@ def test_all_present_is_the_default(name):
 def test_scalarizers_without_memory_leave_the_absent_loss_out(name):
     weights_fn = getattr(kdopt.scalarizers, f"{name}_weights")
     preferences, values = jnp.array([0.2, 0.5, 0.3]), jnp.array([1.0, 2.0, 1.5])
-    got = weights_fn(values, preference=preferences, present=[True, False, True])
+    got = weights_fn(values, preferences=preferences, present=[True, False, True])
     keep = jnp.array([0, 2])
-    expected = weights_fn(values[keep], preference=preferences[keep])
+    expected = weights_fn(values[keep], preferences=preferences[keep])
     np.testing.assert_allclose(got[keep], expected, rtol=1e-5)
     assert got[1] == 0
 

@@ -17,13 +17,13 @@ class CosmosState(NamedTuple):
     """State of :func:`kdopt.cosmos`.
 
     Attributes:
-        preference: One per loss, ``[k]``.
+        preferences: One per loss, ``[k]``.
         penalty: Strength of the cosine.
         last_weights: ``[k]``; used again where values are not finite.
         notfinite_count: Number of steps, int32, with values that were not finite.
     """
 
-    preference: jax.Array
+    preferences: jax.Array
     penalty: jax.Array
     last_weights: Weights
     notfinite_count: jax.Array
@@ -34,7 +34,7 @@ class CosmosState(NamedTuple):
         fresh = cosmos_weights(
             array,
             present=mask,
-            preference=self.preference,
+            preferences=self.preferences,
             penalty=self.penalty,
         )
         return held(fresh, self.last_weights)
@@ -43,7 +43,7 @@ class CosmosState(NamedTuple):
 def cosmos_weights(
     values: Values,
     *,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
     penalty: float | jax.Array = 1.0,
     present: PresentLike = None,
 ) -> Weights:
@@ -59,7 +59,7 @@ def cosmos_weights(
 
     Args:
         values: Loss values :math:`L`, ``[k]``.
-        preference: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
         penalty: :math:`\lambda \ge 0`; the losses are drawn to the ray along :math:`r`.
         present: Which losses are present, ``[k]``; the norms leave the others out.
 
@@ -77,7 +77,7 @@ def cosmos_weights(
         Ruchte and Grabocka, `Scalable Pareto Front Approximation for Deep
         Multi-Objective Learning <https://arxiv.org/abs/2103.13392>`_, ICDM 2021, Eq. 5
     """
-    r = one_per_loss(preference, len(values), values.dtype, name="preference")
+    r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
     mask = present_mask(present, len(values))
     r, values = clear_values(r, mask), clear_values(values, mask)
     norm = jnp.linalg.norm(values)
@@ -92,7 +92,7 @@ def cosmos(
     *,
     num_losses: int = 2,
     penalty: float | jax.Array = 1.0,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
 ) -> Scalarizer:
     r"""Scalarises by a weighted sum that holds the losses near a ray (COSMOS).
 
@@ -101,14 +101,14 @@ def cosmos(
     Args:
         num_losses: K.
         penalty: :math:`\lambda`; the paper tunes it per data set, between 1 and 10.
-        preference: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights are negative where a loss is
         small and the penalty large: then that loss rises on purpose.
 
     Raises:
-        ValueError: If ``preference`` has neither one entry nor K.
+        ValueError: If ``preferences`` has neither one entry nor K.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -129,9 +129,9 @@ def cosmos(
     k = check_num_losses(num_losses)
 
     def make_state(dtype: jnp.dtype) -> CosmosState:
-        r = one_per_loss(preference, k, dtype, name="preference")
+        r = one_per_loss(preferences, k, dtype, name="preferences")
         return CosmosState(
-            preference=r,
+            preferences=r,
             penalty=jnp.asarray(penalty, dtype),
             last_weights=r,
             notfinite_count=jnp.zeros((), jnp.int32),

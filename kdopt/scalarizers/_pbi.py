@@ -17,14 +17,14 @@ class PbiState(NamedTuple):
     """State of :func:`kdopt.pbi`.
 
     Attributes:
-        preference: One per loss, ``[k]``.
+        preferences: One per loss, ``[k]``.
         min_losses: Lower bounds of the losses, ``[k]``.
         theta: Penalty of the distance from the ray.
         last_weights: ``[k]``; used again where values are not finite.
         notfinite_count: Number of steps, int32, with values that were not finite.
     """
 
-    preference: jax.Array
+    preferences: jax.Array
     min_losses: jax.Array
     theta: jax.Array
     last_weights: Weights
@@ -36,7 +36,7 @@ class PbiState(NamedTuple):
         fresh = pbi_weights(
             array,
             present=mask,
-            preference=self.preference,
+            preferences=self.preferences,
             min_losses=self.min_losses,
             theta=self.theta,
         )
@@ -46,7 +46,7 @@ class PbiState(NamedTuple):
 def pbi_weights(
     values: Values,
     *,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
     theta: float | jax.Array = 5.0,
     present: PresentLike = None,
@@ -62,7 +62,7 @@ def pbi_weights(
 
     Args:
         values: Loss values :math:`L`, ``[k]``.
-        preference: :math:`r`, a number or ``[k]``; equal by default.
+        preferences: :math:`r`, a number or ``[k]``; equal by default.
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
         theta: :math:`\theta \ge 0`, the price of leaving the ray.
         present: Which losses are present, ``[k]``; the norms leave the others out.
@@ -82,7 +82,7 @@ def pbi_weights(
         Zhang and Li, `MOEA/D: A Multiobjective Evolutionary Algorithm Based on
         Decomposition <https://doi.org/10.1109/TEVC.2007.892759>`_, 2007, section II.C
     """
-    r = one_per_loss(preference, len(values), values.dtype, name="preference")
+    r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
     mask = present_mask(present, len(values))
     r = clear_values(r, mask)
     ray = r / jnp.linalg.norm(r)
@@ -99,7 +99,7 @@ def pbi(
     *,
     num_losses: int = 2,
     theta: float | jax.Array = 5.0,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
 ) -> Scalarizer:
     r"""Scalarises by penalty-based boundary intersection (PBI).
@@ -109,7 +109,7 @@ def pbi(
     Args:
         num_losses: K.
         theta: :math:`\theta`; the paper uses 5.
-        preference: :math:`r`, a number or ``[k]``; equal by default.
+        preferences: :math:`r`, a number or ``[k]``; equal by default.
         min_losses: The ideal point, a number or ``[k]``.
 
     Returns:
@@ -134,9 +134,9 @@ def pbi(
     k = check_num_losses(num_losses)
 
     def make_state(dtype: jnp.dtype) -> PbiState:
-        r = one_per_loss(preference, k, dtype, name="preference")
+        r = one_per_loss(preferences, k, dtype, name="preferences")
         return PbiState(
-            preference=r,
+            preferences=r,
             min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
             theta=jnp.asarray(theta, dtype),
             last_weights=r / jnp.linalg.norm(r),

@@ -16,14 +16,14 @@ class StchState(NamedTuple):
     """State of :func:`kdopt.stch`: hyper-parameters, and the weights of the last step.
 
     Attributes:
-        preference: One per loss, ``[k]``.
+        preferences: One per loss, ``[k]``.
         min_losses: Lower bounds of the losses, ``[k]``.
         mu: Smoothing.
         last_weights: ``[k]``; used again where values are not finite.
         notfinite_count: Number of steps, int32, with values that were not finite.
     """
 
-    preference: jax.Array
+    preferences: jax.Array
     min_losses: jax.Array
     mu: jax.Array
     last_weights: Weights
@@ -35,7 +35,7 @@ class StchState(NamedTuple):
         fresh = stch_weights(
             array,
             present=mask,
-            preference=self.preference,
+            preferences=self.preferences,
             min_losses=self.min_losses,
             mu=self.mu,
         )
@@ -45,7 +45,7 @@ class StchState(NamedTuple):
 def stch_weights(
     values: Values,
     *,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
     mu: float | jax.Array = 1.0,
     present: PresentLike = None,
@@ -59,7 +59,7 @@ def stch_weights(
 
     Args:
         values: Loss values :math:`L`, ``[k]``.
-        preference: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
         mu: Smoothing :math:`\mu > 0`: towards 0 the worst loss has all the weight,
             towards infinity the weights are :math:`r / K`.
@@ -79,7 +79,7 @@ def stch_weights(
         Lin et al., `Smooth Tchebycheff Scalarization for Multi-Objective Optimization
         <https://arxiv.org/abs/2402.19078>`_, ICML 2024, Eq. 8
     """
-    r = one_per_loss(preference, len(values), values.dtype, name="preference")
+    r = one_per_loss(preferences, len(values), values.dtype, name="preferences")
     mask = present_mask(present, len(values))
     r = clear_values(r, mask)
     gaps = clear_values(values - jnp.asarray(min_losses, values.dtype), mask)
@@ -90,7 +90,7 @@ def stch(
     *,
     num_losses: int = 2,
     mu: float | jax.Array = 1.0,
-    preference: float | Sequence[float] | jax.Array | None = None,
+    preferences: float | Sequence[float] | jax.Array | None = None,
     min_losses: float | Sequence[float] | jax.Array = 0.0,
 ) -> Scalarizer:
     r"""Scalarises by a smooth maximum of the losses (smooth Tchebycheff, STCH).
@@ -102,7 +102,7 @@ def stch(
     Args:
         num_losses: K.
         mu: Smoothing :math:`\mu > 0`, on the scale of preference times loss.
-        preference: :math:`r`, a number or ``[k]``; 1 / K each by default.
+        preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
 
     Returns:
@@ -131,9 +131,9 @@ def stch(
     k = check_num_losses(num_losses)
 
     def make_state(dtype: jnp.dtype) -> StchState:
-        r = one_per_loss(preference, k, dtype, name="preference")
+        r = one_per_loss(preferences, k, dtype, name="preferences")
         return StchState(
-            preference=r,
+            preferences=r,
             min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
             mu=jnp.asarray(mu, dtype),
             last_weights=r / k,

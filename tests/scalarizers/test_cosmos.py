@@ -8,7 +8,7 @@ from kdopt import scalarizers
 
 def test_on_the_ray_the_cosine_has_no_slope():
     values, preferences = jnp.array([1.0, 3.0]), [0.25, 0.75]
-    weights = scalarizers.cosmos_weights(values, preference=preferences, penalty=5.0)
+    weights = scalarizers.cosmos_weights(values, preferences=preferences, penalty=5.0)
     np.testing.assert_allclose(weights, preferences, rtol=1e-5)
 
 

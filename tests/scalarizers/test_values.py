@@ -36,7 +36,7 @@ def _pbi(values):
 CASES = {
     "stch": (
         _stch,
-        kdopt.stch(mu=0.7, preference=PREFERENCES, min_losses=BOUNDS, num_losses=3),
+        kdopt.stch(mu=0.7, preferences=PREFERENCES, min_losses=BOUNDS, num_losses=3),
     ),
     "geometric_mean": (
         _geometric_mean,
@@ -44,9 +44,9 @@ CASES = {
     ),
     "cosmos": (
         _cosmos,
-        kdopt.cosmos(penalty=2.0, preference=PREFERENCES, num_losses=3),
+        kdopt.cosmos(penalty=2.0, preferences=PREFERENCES, num_losses=3),
     ),
-    "pbi": (_pbi, kdopt.pbi(preference=PREFERENCES, min_losses=BOUNDS, num_losses=3)),
+    "pbi": (_pbi, kdopt.pbi(preferences=PREFERENCES, min_losses=BOUNDS, num_losses=3)),
 }
 
 
@@ -99,8 +99,8 @@ def test_weights_without_values_say_what_to_pass(name):
 
 
 def test_preferences_of_the_wrong_length_say_so():
-    with pytest.raises(ValueError, match="preference must be a number or 2 of them"):
-        kdopt.stch(preference=PREFERENCES).init(jnp.zeros(2))
+    with pytest.raises(ValueError, match="preferences must be a number or 2 of them"):
+        kdopt.stch(preferences=PREFERENCES).init(jnp.zeros(2))
 
 
 def test_injected_hyperparameters_reach_the_weights(standard):
