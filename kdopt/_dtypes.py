@@ -1,5 +1,7 @@
 """The dtype in which sums are kept, whatever the dtype of what is summed."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -25,3 +27,10 @@ def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
 def at_least_float32(x: jax.Array) -> jax.Array:
     """Casts half precision (and integers) up; float32 and float64 stay."""
     return x.astype(accumulator_dtype(x))
+
+
+def wide_zeros(tree: Any) -> Any:
+    """Makes zeros shaped like a tree, in at least float32."""
+    return jax.tree.map(
+        lambda x: jnp.zeros_like(at_least_float32(jnp.asarray(x))), tree
+    )

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, wide_zeros
 from kdopt._gram import combine, gram
 from kdopt._present import clear_values, present_mask
 from kdopt._simplex import leave_out
 from kdopt._transform import (
     check_num_losses,
     check_state,
+    count_unless,
     hold_unless,
     per_loss_tuple,
     start_state,
@@ -72,13 +73,10 @@ def from_traces(
     k = check_num_losses(num_losses)
 
     def init_fn(params: optax.Params) -> TracesState:
-        def zeros(leaf: Any) -> jax.Array:
-            return jnp.zeros_like(at_least_float32(jnp.asarray(leaf)))
-
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return TracesState(
             count=jnp.zeros((), jnp.int32),
-            traces=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            traces=tuple(wide_zeros(params) for _ in range(k)),
             loss_weights=jnp.full(k, 1 / k, dtype),
             notfinite_count=jnp.zeros((), jnp.int32),
             inner=start_state(initial_state, dtype),
@@ -133,7 +131,7 @@ def from_traces(
         count, traces, inner = hold_unless(
             finite, (count, traces, inner), (state.count, state.traces, state.inner)
         )
-        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        missed = count_unless(finite, state.notfinite_count)
         return update, TracesState(count, traces, weights, missed, inner)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -153,6 +153,11 @@ def hold_unless(ok: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(ok, n.astype(o.dtype), o), new, old)
 
 
+def count_unless(ok: jax.Array, count: jax.Array) -> jax.Array:
+    """Adds one to the count of the steps that were not ``ok``, int32."""
+    return count + (~ok).astype(jnp.int32)
+
+
 def start_state(initial: Any, dtype: jnp.dtype) -> Any:
     """Copies a pytree of numbers and arrays; floats take the given dtype.
 
@@ -256,7 +261,7 @@ def from_weights(
         finite &= jnp.all(jnp.isfinite(weights))
         weights = clear_values(weights, present_mask(present, k))
         new = hold_unless(finite, (weights, inner), (state.loss_weights, state.inner))
-        count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        count = count_unless(finite, state.notfinite_count)
         return combine(grads, new[0]), WeightsState(new[0], matrix, count, new[1])
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

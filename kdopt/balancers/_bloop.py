@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._checks import check_choice, check_range
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, at_least_float32, wide_zeros
 from kdopt._gram import combine, gram
 from kdopt._present import present_mask
 from kdopt._transform import (
     check_num_losses,
     check_state,
+    count_unless,
     hold_unless,
     per_loss_tuple,
 )
@@ -108,12 +109,9 @@ def bloop(
     check_range("eps", eps, 0.0)
 
     def init_fn(params: optax.Params) -> BloopState:
-        def zeros(leaf: Any) -> jax.Array:
-            return jnp.zeros_like(at_least_float32(jnp.asarray(leaf)))
-
         return BloopState(
             count=jnp.zeros((), jnp.int32),
-            trace=jax.tree.map(zeros, params),
+            trace=wide_zeros(params),
             coefficients=jnp.zeros(k, accumulator_dtype(*jax.tree.leaves(params))),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
@@ -156,7 +154,7 @@ def bloop(
         count = jnp.asarray(optax.safe_increment(state.count))
         old = state.count, state.trace
         count, trace = hold_unless(finite & task, (count, mean), old)
-        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        missed = count_unless(finite, state.notfinite_count)
         return update, BloopState(count, trace, ratios, missed)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

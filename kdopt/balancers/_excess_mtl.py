@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._checks import check_range
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, wide_zeros
 from kdopt._gram import combine
 from kdopt._present import clear_values, present_mask
-from kdopt._transform import check_num_losses, hold_unless, per_loss_tuple
+from kdopt._transform import check_num_losses, count_unless, hold_unless, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
 
 
@@ -97,12 +97,9 @@ def excess_mtl(
     check_range("eps", eps, 0.0, open_minimum=True)
 
     def init_fn(params: optax.Params) -> ExcessMtlState:
-        def zeros(leaf: Any) -> jax.Array:
-            return jnp.zeros_like(at_least_float32(jnp.asarray(leaf)))
-
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return ExcessMtlState(
-            squares=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            squares=tuple(wide_zeros(params) for _ in range(k)),
             first_risks=jnp.full(k, jnp.nan, dtype),
             log_weights=jnp.full(k, -math.log(k), dtype),
             loss_weights=jnp.full(k, 1 / k, dtype),
@@ -152,7 +149,7 @@ def excess_mtl(
             (state.squares, state.first_risks, state.log_weights),
         )
         weights = clear_values(jnp.exp(logs), present_mask(present, k))
-        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        missed = count_unless(finite, state.notfinite_count)
         new = ExcessMtlState(squares, first, logs, weights, missed)
         return combine(grads, weights), new
 

@@ -13,6 +13,7 @@ from kdopt._simplex import nonzero, normalize
 from kdopt._transform import (
     WeightsState,
     check_num_losses,
+    count_unless,
     hold_unless,
     per_loss_tuple,
 )
@@ -155,7 +156,7 @@ def krum(
         weights = clear_values(weights, present_mask(present, k))
         finite = jnp.all(jnp.isfinite(matrix))
         weights = hold_unless(finite, weights, state.loss_weights)
-        count = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        count = count_unless(finite, state.notfinite_count)
         return combine(grads, weights), WeightsState(weights, matrix, count, ())
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

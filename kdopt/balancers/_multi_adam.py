@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._checks import check_range
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, wide_zeros
 from kdopt._transform import check_num_losses, check_state, per_loss_tuple
 from kdopt._typing import Balancer, PerLossGrads, PresentLike
 from kdopt.balancers._elements import hold_together
@@ -231,12 +231,7 @@ def _per_loss_adam(
 
     def init_fn(params: optax.Params) -> MultiAdamState:
         def zeros() -> PerLossGrads:
-            return tuple(
-                jax.tree.map(
-                    lambda x: jnp.zeros_like(at_least_float32(jnp.asarray(x))), params
-                )
-                for _ in range(k)
-            )
+            return tuple(wide_zeros(params) for _ in range(k))
 
         leaves = jax.tree.leaves(params)
         dtype = accumulator_dtype(*map(jnp.asarray, leaves))

@@ -9,7 +9,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._linalg import dot
 from kdopt._present import clear_values, present_mask
-from kdopt._transform import check_num_losses, hold_unless
+from kdopt._transform import check_num_losses, count_unless, hold_unless
 from kdopt._typing import PresentLike, Scalarizer, Weights
 from kdopt.scalarizers._values import all_finite
 
@@ -146,7 +146,7 @@ def hypergradient(
         return updates, HypergradientState(
             loss_weights=jax.nn.softmax(logits),
             logits=logits,
-            notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
+            notfinite_count=count_unless(sound, state.notfinite_count),
             inner=inner,
         )
 

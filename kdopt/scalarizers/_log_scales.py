@@ -14,6 +14,7 @@ from kdopt._present import present_mask
 from kdopt._transform import (
     check_num_losses,
     check_state,
+    count_unless,
     hold_unless,
     start_state,
     values_array,
@@ -98,9 +99,7 @@ def log_scales(
         scales, inner = hold_unless(
             sound, (scales, inner), (state.log_scales, state.inner)
         )
-        missed = jnp.where(sound, 0, 1).astype(jnp.int32)
-        return updates, LogScalesState(
-            weights_fn(scales), scales, state.notfinite_count + missed, inner
-        )
+        missed = count_unless(sound, state.notfinite_count)
+        return updates, LogScalesState(weights_fn(scales), scales, missed, inner)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -14,6 +14,7 @@ from kdopt._simplex import leave_out
 from kdopt._transform import (
     check_num_losses,
     check_state,
+    count_unless,
     hold_unless,
     start_state,
     values_array,
@@ -217,7 +218,7 @@ def log_softmax(
             log_gaps=jnp.where(usable, log_gaps, state.log_gaps),
             seen=state.seen | usable,
             **bounds(dtype),
-            notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
+            notfinite_count=count_unless(sound, state.notfinite_count),
             inner=inner,
         )
 

@@ -12,6 +12,7 @@ from kdopt._present import present_mask
 from kdopt._transform import (
     check_num_losses,
     check_state,
+    count_unless,
     hold_unless,
     start_state,
     values_array,
@@ -79,7 +80,7 @@ def from_memory(
         fresh = step_fn(array, state.inner, here)
         sound = jnp.all(jnp.isfinite(array)) & all_finite(fresh)
         weights, inner = hold_unless(sound, fresh, (state.loss_weights, state.inner))
-        missed = state.notfinite_count + jnp.where(sound, 0, 1)
+        missed = count_unless(sound, state.notfinite_count)
         return updates, MemoryState(weights, missed, inner)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -12,10 +12,10 @@ from kdopt._checks import (
     check_preference,
     check_range,
 )
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, wide_zeros
 from kdopt._gram import combine, gram
 from kdopt._present import present_mask
-from kdopt._transform import check_num_losses, hold_unless
+from kdopt._transform import check_num_losses, count_unless, hold_unless
 from kdopt._typing import Balancer, PerLossGrads, PresentLike, Weights
 from kdopt.balancers._conflict_free import conflict_free_weights
 from kdopt.balancers._elements import hold_together
@@ -134,19 +134,14 @@ def momentum_conflict_free(
         return losses == count % k
 
     def init_fn(params: optax.Params) -> MomentumConflictFreeState:
-        def zeros() -> Any:
-            return jax.tree.map(
-                lambda leaf: jnp.zeros_like(at_least_float32(jnp.asarray(leaf))), params
-            )
-
         count = jnp.zeros((), jnp.int32)
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return MomentumConflictFreeState(
             count=count,
             loss_weights=turn(count).astype(dtype),
-            traces=tuple(zeros() for _ in range(k)),
-            pseudo_trace=zeros(),
-            second_moment=zeros(),
+            traces=tuple(wide_zeros(params) for _ in range(k)),
+            pseudo_trace=wide_zeros(params),
+            second_moment=wide_zeros(params),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
 
@@ -211,7 +206,7 @@ def momentum_conflict_free(
         count, traces, pseudo, square = hold_unless(
             finite & here, (count, traces, pseudo, square), old
         )
-        missed = state.notfinite_count + jnp.where(finite, 0, 1).astype(jnp.int32)
+        missed = count_unless(finite, state.notfinite_count)
         return update, MomentumConflictFreeState(
             count, turn(count).astype(dtype), traces, pseudo, square, missed
         )

@@ -9,7 +9,13 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._present import present_mask
-from kdopt._transform import check_num_losses, check_state, start_state, values_array
+from kdopt._transform import (
+    check_num_losses,
+    check_state,
+    count_unless,
+    start_state,
+    values_array,
+)
 from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
 
 
@@ -109,7 +115,7 @@ def from_values(
         # Made anew, so that injected hyper-parameters reach the next weights.
         return updates, fresh_state(dtype)._replace(
             last_weights=jnp.where(known, weights, state.last_weights),
-            notfinite_count=state.notfinite_count + jnp.where(sound, 0, 1),
+            notfinite_count=count_unless(sound, state.notfinite_count),
             **fields,
         )
 

@@ -9,7 +9,7 @@ import optax
 
 from kdopt._dtypes import accumulator_dtype
 from kdopt._present import present_mask
-from kdopt._transform import check_num_losses, check_state, values_array
+from kdopt._transform import check_num_losses, check_state, count_unless, values_array
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
 from kdopt.scalarizers._values import held
 
@@ -104,7 +104,7 @@ def compare_windows(
             known=state.known | (full & (seen > 0)),
             count=jnp.where(full, 0, count),
             windows=state.windows + full.astype(jnp.int32),
-            notfinite_count=state.notfinite_count + (~finite).astype(jnp.int32),
+            notfinite_count=count_unless(finite, state.notfinite_count),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

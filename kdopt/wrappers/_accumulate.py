@@ -8,14 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._dtypes import accumulator_dtype, at_least_float32
+from kdopt._dtypes import accumulator_dtype, wide_zeros
 from kdopt._present import clear_values, present_mask
-from kdopt._transform import (
-    check_num_losses,
-    check_state,
-    per_loss_tuple,
-    values_array,
-)
+from kdopt._transform import check_num_losses, check_state, per_loss_tuple, values_array
 from kdopt._typing import Balancer, PerLossGrads, PresentLike, Values
 from kdopt.wrappers._inner import update_if
 
@@ -96,15 +91,12 @@ def accumulate(
     inner = optax.with_extra_args_support(tx)
 
     def init_fn(params: optax.Params) -> AccumulateState:
-        def zeros(x: Any) -> jax.Array:
-            return jnp.zeros_like(at_least_float32(jnp.asarray(x)))
-
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return AccumulateState(
             mini_step=jnp.zeros((), jnp.int32),
             full_steps=jnp.zeros((), jnp.int32),
             num_examples=jnp.zeros(k, dtype),
-            grads=tuple(jax.tree.map(zeros, params) for _ in range(k)),
+            grads=tuple(wide_zeros(params) for _ in range(k)),
             values=jnp.zeros(k, dtype),
             inner=inner.init(params),
         )

@@ -10,7 +10,7 @@ from kdopt._cone import shortest_correction
 from kdopt._dtypes import accumulator_dtype, at_least_float32
 from kdopt._gram import combine, gram
 from kdopt._linalg import dot
-from kdopt._transform import check_num_losses, check_state, per_loss_tuple
+from kdopt._transform import check_num_losses, check_state, count_unless, per_loss_tuple
 from kdopt._typing import Balancer, PresentLike, Weights
 
 
@@ -159,7 +159,7 @@ def guard(
             changes=jnp.where(finite, after, state.changes),
             rises=state.rises + (rises & finite).astype(jnp.int32),
             acted=state.acted + acts.astype(jnp.int32),
-            notfinite_count=state.notfinite_count + jnp.where(finite, 0, 1),
+            notfinite_count=count_unless(finite, state.notfinite_count),
             inner=inner_state,
         )
 
