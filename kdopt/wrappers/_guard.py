@@ -42,7 +42,7 @@ def guard(
     tx: optax.GradientTransformation,
     *,
     num_losses: int = 2,
-    act: bool = True,
+    act: bool | jax.Array = True,
     axis_name: str | None = None,
 ) -> Balancer:
     r"""Keeps the finished update of a chain from raising a loss, to first order.
@@ -75,7 +75,8 @@ def guard(
             parameters: balancer, optimiser, learning rate. What must not be guarded
             goes behind, ``optax.chain(kdopt.guard(...), decay)``.
         num_losses: K.
-        act: Whether to correct the update; False only measures and counts.
+        act: Whether to correct the update; False only measures and counts. It may be a
+            traced bool.
         axis_name: Mesh axis over which gradients and update are sharded, inside
             ``jax.shard_map``.
 
