@@ -193,13 +193,7 @@ def value_and_weighted_grad(
         # The weights are the same on every replica: they come from averaged values.
         mean_values = _mean(values, axis_name)
         array = weights(mean_values) if callable(weights) else weights
-        cotangent = jax.lax.stop_gradient(jnp.asarray(array, values.dtype))
-        if cotangent.shape != values.shape:
-            raise ValueError(
-                f"Expected {len(values)} weights, one per loss, got an array of shape "
-                f"{cotangent.shape}."
-            )
-        cotangent = _varying_as(values, cotangent)
+        cotangent = _weights_cotangent(array, values)
         grads = _mean(_pull(pullback, cotangent, single), axis_name)
         return ((mean_values, aux) if has_aux else mean_values), grads
 
@@ -425,13 +419,8 @@ def linearize(
     def wrapped(*args: Any, present: PresentLike = None, **kwargs: Any) -> Any:
         fn, primals, single = close_over(losses_fn, argnums, args, kwargs)
         primals = _replica_local(primals, axis_name)
-        fn = with_losses(fn, has_aux, present, axis_name)
-
-        def stacked(*primals: Any) -> tuple[Values, Any]:
-            losses, aux = fn(*primals)
-            return jnp.stack(losses), aux
-
-        values, tangents, aux = jax.linearize(stacked, *primals, has_aux=True)
+        fn = _stacked(with_losses(fn, has_aux, present, axis_name))
+        values, tangents, aux = jax.linearize(fn, *primals, has_aux=True)
 
         def slopes(direction: Any) -> jax.Array:
             given = (direction,) if single else tuple(direction)
@@ -441,15 +430,9 @@ def linearize(
             return _mean(tangents(*_replica_local(cast, axis_name)), axis_name)
 
         def gradient(weights: Weights) -> Any:
-            cotangent = jax.lax.stop_gradient(jnp.asarray(weights, values.dtype))
-            if cotangent.shape != values.shape:
-                raise ValueError(
-                    f"Expected {len(values)} weights, one per loss, got an array of "
-                    f"shape {cotangent.shape}."
-                )
             pullback = jax.linear_transpose(tangents, *primals)
-            grads = _pull(pullback, _varying_as(values, cotangent), single)
-            return _mean(grads, axis_name)
+            cotangent = _weights_cotangent(weights, values)
+            return _mean(_pull(pullback, cotangent, single), axis_name)
 
         return LinearizedLosses(_mean(values, axis_name), slopes, gradient, aux)
 
@@ -539,12 +522,17 @@ def with_losses(
 
 def stacked_vjp(fn: Callable[..., Any], primals: tuple) -> tuple:
     """One forward pass; the losses as an array, their pullback and the aux data."""
+    return jax.vjp(_stacked(fn), *primals, has_aux=True)
+
+
+def _stacked(fn: Callable[..., Any]) -> Callable[..., tuple[Values, Any]]:
+    """The function with its losses as one array."""
 
     def stacked(*args: Any) -> tuple[Values, Any]:
         losses, aux = fn(*args)
         return jnp.stack(losses), aux
 
-    return jax.vjp(stacked, *primals, has_aux=True)
+    return stacked
 
 
 def _transpose(
@@ -563,6 +551,21 @@ def _unit_rows(values: Values) -> list[jax.Array]:
     """The cotangents that pick out one loss each."""
     identity = jnp.eye(len(values), dtype=values.dtype)
     return [_varying_as(values, row) for row in identity]
+
+
+def _weights_cotangent(weights: Any, values: Values) -> jax.Array:
+    """The cotangent whose pullback is the gradient of the weighted sum of losses.
+
+    Raises:
+        ValueError: If there are not K weights.
+    """
+    cotangent = jax.lax.stop_gradient(jnp.asarray(weights, values.dtype))
+    if cotangent.shape != values.shape:
+        raise ValueError(
+            f"Expected {len(values)} weights, one per loss, got an array of shape "
+            f"{cotangent.shape}."
+        )
+    return _varying_as(values, cotangent)
 
 
 def _varying_as(values: jax.Array, cotangent: jax.Array) -> jax.Array:
