@@ -12,6 +12,7 @@ from kdopt._gram import combine, gram
 from kdopt._linalg import dot
 from kdopt._transform import check_num_losses, check_state, count_unless, per_loss_tuple
 from kdopt._typing import Balancer, PresentLike, Weights
+from kdopt.diagnostics import cosines
 
 
 class GuardState(NamedTuple):
@@ -141,11 +142,8 @@ def guard(
         matrix = gram(rows, axis_name=axis_name).astype(state.cosines.dtype)
         matrix = jax.lax.stop_gradient(matrix)
         own, changes = matrix[:k, :k], matrix[:k, k]
-        norms = jnp.sqrt(jnp.diagonal(matrix))
-        # One norm after the other: their product may overflow.
-        lengths = jnp.where((norms[:k] > 0) & (norms[k] > 0), norms[:k], jnp.inf)
-        cosines = -changes / lengths / jnp.where(norms[k] > 0, norms[k], 1)
-        rises = cosines < -16 * jnp.finfo(matrix.dtype).eps
+        angles = -cosines(matrix)[:k, k]
+        rises = angles < -16 * jnp.finfo(matrix.dtype).eps
         multipliers = shortest_correction(own, changes)
         finite = jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(multipliers))
         acts = jnp.any(rises) & finite & act
@@ -156,7 +154,7 @@ def guard(
         )
         after = changes - jnp.where(acts, dot(own, multipliers), 0)
         return guarded, GuardState(
-            cosines=jnp.where(finite, cosines, state.cosines),
+            cosines=jnp.where(finite, angles, state.cosines),
             changes=jnp.where(finite, after, state.changes),
             rises=state.rises + (rises & finite).astype(jnp.int32),
             acted=state.acted + acts.astype(jnp.int32),
