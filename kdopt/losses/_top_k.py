@@ -118,9 +118,8 @@ def top_k_kl(
         )
         pair = _swapped(pair) if reverse else pair
     else:
-        pair = soften(student, teacher, tau, tau)
-        pair = soften(teacher, student, tau, tau) if reverse else pair
-        pair = _coarse(pair, _likeliest(teacher, k))
+        first, second = (teacher, student) if reverse else (student, teacher)
+        pair = _coarse(soften(first, second, tau, tau), _likeliest(teacher, k))
     per_token = _divergence(pair, tail)
     return batch_mean(of_rows(jnp.square(tau)) * per_token, weights, denominator)
 
