@@ -179,10 +179,11 @@ def test_a_turn_waits_for_its_loss():
     assert not np.any(update)
 
 
-@pytest.mark.parametrize("name", SCALARIZERS)
+@pytest.mark.parametrize("name", [*SCALARIZERS, "hypergradient"])
 def test_scalarizers_refuse_the_state_of_other_numbers(name):
     k = METHOD[name].few
     state = transform(name, k).init(jnp.zeros(1))
     other = METHOD[name].make(k + 1)
     with pytest.raises(ValueError, match=f"The state is for {k} losses"):
-        other.update(jnp.zeros(1), state, values=jnp.ones(k + 1))
+        extras = METHOD[name].extras(k + 1)
+        other.update(jnp.zeros(1), state, values=jnp.ones(k + 1), **extras)

@@ -9,7 +9,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._linalg import dot
 from kdopt._present import clear_values, present_mask
-from kdopt._transform import check_num_losses, count_unless, hold_unless
+from kdopt._transform import check_num_losses, check_state, count_unless, hold_unless
 from kdopt._typing import PresentLike, Scalarizer, Weights
 from kdopt.scalarizers._values import all_finite
 
@@ -127,6 +127,7 @@ def hypergradient(
                 "with that of the reference loss, kdopt.linearize(losses_fn)(params, "
                 "...).slopes(reference_grads)."
             )
+        check_state(state.logits, k)
         dtype = state.logits.dtype
         mask = present_mask(present, k)
         rates = clear_values(jnp.asarray(slopes, dtype), mask)
