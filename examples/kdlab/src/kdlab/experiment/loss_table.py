@@ -14,15 +14,14 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json, write_text
-from kdlab.data import open_dataset
 from kdlab.devices import mesh
 from kdlab.experiment.make import checked
 from kdlab.experiment.progress import progress_bars
-from kdlab.experiment.run import train_students
+from kdlab.experiment.run import prepare, train_students
 from kdlab.experiment.students import Students
 from kdlab.experiment.teachers import get_teacher
 from kdlab.losses.table import LOSSES
-from kdlab.runs import files, logs
+from kdlab.runs import files
 from kdlab.runs import record as run_record
 from kdlab.runs.claim import claimed
 from kdlab.runs.table import caption, spread
@@ -109,14 +108,7 @@ def run(config: LossesConfig, console: Console) -> None:
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
     base = config.base
-    logs.check_installed(
-        tensorboard=config.execution.tensorboard, wandb=config.execution.wandb
-    )
-    dataset = open_dataset(
-        config.data.dataset,
-        data_dir=config.data.data_dir,
-        image_size=config.data.image_size,
-    )
+    dataset = prepare(config.data, config.execution)
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
             for single in _experiments(config):

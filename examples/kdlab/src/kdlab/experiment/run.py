@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kdlab.basics import display
-from kdlab.data import open_dataset
+from kdlab.data import Dataset, Streamed, open_dataset
 from kdlab.data.feed import Feed
 from kdlab.devices import mesh
 from kdlab.experiment import timing
@@ -20,6 +20,7 @@ from kdlab.runs import files, logs, plot, table
 from kdlab.runs import record as run_record
 from kdlab.runs.claim import claimed
 from kdlab.settings.config import Config
+from kdlab.settings.parts import Data, Execution
 from kdlab.train.fit import fit
 from kdlab.train.state import TrainState
 from kdlab.train.step import Step
@@ -37,14 +38,7 @@ def run(config: Config, console: Console) -> None:
         FileNotFoundError: If the data set is not there; the message says what to do.
         ModuleNotFoundError: If a package is missing that is to be logged to.
     """
-    logs.check_installed(
-        tensorboard=config.execution.tensorboard, wandb=config.execution.wandb
-    )
-    dataset = open_dataset(
-        config.data.dataset,
-        data_dir=config.data.data_dir,
-        image_size=config.data.image_size,
-    )
+    dataset = prepare(config.data, config.execution)
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
             stack.enter_context(claimed(config, dataset.fingerprint))
@@ -65,6 +59,19 @@ def run(config: Config, console: Console) -> None:
     table.show(config, console)
     for path in plot.figures(config):
         display.written(console, path, "Figure")
+
+
+def prepare(data: Data, execution: Execution) -> Dataset | Streamed:
+    """Opens the data set of an experiment, if it can log where it is to.
+
+    Raises:
+        FileNotFoundError: If the data set is not there; the message says what to do.
+        ModuleNotFoundError: If a package is missing that is to be logged to.
+    """
+    logs.check_installed(tensorboard=execution.tensorboard, wandb=execution.wandb)
+    return open_dataset(
+        data.dataset, data_dir=data.data_dir, image_size=data.image_size
+    )
 
 
 def train_students(
