@@ -16,6 +16,9 @@ from kdopt._typing import Weights
 Preference = Sequence[float] | jax.Array | None
 """Relative importance of the K losses; None for equal."""
 
+PerOther = float | Sequence[float] | jax.Array
+"""A number for all losses but the first, or one for each of them, ``[k - 1]``."""
+
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Checks an option that is one of a few words."""
@@ -69,6 +72,21 @@ def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weight
             f"shape {array.shape}."
         )
     return array
+
+
+def per_other(numbers: PerOther, k: int, dtype: jnp.dtype, name: str) -> jax.Array:
+    """Makes ``[k - 1]`` of a number or one number for each loss but the first.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    array = jnp.asarray(numbers, dtype)
+    if array.shape not in ((), (k - 1,)):
+        raise ValueError(
+            f"{name} must be one number, or one for each of the {k - 1} losses after "
+            f"the first, got an array of shape {array.shape}."
+        )
+    return jnp.broadcast_to(array, (k - 1,))
 
 
 def loss_names(names: Sequence[str] | None, num_losses: int) -> tuple[str, ...]:

@@ -1,21 +1,18 @@
 """Lowest task loss under bounds on the progress of the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_choice
+from kdopt._checks import PerOther, check_choice, per_other
 from kdopt._cone import constrained_correction
 from kdopt._linalg import dot
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 
 Conflict: TypeAlias = Literal["allow", "relax", "drop"]
-
-PerOther: TypeAlias = float | Sequence[float] | jax.Array
-"""A number for all losses but the first, or one for each of them, ``[k - 1]``."""
 
 
 class ConstraintCounts(NamedTuple):
@@ -71,21 +68,6 @@ def constrained_step(
     if on_conflict == "drop":
         weights = jnp.where(rises, alone, weights)
     return ConstrainedStep(weights, feasible, rises)
-
-
-def per_other(numbers: PerOther, k: int, dtype: jnp.dtype, name: str) -> jax.Array:
-    """Makes ``[k - 1]`` of a number or one number for each loss but the first.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    array = jnp.asarray(numbers, dtype)
-    if array.shape not in ((), (k - 1,)):
-        raise ValueError(
-            f"{name} must be one number, or one for each of the {k - 1} losses after "
-            f"the first, got an array of shape {array.shape}."
-        )
-    return jnp.broadcast_to(array, (k - 1,))
 
 
 def constrained_weights(

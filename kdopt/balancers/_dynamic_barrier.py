@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdopt._checks import check_choice, check_range
+from kdopt._checks import PerOther, check_choice, check_range, per_other
 from kdopt._transform import check_num_losses, from_weights
 from kdopt._typing import Balancer, Gram, Values, Weights
 from kdopt.balancers._constrained import (
     Conflict,
     ConstraintCounts,
-    PerOther,
     constrained_step,
     no_counts,
-    per_other,
 )
 
 Limits: TypeAlias = (
@@ -182,7 +180,7 @@ def dynamic_barrier(
         bounds = barrier_bounds(gram, values, now, rate=rate, cap=cap)
         step = constrained_step(gram, bounds, on_conflict)
         count = jnp.asarray(optax.safe_increment(memory.step))
-        counts = ConstraintCounts(*memory.counts).add(step)
+        counts = memory.counts.add(step)
         return step.weights, DynamicBarrierMemory(count, counts)
 
     return from_weights(

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
+from kdopt._checks import check_choice
 from kdopt._lambda_weights import harmless_weights, rate_weights, vertex_weights
 from kdopt._simplex import unit_gram
 from kdopt._transform import from_weights
@@ -88,12 +89,6 @@ _POLICIES: dict[str, Callable[[_Step], Weights]] = {
 }
 
 
-def _check_policy(policy: str) -> None:
-    if policy not in get_args(LambdaPolicy):
-        known = ", ".join(get_args(LambdaPolicy))
-        raise ValueError(f"policy must be one of {known}, got {policy!r}.")
-
-
 def dynamic_lambda_weights(
     gram: Gram,
     values: Values | None = None,
@@ -164,7 +159,7 @@ def dynamic_lambda_weights(
         The paper shows that the decrease is a quadratic in lambda, and leaves the
         algorithm to future work. The policies are closed forms on that quadratic.
     """
-    _check_policy(policy)
+    check_choice("policy", policy, get_args(LambdaPolicy))
     if policy == "target_relative" and values is None:
         raise ValueError("policy 'target_relative' needs the loss values.")
     wanted = _both(lambda_, gram.dtype)
@@ -234,7 +229,7 @@ def dynamic_lambda(
         Simple Knowledge Distillation Setting <https://arxiv.org/abs/2505.06270>`_,
         2025, Eq. 10-14
     """
-    _check_policy(policy)
+    check_choice("policy", policy, get_args(LambdaPolicy))
     if policy.startswith("target") and isinstance(target, float) and target <= 0:
         raise ValueError(f"policy {policy!r} needs a positive target, got {target}.")
     needs_values = policy == "target_relative"

@@ -149,7 +149,7 @@ def equal_norms(
         gram: Gram, memory: EqualNormsMemory
     ) -> tuple[Weights, EqualNormsMemory]:
         own = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))
-        norms = move_mean(RunningMean(*memory.norms), own, decay, own > 0)
+        norms = move_mean(memory.norms, own, decay, own > 0)
         weights = equal_norms_weights(
             norms.value, preference=preference, target=target, mix=mix
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_choice, check_range
+from kdopt._checks import PerOther, check_choice, check_range, per_other
 from kdopt._linalg import quadratic_form
 from kdopt._running import RunningMean, move_mean, start_mean
 from kdopt._transform import check_num_losses, from_weights
@@ -14,10 +14,8 @@ from kdopt.balancers._constrained import (
     Conflict,
     ConstrainedStep,
     ConstraintCounts,
-    PerOther,
     constrained_step,
     no_counts,
-    per_other,
 )
 
 
@@ -188,9 +186,9 @@ def pcd(
 
     def weights_fn(gram: Gram, memory: PcdMemory) -> tuple[Weights, PcdMemory]:
         own = jnp.diagonal(gram)
-        squares = move_mean(RunningMean(*memory.squares), own, decay, own > 0)
+        squares = move_mean(memory.squares, own, decay, own > 0)
         step = _solve(gram, squares.value, tau, eps, relative_eps, on_conflict)
-        counts = ConstraintCounts(*memory.counts).add(step)
+        counts = memory.counts.add(step)
         return step.weights, PcdMemory(squares, counts)
 
     return from_weights(

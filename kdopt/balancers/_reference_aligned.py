@@ -159,7 +159,7 @@ def reference_aligned(
     ) -> tuple[Weights, ReferenceAlignedMemory]:
         active = jnp.diagonal(gram) > 0
         both = active[:, None] & active[None, :]
-        mean = move_mean(RunningMean(*memory.gram), gram, decay, both)
+        mean = move_mean(memory.gram, gram, decay, both)
         # What is absent now has no weight, whatever it had before.
         here = active.at[-1].set(True)
         matrix = jnp.where(here[:, None] & here[None, :], mean.value, 0)

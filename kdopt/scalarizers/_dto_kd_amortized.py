@@ -5,6 +5,7 @@ from typing import get_args
 import jax
 import optax
 
+from kdopt._checks import check_choice
 from kdopt._log_losses import Bounds
 from kdopt._typing import Scalarizer
 from kdopt.scalarizers._log_softmax import Signal, log_softmax
@@ -105,10 +106,7 @@ def dto_kd_amortized(
         :math:`\frac12 \lVert \sum_i \pi_i \nabla \log L_i \rVert^2` is
         :math:`G^{\log} \pi`, which ``directional`` and ``gram`` give exactly.
     """
-    if signal not in get_args(Signal):
-        raise ValueError(
-            f"signal must be one of {', '.join(get_args(Signal))}, got {signal!r}."
-        )
+    check_choice("signal", signal, get_args(Signal))
     return log_softmax(
         learning_rate,
         num_losses=num_losses,

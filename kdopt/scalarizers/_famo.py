@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 import optax
 
+from kdopt._checks import check_choice
 from kdopt._log_losses import Bounds
 from kdopt._typing import Scalarizer
 from kdopt.scalarizers._log_softmax import log_softmax
@@ -85,10 +86,7 @@ def famo(
         They also clip the gradient at norm 1: chain ``optax.clip_by_global_norm(1.0)``
         before. :func:`kdopt.dto_kd_amortized` is the same engine with other defaults.
     """
-    if signal not in get_args(FamoSignal):
-        raise ValueError(
-            f"signal must be one of {', '.join(get_args(FamoSignal))}, got {signal!r}."
-        )
+    check_choice("signal", signal, get_args(FamoSignal))
     return log_softmax(
         learning_rate,
         num_losses=num_losses,

@@ -1,18 +1,14 @@
 """Multipliers of losses with limits, learned by a controller."""
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._checks import check_choice, check_range
+from kdopt._checks import PerOther, check_choice, check_range, per_other
 from kdopt._transform import check_num_losses
 from kdopt._typing import Mask, Scalarizer, Values, Weights
 from kdopt.scalarizers._memory import from_memory
-
-PerOther: TypeAlias = float | Sequence[float] | jax.Array
-"""A number for all losses but the first, or one for each of them, ``[k - 1]``."""
 
 Start: TypeAlias = Literal["plain", "zeros"]
 
@@ -100,8 +96,8 @@ def lagrangian(
     check_choice("start", start, get_args(Start))
     check_range("learning_rate", learning_rate, 0.0, open_minimum=True)
     check_range("smoothing", smoothing, maximum=1.0, open_maximum=True)
-    first = _per_other(initial, k, jnp.zeros(()).dtype, "initial")
-    _per_other(limits, k, first.dtype, "limits")
+    first = per_other(initial, k, jnp.zeros(()).dtype, "initial")
+    per_other(limits, k, first.dtype, "limits")
 
     def step_fn(
         values: Values, memory: LagrangianMemory, present: Mask
@@ -111,7 +107,7 @@ def lagrangian(
         def number(x: float | jax.Array) -> jax.Array:
             return jnp.asarray(x, dtype)
 
-        excess = values[1:] - _per_other(limits, k, dtype, "limits")
+        excess = values[1:] - per_other(limits, k, dtype, "limits")
         nu = number(smoothing)
         errors = nu * memory.errors + (1 - nu) * excess
         if start == "plain":
@@ -132,13 +128,3 @@ def lagrangian(
         initial_weights=jnp.append(jnp.ones(1, first.dtype), first),
         initial_state=LagrangianMemory(first, jnp.zeros(k - 1), jnp.zeros(k - 1, bool)),
     )
-
-
-def _per_other(numbers: PerOther, k: int, dtype: jnp.dtype, name: str) -> jax.Array:
-    array = jnp.asarray(numbers, dtype)
-    if array.shape not in ((), (k - 1,)):
-        raise ValueError(
-            f"{name} must be one number, or one for each of the {k - 1} losses after "
-            f"the first, got an array of shape {array.shape}."
-        )
-    return jnp.broadcast_to(array, (k - 1,))

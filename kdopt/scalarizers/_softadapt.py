@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from kdopt._checks import check_choice
 from kdopt._transform import check_num_losses
 from kdopt._typing import Scalarizer, Values, Weights
 from kdopt.scalarizers._windows import compare_windows
@@ -53,11 +54,7 @@ def softadapt_weights(
         Weighting of Neural Networks with Multi-Part Loss Functions
         <https://arxiv.org/abs/1912.12355>`_, 2019, section 3
     """
-    if variant not in get_args(SoftAdaptVariant):
-        raise ValueError(
-            f"variant must be one of {', '.join(get_args(SoftAdaptVariant))}, got "
-            f"{variant!r}."
-        )
+    check_choice("variant", variant, get_args(SoftAdaptVariant))
     change = values - previous
     if variant == "normalized":
         total = jnp.sum(jnp.abs(change))
@@ -117,11 +114,7 @@ def softadapt(
         The paper estimates the rate by a finite difference of up to five values; means
         over windows have the same purpose and need two.
     """
-    if variant not in get_args(SoftAdaptVariant):
-        raise ValueError(
-            f"variant must be one of {', '.join(get_args(SoftAdaptVariant))}, got "
-            f"{variant!r}."
-        )
+    check_choice("variant", variant, get_args(SoftAdaptVariant))
 
     def weights_fn(values: Values, previous: Values) -> Weights:
         return softadapt_weights(values, previous, beta=beta, variant=variant)
