@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kdopt._dtypes import accumulator_dtype
 from kdopt._typing import Scalar
 from kdopt.losses._divergence import (
     Softened,
@@ -18,14 +17,13 @@ from kdopt.losses._divergence import (
     shifted,
     soften,
 )
-from kdopt.losses._inputs import logit_rows, of_rows
+from kdopt.losses._inputs import cleared_pair, logit_rows, of_rows
 from kdopt.losses._reduce import Denominator, batch_mean, clear_masked, divide_or_zero
 from kdopt.losses._shapes import (
     Rows,
     as_array,
     check_classes,
     check_temperature,
-    check_weights,
     indices_of,
     show,
 )
@@ -154,12 +152,7 @@ def _stored_rows(student_logits, teacher_logits, sample_weights):
             f"teacher_logits must hold k stored logits for each token, "
             f"{[*student.shape[:-1], 'k']}, got {show(teacher)}."
         )
-    dtype = accumulator_dtype(student, teacher)
-    weights = check_weights(sample_weights, student.shape[:-1], dtype)
-    student, teacher = (
-        clear_masked(x.astype(dtype), weights) for x in (student, teacher)
-    )
-    return student, jax.lax.stop_gradient(teacher), weights
+    return cleared_pair(student, teacher, sample_weights, axes=student.ndim - 1)
 
 
 def _of_stored(student, teacher, indices, log_normalizer, weights, tail):
