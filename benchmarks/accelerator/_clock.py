@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Row = dict[str, Any]
 """One result, ready for JSON."""
@@ -121,6 +122,32 @@ def build_all(
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def untimed(built: dict[str, Built], budget: Budget) -> dict[str, str]:
+    """Why programs will not be timed: they did not compile, or there is no time."""
+    late = "" if budget.left() else "no time left"
+    errors = {name: one.error or late for name, one in built.items()}
+    return {name: error for name, error in errors.items() if error}
+
+
+def timing(built: Built, times: np.ndarray, bandwidth: float) -> Row:
+    """What every row says of a program.
+
+    Args:
+        built: The program.
+        times: Seconds of each call, of all iterations.
+        bandwidth: Bytes a second of a copy.
+    """
+    each = times / built.program.iterations
+    return {
+        "us": 1e6 * float(np.median(each)),
+        "us_low": 1e6 * float(np.min(each)),
+        "us_high": 1e6 * float(np.max(each)),
+        "floor_us": 1e6 * built.program.moved / bandwidth,
+        "launches": built.launches,
+        "compile_s": built.seconds,
+    }
 
 
 _FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while"}

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import kdopt
@@ -22,6 +21,8 @@ from benchmarks.accelerator._clock import (
     Results,
     Row,
     build_all,
+    timing,
+    untimed,
 )
 from benchmarks.compile_time import KINDS
 
@@ -180,32 +181,24 @@ def _time(
 ) -> Iterator[Row]:
     own = {name: built[_key(case, name)] for name in case.names}
     label = {"tree": case.tree, "k": case.k, "dtype": case.dtype}
-    ready = {name: one for name, one in own.items() if one.run is not None}
-    late = "" if budget.left() else "no time left"
-    for name, one in own.items():
-        if one.error or late:
-            yield {**label, "program": name, "error": one.error or late}
-    if late or not ready:
+    errors = untimed(own, budget)
+    for name, error in errors.items():
+        yield {**label, "program": name, "error": error}
+    ready = {name: one for name, one in own.items() if name not in errors}
+    if not ready:
         return
     inputs = noise(next(iter(ready.values())).program.inputs)
     calls = {n: Loop(one, inputs, _start(one.program)) for n, one in ready.items()}
     times = seconds(calls, ROUNDS)
     for name, one in ready.items():
-        each = times[name] / one.program.iterations
-        took = float(np.median(each))
-        floor = one.program.moved / ceilings.bandwidth(done)
-        launches = one.launches * ceilings.launch(done)
+        found = timing(one, times[name], ceilings.bandwidth(done))
+        launches = 1e6 * one.launches * ceilings.launch(done)
         yield {
             **label,
             "program": name,
-            "us": 1e6 * took,
-            "us_low": 1e6 * float(np.min(each)),
-            "us_high": 1e6 * float(np.max(each)),
-            "floor_us": 1e6 * floor,
-            "over_floor": took / floor,
-            "launches": one.launches,
-            "over_floor_and_launches": took / (floor + launches),
-            "compile_s": one.seconds,
+            **found,
+            "over_floor": found["us"] / found["floor_us"],
+            "over_floor_and_launches": found["us"] / (found["floor_us"] + launches),
         }
 
 

@@ -20,6 +20,8 @@ from benchmarks.accelerator._clock import (
     Results,
     Row,
     build_all,
+    timing,
+    untimed,
 )
 from benchmarks.accelerator._compare import relative
 from benchmarks.accelerator.trees import TREES
@@ -123,12 +125,11 @@ def _solvers(k: int) -> Iterator[Trial]:
 def _time(
     group: str, built: dict[str, Built], budget: Budget, done: Results
 ) -> Iterator[Row]:
-    ready = {name: one for name, one in built.items() if one.run is not None}
-    late = "" if budget.left() else "no time left"
-    for name, one in built.items():
-        if one.error or late:
-            yield {"group": group, "variant": name, "error": one.error or late}
-    if late or not ready:
+    errors = untimed(built, budget)
+    for name, error in errors.items():
+        yield {"group": group, "variant": name, "error": error}
+    ready = {name: one for name, one in built.items() if name not in errors}
+    if not ready:
         return
     inputs = _inputs(next(iter(ready.values())).program)
     calls = {
@@ -137,18 +138,11 @@ def _time(
     results = {name: np.asarray(call()) for name, call in calls.items()}
     times = seconds(calls, ROUNDS)
     for name, one in ready.items():
-        each = times[name] / one.program.iterations
-        floor = one.program.moved / ceilings.bandwidth(done)
         yield {
             "group": group,
             "variant": name,
-            "us": 1e6 * float(np.median(each)),
-            "us_low": 1e6 * float(np.min(each)),
-            "us_high": 1e6 * float(np.max(each)),
-            "floor_us": 1e6 * floor,
-            "launches": one.launches,
+            **timing(one, times[name], ceilings.bandwidth(done)),
             "from_today": _distance(name, results),
-            "compile_s": one.seconds,
         }
 
 
