@@ -1,7 +1,7 @@
 """The contract of a balancer: one door for its inputs, one factory for its kind."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ HOW_TO_GET_GRADS = (
     "Get one tree per loss from kdopt.value_and_grads, and put the balancer first in "
     "its optax.chain: what follows it sees one tree."
 )
+
+GramWeightsFn: TypeAlias = Callable[[Gram, Any, Any], tuple[Weights, Any]]
+"""``(gram, values, state) -> (weights, state)``."""
 
 
 class WeightsState(NamedTuple):
@@ -178,6 +181,64 @@ def hold_elements(new: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(cast), cast, old)
 
 
+def from_gram(
+    weights_fn: GramWeightsFn,
+    num_losses: int,
+    *,
+    needs_values: bool = False,
+    initial_state: Any = (),
+    axis_name: str | None = None,
+) -> Balancer:
+    """Makes a balancer of ``(gram, values, state) -> (weights, state)``.
+
+    Every balancer of the library that works on the Gram matrix is made so. The values
+    are None unless ``needs_values``; the options are those of :func:`from_weights`.
+    """
+    k = check_num_losses(num_losses)
+
+    def init_fn(params: optax.Params) -> WeightsState:
+        dtype = accumulator_dtype(*jax.tree.leaves(params))
+        start = initial_state(params) if callable(initial_state) else initial_state
+        return WeightsState(
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            gram=jnp.zeros((k, k), dtype),
+            notfinite_count=jnp.zeros((), jnp.int32),
+            inner=start_state(start, dtype),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        values: Any = None,
+        present: PresentLike = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, WeightsState]:
+        del extra_args
+        check_state(state.loss_weights, k)
+        grads = per_loss_tuple(updates, params, k, present)
+        dtype = state.gram.dtype
+        matrix = jax.lax.stop_gradient(gram(grads, axis_name=axis_name)).astype(dtype)
+        finite = jnp.all(jnp.isfinite(matrix))
+        losses = values_array(values, k, dtype, present) if needs_values else None
+        if losses is not None:
+            finite &= jnp.all(jnp.isfinite(losses))
+        weights, inner = weights_fn(matrix, losses, state.inner)
+        finite &= jnp.all(jnp.isfinite(weights))
+        weights = clear_values(weights, present_mask(present, k))
+        new = hold_unless(finite, (weights, inner), (state.loss_weights, state.inner))
+        count = count_unless(finite, state.notfinite_count)
+        return combine(grads, new[0]), WeightsState(new[0], matrix, count, new[1])
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def gram_only(weights_fn: Callable[..., Weights], **options: Any) -> GramWeightsFn:
+    """Makes ``(gram, values, state) -> (weights, state)`` of ``gram -> weights``."""
+    return lambda gram, _, state: (weights_fn(gram, **options), state)
+
+
 def from_weights(
     weights_fn: Callable[..., Any],
     *,
@@ -189,8 +250,6 @@ def from_weights(
     r"""Makes a balancer of a pure function from Gram matrix to weights.
 
     .. math:: w = f(G, L), \qquad u = \sum_i w_i \, g_i
-
-    Every balancer of the library that works on the Gram matrix is made so.
 
     Args:
         weights_fn: ``weights_fn(gram) -> weights``; with ``needs_values`` it is called
@@ -221,47 +280,18 @@ def from_weights(
         >>> print(update)
         [0.6 1.8]
     """
-    k = check_num_losses(num_losses)
     stateful = initial_state is not None
 
-    def init_fn(params: optax.Params) -> WeightsState:
-        dtype = accumulator_dtype(*jax.tree.leaves(params))
-        start = initial_state(params) if callable(initial_state) else initial_state
-        return WeightsState(
-            loss_weights=jnp.full(k, 1 / k, dtype),
-            gram=jnp.zeros((k, k), dtype),
-            notfinite_count=jnp.zeros((), jnp.int32),
-            inner=start_state(start, dtype) if stateful else (),
-        )
-
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        values: Any = None,
-        present: PresentLike = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, WeightsState]:
-        del extra_args
-        check_state(state.loss_weights, k)
-        grads = per_loss_tuple(updates, params, k, present)
-        dtype = state.gram.dtype
-        matrix = jax.lax.stop_gradient(gram(grads, axis_name=axis_name)).astype(dtype)
-        finite = jnp.all(jnp.isfinite(matrix))
-        arguments: list[Any] = [matrix]
-        if needs_values:
-            losses = values_array(values, k, dtype, present)
-            finite &= jnp.all(jnp.isfinite(losses))
-            arguments.append(losses)
+    def weights_of(gram: Gram, values: Any, state: Any) -> tuple[Weights, Any]:
+        arguments = (gram, values) if needs_values else (gram,)
         if stateful:
-            weights, inner = weights_fn(*arguments, state.inner)
-        else:
-            weights, inner = weights_fn(*arguments), ()
-        finite &= jnp.all(jnp.isfinite(weights))
-        weights = clear_values(weights, present_mask(present, k))
-        new = hold_unless(finite, (weights, inner), (state.loss_weights, state.inner))
-        count = count_unless(finite, state.notfinite_count)
-        return combine(grads, new[0]), WeightsState(new[0], matrix, count, new[1])
+            return weights_fn(*arguments, state)
+        return weights_fn(*arguments), state
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return from_gram(
+        weights_of,
+        num_losses,
+        needs_values=needs_values,
+        initial_state=initial_state if stateful else (),
+        axis_name=axis_name,
+    )

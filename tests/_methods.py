@@ -513,7 +513,7 @@ METHODS = (
 def engine(method: Method) -> tuple:
     """What runs a method: the code of its update, and what that needs and keeps.
 
-    Methods that are one call of ``from_weights`` differ in their weights alone.
+    Methods that are one call of ``from_gram`` differ in their weights alone.
     """
     k = method.few
     tx = method.make(k)

@@ -2,7 +2,7 @@
 
 Mathematics, faults, ``vmap`` and ``scan`` are tested for every row. What surrounds the
 weights of a method (pytrees, dtypes, chains, shardings, accumulation) is tested once an
-engine: half of the rows are a function of the Gram matrix in one ``from_weights`` call.
+engine: half of the rows are a function of the Gram matrix in one ``from_gram`` call.
 """
 
 import functools

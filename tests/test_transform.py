@@ -176,6 +176,30 @@ def test_state_of_a_method_is_carried_and_held():
     assert tx.update((nan, DISTILL), state)[1].inner == 2
 
 
+@pytest.mark.parametrize("needs_values", [False, True])
+@pytest.mark.parametrize("initial_state", [None, jnp.zeros(2)])
+def test_a_function_takes_only_what_it_asked_for(needs_values, initial_state):
+    """The one-argument form first of all; all four give what they were given."""
+    seen = []
+
+    def weights_fn(gram, *rest):
+        seen.append(rest)
+        weights = gram[0] + sum(rest)
+        return weights if initial_state is None else (weights, rest[-1] + 1)
+
+    tx = kdopt.from_weights(
+        weights_fn, needs_values=needs_values, initial_state=initial_state
+    )
+    values = jnp.array([1.0, 2.0]) if needs_values else None
+    state = tx.init(PARAMS)
+    for count in range(2):
+        _, state = tx.update((TASK, DISTILL), state, values=values)
+        added = (values if needs_values else 0) + (initial_state is not None) * count
+        expected = kdopt.gram((TASK, DISTILL))[0] + added
+        np.testing.assert_allclose(state.loss_weights, expected)
+    assert {len(rest) for rest in seen} == {needs_values + (initial_state is not None)}
+
+
 def test_inner_state_has_the_dtype_of_the_gram_matrix(x64):
     """Not that of the default float when the transform was made."""
     tx = kdopt.from_weights(lambda g, s: (g[0], s), initial_state=(0.5, 3))

@@ -1,6 +1,5 @@
 """Aligned-MTL: make the gradients orthogonal and equally long, then average."""
 
-import functools
 from typing import Literal, TypeAlias, get_args
 
 import jax
@@ -15,7 +14,7 @@ from kdopt._checks import (
 from kdopt._linalg import dot
 from kdopt._simplex import normalize
 from kdopt._spectrum import positive_spectrum
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Scalar, Weights
 
 AlignedScale: TypeAlias = Literal["min", "median", "mean"]
@@ -122,7 +121,5 @@ def aligned_mtl(
     """
     check_choice("scale", scale, get_args(AlignedScale))
     check_preference(preference, num_losses)
-    weights_fn = functools.partial(
-        aligned_mtl_weights, scale=scale, preference=preference
-    )
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(aligned_mtl_weights, scale=scale, preference=preference)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

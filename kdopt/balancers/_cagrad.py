@@ -1,13 +1,11 @@
 """CAGrad: the best worst decrease within a ball around the mean gradient."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from kdopt._checks import check_range
 from kdopt._cone import conflict_averse_step
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -90,5 +88,4 @@ def cagrad(
         default; here, as in the paper, it is not divided.
     """
     check_range("c", c, 0.0)
-    weights_fn = functools.partial(cagrad_weights, c=c)
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    return from_gram(gram_only(cagrad_weights, c=c), num_losses, axis_name=axis_name)

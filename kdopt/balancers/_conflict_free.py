@@ -1,6 +1,5 @@
 """ConFIG: the direction with equal cosines, as long as the projections add up to."""
 
-import functools
 from typing import Literal, TypeAlias, get_args
 
 import jax
@@ -15,7 +14,7 @@ from kdopt._checks import (
 from kdopt._linalg import dot
 from kdopt._simplex import unit_gram
 from kdopt._spectrum import pseudo_inverse
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Scalar, Weights
 
 Length: TypeAlias = Literal[
@@ -147,7 +146,5 @@ def conflict_free(
     """
     check_preference(preference, num_losses)
     check_choice("length", length, get_args(Length))
-    weights_fn = functools.partial(
-        conflict_free_weights, preference=preference, length=length
-    )
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(conflict_free_weights, preference=preference, length=length)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

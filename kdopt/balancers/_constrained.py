@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdopt._checks import PerOther, check_choice, per_other
 from kdopt._cone import constrained_correction
 from kdopt._linalg import dot
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Values, Weights
 
 Conflict: TypeAlias = Literal["allow", "relax", "drop"]
@@ -162,16 +162,17 @@ def constrained(
     if not callable(bounds):
         per_other(bounds, k, jnp.zeros(()).dtype, "bounds")
 
-    def weights_fn(gram: Gram, *rest: Any) -> tuple[Weights, ConstraintCounts]:
-        *values, counts = rest
-        given = bounds(gram, values[0]) if callable(bounds) else bounds
+    def weights_fn(
+        gram: Gram, values: Any, counts: ConstraintCounts
+    ) -> tuple[Weights, ConstraintCounts]:
+        given = bounds(gram, values) if callable(bounds) else bounds
         array = per_other(given, k, gram.dtype, "bounds")
         step = constrained_step(gram, array, on_conflict)
         return step.weights, counts.add(step)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         needs_values=callable(bounds),
         initial_state=no_counts(),
         axis_name=axis_name,

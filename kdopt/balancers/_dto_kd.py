@@ -1,13 +1,13 @@
 """DTO-KD: distillation as two-objective optimisation on log-losses."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from kdopt._log_losses import Bounds, gaps_above
 from kdopt._simplex import affine_min_norm_point, leave_out, min_norm_point
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram
 from kdopt._typing import Balancer, Gram, Values, Weights
 
 
@@ -142,8 +142,8 @@ def dto_kd(
 
     _check(simplex, rescale)
 
-    def weights_fn(gram: Gram, values: Values) -> Weights:
-        return dto_kd_weights(
+    def weights_fn(gram: Gram, values: Values, state: Any) -> tuple[Weights, Any]:
+        weights = dto_kd_weights(
             gram,
             values,
             min_losses=min_losses,
@@ -151,7 +151,6 @@ def dto_kd(
             simplex=simplex,
             rescale=rescale,
         )
+        return weights, state
 
-    return from_weights(
-        weights_fn, num_losses=num_losses, needs_values=True, axis_name=axis_name
-    )
+    return from_gram(weights_fn, num_losses, needs_values=True, axis_name=axis_name)

@@ -1,7 +1,5 @@
 """DualProj: the mean gradient, changed as little as possible to raise no loss."""
 
-import functools
-
 import jax
 
 from kdopt._checks import (
@@ -11,7 +9,7 @@ from kdopt._checks import (
     preference_array,
 )
 from kdopt._cone import dual_cone_point, regularize
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -109,7 +107,7 @@ def dual_proj(
     check_preference(preference, num_losses)
     check_range("norm_eps", norm_eps, 0.0)
     check_range("reg_eps", reg_eps, 0.0)
-    weights_fn = functools.partial(
+    weights_fn = gram_only(
         dual_proj_weights, preference=preference, norm_eps=norm_eps, reg_eps=reg_eps
     )
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

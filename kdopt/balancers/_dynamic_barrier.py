@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._checks import PerOther, check_choice, check_range, per_other
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Values, Weights
 from kdopt.balancers._constrained import (
     Conflict,
@@ -183,9 +183,9 @@ def dynamic_barrier(
         counts = memory.counts.add(step)
         return step.weights, DynamicBarrierMemory(count, counts)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         needs_values=True,
         initial_state=DynamicBarrierMemory(jnp.zeros((), jnp.int32), no_counts()),
         axis_name=axis_name,

@@ -1,7 +1,7 @@
 """Dynamic lambda: the balancing parameter of a two-loss sum, set at every step."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdopt._checks import check_choice
 from kdopt._lambda_weights import harmless_weights, rate_weights, vertex_weights
 from kdopt._simplex import unit_gram
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram
 from kdopt._typing import Balancer, Gram, Scalar, Values, Weights
 
 LambdaPolicy: TypeAlias = Literal[
@@ -232,13 +232,14 @@ def dynamic_lambda(
     check_choice("policy", policy, get_args(LambdaPolicy))
     if policy.startswith("target") and isinstance(target, float) and target <= 0:
         raise ValueError(f"policy {policy!r} needs a positive target, got {target}.")
-    needs_values = policy == "target_relative"
 
-    def weights_fn(gram: Gram, *rest: Any) -> tuple[Weights, tuple[Scalar, Scalar]]:
-        previous = jnp.stack(rest[-1])
+    def weights_fn(
+        gram: Gram, values: Values | None, state: tuple[Scalar, Scalar]
+    ) -> tuple[Weights, tuple[Scalar, Scalar]]:
+        previous = jnp.stack(state)
         weights = dynamic_lambda_weights(
             gram,
-            rest[0] if needs_values else None,
+            values,
             policy=policy,
             lambda_=lambda_,
             previous=previous,
@@ -249,10 +250,10 @@ def dynamic_lambda(
         smooth = decay * previous + (1 - decay) * weights
         return smooth, (smooth[0], smooth[1])
 
-    return from_weights(
+    return from_gram(
         weights_fn,
         num_losses=2,
-        needs_values=needs_values,
+        needs_values=policy == "target_relative",
         initial_state=(1.0 - lambda_, 1.0 * lambda_),
         axis_name=axis_name,
     )

@@ -15,7 +15,7 @@ from kdopt._checks import (
 )
 from kdopt._running import RunningMean, move_mean, start_mean
 from kdopt._simplex import sum_to_one
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 TargetRule: TypeAlias = Literal["task", "sum", "mean"]
@@ -146,7 +146,7 @@ def equal_norms(
         check_choice("target", target, get_args(TargetRule))
 
     def weights_fn(
-        gram: Gram, memory: EqualNormsMemory
+        gram: Gram, _: None, memory: EqualNormsMemory
     ) -> tuple[Weights, EqualNormsMemory]:
         own = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))
         norms = move_mean(memory.norms, own, decay, own > 0)
@@ -155,9 +155,9 @@ def equal_norms(
         )
         return jnp.where(own > 0, weights, 0), EqualNormsMemory(norms)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         initial_state=EqualNormsMemory(start_mean(k)),
         axis_name=axis_name,
     )

@@ -1,12 +1,10 @@
 """FairGrad: alpha-fair rates of decrease."""
 
-import functools
-
 import jax
 
 from kdopt._checks import check_range
 from kdopt._fixed_point import fair_point
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -88,5 +86,5 @@ def fairgrad(
         none.
     """
     check_range("alpha", alpha, 0.1, 10.0)
-    weights_fn = functools.partial(fairgrad_weights, alpha=alpha)
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(fairgrad_weights, alpha=alpha)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from kdopt._checks import Preference, check_preference, check_range, preference_array
 from kdopt._linalg import dot, quadratic_form
 from kdopt._spectrum import pseudo_inverse
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Scalar, Values, Weights
 
 _LONGEST = 100.0
@@ -153,9 +153,7 @@ def ferero(
     check_preference(preference, k)
     check_range("pull", pull, 0.0)
 
-    def weights_fn(gram: Gram, values: Values) -> Weights:
-        return ferero_weights(gram, values, preference=preference, pull=pull)
+    def weights_fn(gram: Gram, values: Values, state: tuple[()]):
+        return ferero_weights(gram, values, preference=preference, pull=pull), state
 
-    return from_weights(
-        weights_fn, num_losses=k, needs_values=True, axis_name=axis_name
-    )
+    return from_gram(weights_fn, k, needs_values=True, axis_name=axis_name)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from kdopt._checks import check_choice
 from kdopt._simplex import unit_gram
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 CosineRule: TypeAlias = Literal["weighted", "gated"]
@@ -82,8 +82,5 @@ def grad_cosine(
         3.60 4.00
     """
     check_choice("rule", rule, get_args(CosineRule))
-
-    def weights_fn(gram: Gram) -> Weights:
-        return grad_cosine_weights(gram, rule=rule)
-
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(grad_cosine_weights, rule=rule)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from kdopt._checks import check_range
 from kdopt._simplex import nonzero
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Values, Weights
 
 LEAST_VALUE = 1e-8
@@ -101,9 +101,9 @@ def gradnorm(
         step = jnp.asarray(learning_rate, gram.dtype) * slope
         return k * jax.nn.softmax(logits), (logits - step, first)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         needs_values=True,
         initial_state=(jnp.zeros(k), jnp.zeros(k)),
         axis_name=axis_name,

@@ -7,7 +7,7 @@ from kdopt._checks import check_range
 from kdopt._keys import carry_key, check_key
 from kdopt._linalg import dot, quadratic_form
 from kdopt._simplex import unit_gram
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 LARGEST_TARGET = 0.99
@@ -143,22 +143,22 @@ def gradvac(
     check_range("beta", beta, 0.0, 1.0)
     targets = jnp.zeros((k, k))
     if k <= 2:
-        return from_weights(
-            lambda gram, goals: gradvac_weights(gram, goals, beta=beta),
-            num_losses=k,
+        return from_gram(
+            lambda gram, _, goals: gradvac_weights(gram, goals, beta=beta),
+            k,
             initial_state=targets,
             axis_name=axis_name,
         )
     start_key, next_key = carry_key(key, "gradvac of more than two losses")
 
-    def weights_fn(gram: Gram, state: tuple[Gram, jax.Array]):
+    def weights_fn(gram: Gram, _: None, state: tuple[Gram, jax.Array]):
         data, use = next_key(state[1])
         weights, goals = gradvac_weights(gram, state[0], use, beta=beta)
         return weights, (goals, data)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         initial_state=lambda params: (targets, start_key(params)),
         axis_name=axis_name,
     )

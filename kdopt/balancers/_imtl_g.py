@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from kdopt._linalg import dot
 from kdopt._simplex import relative_inverse, sum_to_one, unit_gram
 from kdopt._spectrum import pseudo_inverse
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -85,4 +85,4 @@ def imtl_g(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
         losses or more and strong conflict the sum before normalisation can be negative;
         the update then points against all gradients alike, in the paper too.
     """
-    return from_weights(imtl_g_weights, num_losses=num_losses, axis_name=axis_name)
+    return from_gram(gram_only(imtl_g_weights), num_losses, axis_name=axis_name)

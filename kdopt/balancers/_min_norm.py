@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kdopt._checks import check_choice, check_range
 from kdopt._log_losses import gaps_above
 from kdopt._simplex import leave_out, min_norm_point, unit_gram
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram
 from kdopt._typing import Balancer, Gram, Values, Weights
 
 Normalization: TypeAlias = Literal["none", "norm", "loss", "loss_and_norm"]
@@ -135,12 +135,12 @@ def min_norm(
         check_choice("normalize", normalize, get_args(Normalization))
     check_range("normalize", normalize, 0.0)
 
-    def weights_fn(gram: Gram, values: Values | None = None) -> Weights:
-        return min_norm_weights(gram, values, normalize=normalize)
+    def weights_fn(gram: Gram, values: Values | None, state: tuple[()]):
+        return min_norm_weights(gram, values, normalize=normalize), state
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=num_losses,
+        num_losses,
         needs_values=isinstance(normalize, str) and "loss" in normalize,
         axis_name=axis_name,
     )

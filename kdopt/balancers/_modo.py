@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from kdopt._checks import check_range
 from kdopt._linalg import dot
 from kdopt._simplex import nonzero, project_simplex, sum_to_one
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -122,12 +122,9 @@ def modo(
     check_range("gamma", gamma, 0.0, open_minimum=True)
     check_range("rho", rho, 0.0)
 
-    def weights_fn(gram: Gram, previous: Weights) -> tuple[Weights, Weights]:
+    def weights_fn(gram: Gram, _: None, previous: Weights) -> tuple[Weights, Weights]:
         return modo_step(gram, previous.astype(gram.dtype), gamma=gamma, rho=rho)
 
-    return from_weights(
-        weights_fn,
-        num_losses=k,
-        initial_state=jnp.full(k, 1 / k),
-        axis_name=axis_name,
+    return from_gram(
+        weights_fn, k, initial_state=jnp.full(k, 1 / k), axis_name=axis_name
     )

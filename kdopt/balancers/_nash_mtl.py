@@ -1,7 +1,5 @@
 """Nash-MTL: the update on which bargaining losses agree."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +7,7 @@ from kdopt._checks import check_range
 from kdopt._fixed_point import fair_point
 from kdopt._linalg import quadratic_form
 from kdopt._simplex import unit_gram
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -100,5 +98,5 @@ def nash_mtl(
         problem behind it is solved at every step, from scratch.
     """
     check_range("max_norm", max_norm, 0.0, open_minimum=True)
-    weights_fn = functools.partial(nash_mtl_weights, max_norm=max_norm)
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(nash_mtl_weights, max_norm=max_norm)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)

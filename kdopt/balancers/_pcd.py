@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kdopt._checks import PerOther, check_choice, check_range, per_other
 from kdopt._linalg import quadratic_form
 from kdopt._running import RunningMean, move_mean, start_mean
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 from kdopt.balancers._constrained import (
     Conflict,
@@ -184,16 +184,16 @@ def pcd(
     check_choice("on_conflict", on_conflict, get_args(Conflict))
     per_other(tau, k, jnp.zeros(()).dtype, "tau")
 
-    def weights_fn(gram: Gram, memory: PcdMemory) -> tuple[Weights, PcdMemory]:
+    def weights_fn(gram: Gram, _: None, memory: PcdMemory) -> tuple[Weights, PcdMemory]:
         own = jnp.diagonal(gram)
         squares = move_mean(memory.squares, own, decay, own > 0)
         step = _solve(gram, squares.value, tau, eps, relative_eps, on_conflict)
         counts = memory.counts.add(step)
         return step.weights, PcdMemory(squares, counts)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         initial_state=PcdMemory(start_mean(k), no_counts()),
         axis_name=axis_name,
     )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from kdopt._keys import carry_key, check_key
 from kdopt._linalg import dot
 from kdopt._simplex import unit_gram
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -105,13 +105,11 @@ def pcgrad(
     """
     k = check_num_losses(num_losses)
     if k <= 2:
-        return from_weights(pcgrad_weights, num_losses=k, axis_name=axis_name)
+        return from_gram(gram_only(pcgrad_weights), k, axis_name=axis_name)
     start_key, next_key = carry_key(key, "pcgrad of more than two losses")
 
-    def weights_fn(gram: Gram, data: jax.Array) -> tuple[Weights, jax.Array]:
+    def weights_fn(gram: Gram, _: None, data: jax.Array) -> tuple[Weights, jax.Array]:
         data, use = next_key(data)
         return pcgrad_weights(gram, use), data
 
-    return from_weights(
-        weights_fn, num_losses=k, initial_state=start_key, axis_name=axis_name
-    )
+    return from_gram(weights_fn, k, initial_state=start_key, axis_name=axis_name)

@@ -3,7 +3,7 @@
 import jax
 
 from kdopt._keys import carry_key
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -46,10 +46,8 @@ def random_weights(
     k = check_num_losses(num_losses)
     start_key, next_key = carry_key(key, "random_weights")
 
-    def weights_fn(gram: Gram, data: jax.Array) -> tuple[Weights, jax.Array]:
+    def weights_fn(gram: Gram, _: None, data: jax.Array) -> tuple[Weights, jax.Array]:
         data, use = next_key(data)
         return jax.nn.softmax(jax.random.normal(use, (k,), gram.dtype)), data
 
-    return from_weights(
-        weights_fn, num_losses=k, initial_state=start_key, axis_name=axis_name
-    )
+    return from_gram(weights_fn, k, initial_state=start_key, axis_name=axis_name)

@@ -9,7 +9,7 @@ from kdopt._checks import check_choice, check_range
 from kdopt._linalg import dot
 from kdopt._running import RunningMean, move_mean, start_mean
 from kdopt._simplex import min_norm_point, relative_inverse, sum_to_one, unit_gram
-from kdopt._transform import check_num_losses, from_weights
+from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 Rule: TypeAlias = Literal["cosine", "nearest", "hypergradient"]
@@ -155,7 +155,7 @@ def reference_aligned(
     check_range("learning_rate", learning_rate, 0.0, open_minimum=True)
 
     def weights_fn(
-        gram: Gram, memory: ReferenceAlignedMemory
+        gram: Gram, _: None, memory: ReferenceAlignedMemory
     ) -> tuple[Weights, ReferenceAlignedMemory]:
         active = jnp.diagonal(gram) > 0
         both = active[:, None] & active[None, :]
@@ -171,9 +171,9 @@ def reference_aligned(
         weights = jnp.append(shares, jnp.zeros(1, gram.dtype))
         return weights, ReferenceAlignedMemory(mean, logits)
 
-    return from_weights(
+    return from_gram(
         weights_fn,
-        num_losses=k,
+        k,
         initial_state=ReferenceAlignedMemory(start_mean(k, k), jnp.zeros(k - 1)),
         axis_name=axis_name,
     )

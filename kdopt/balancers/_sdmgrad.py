@@ -1,7 +1,5 @@
 """SDMGrad: the min-norm point, drawn towards a preferred direction."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +11,7 @@ from kdopt._checks import (
 )
 from kdopt._linalg import dot
 from kdopt._simplex import enlarge, leave_out, min_norm_point, nonzero
-from kdopt._transform import from_weights
+from kdopt._transform import from_gram, gram_only
 from kdopt._typing import Balancer, Gram, Weights
 
 
@@ -121,5 +119,5 @@ def sdmgrad(
     """
     check_range("rho", rho, 0.0)
     check_preference(preference, num_losses)
-    weights_fn = functools.partial(sdmgrad_weights, rho=rho, preference=preference)
-    return from_weights(weights_fn, num_losses=num_losses, axis_name=axis_name)
+    weights_fn = gram_only(sdmgrad_weights, rho=rho, preference=preference)
+    return from_gram(weights_fn, num_losses, axis_name=axis_name)
