@@ -1,11 +1,37 @@
 """Weights of the losses in the states of balancers and scalarizers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from kdopt._present import clear_values, present_mask
+from kdopt._transform import values_array
 from kdopt._typing import PresentLike, Weights
+
+
+class ValuesState(NamedTuple):
+    """State of a scalarizer whose weights depend on the values of the same step.
+
+    Each method has a class of its own, which adds the static ``weights_fn``:
+    ``weights_fn(values, present=present, **settings, **memory)`` gives the weights for
+    the next backward pass, ``[k]``.
+
+    Attributes:
+        loss_weights: Weights of the last step, ``[k]``; used again where those of this
+            step are not finite.
+        settings: Hyper-parameters by name, as arrays.
+        memory: What the method remembers, by name; ``{}`` if nothing.
+        notfinite_count: Number of steps, int32, that were left out: with values that
+            were not finite, or without the logarithm that the method takes.
+        inner: State of the optimiser that moves the memory; ``()`` if none does.
+    """
+
+    loss_weights: Weights
+    settings: dict[str, jax.Array]
+    memory: dict[str, jax.Array]
+    notfinite_count: jax.Array
+    inner: Any = ()
 
 
 def loss_weights(
@@ -42,7 +68,7 @@ def loss_weights(
 
     plain = unwrap(opt_state)
     nodes = jax.tree.leaves(plain, is_leaf=has_weights)
-    found = [node.loss_weights for node in nodes if has_weights(node)]
+    found = [node for node in nodes if has_weights(node)]
     if not found:
         raise ValueError(
             "Expected one balancer or scalarizer with weights in the optimiser state, "
@@ -55,10 +81,29 @@ def loss_weights(
             f"Expected one balancer or scalarizer in the optimiser state, found "
             f"{len(found)}: pass the part of the state that belongs to it."
         )
-    weights = found[0]
-    if callable(weights):
-        weights = weights(values) if present is None else weights(values, present)
+    weights = found[0].loss_weights
+    if isinstance(found[0], ValuesState):
+        weights = weights_of_values(found[0], values, present)
     return clear_values(weights, present_mask(present, len(weights)))
+
+
+def weights_of_values(state: Any, values: Any, present: PresentLike) -> Weights:
+    """Weights for the next backward pass; the last ones where those are not finite.
+
+    Raises:
+        ValueError: If there are no values, or not one per loss.
+    """
+    if values is None:
+        raise ValueError(
+            "The weights of this scalarizer depend on the loss values: use "
+            "kdopt.loss_weights(opt_state, values), or give value_and_weighted_grad "
+            "weights=lambda values: kdopt.loss_weights(opt_state, values)."
+        )
+    last = state.loss_weights
+    array = values_array(values, len(last), last.dtype, present)
+    mask = present_mask(present, len(last))
+    fresh = state.weights_fn(array, present=mask, **state.settings, **state.memory)
+    return jnp.where(jnp.all(jnp.isfinite(fresh)), fresh, last)
 
 
 def unwrap(tree: Any) -> Any:
@@ -80,8 +125,8 @@ def check_weighs_grads(state: Any, user: str) -> None:
             or holds those of other trees, such as running means of the gradients.
     """
     own = getattr(state, "inner_state", state)  # that of optax.inject_hyperparams
-    weights = getattr(own, "loss_weights", None)
-    if weights is None or callable(weights) or hasattr(own, "traces"):
+    weighs_losses = isinstance(own, ValuesState) or not hasattr(own, "loss_weights")
+    if weighs_losses or hasattr(own, "traces"):
         raise ValueError(
             f"{user} needs a balancer whose own state holds the weights of the "
             f"gradients, got a {type(state).__name__}. Give it the balancer alone, and "

@@ -186,5 +186,5 @@ def test_the_next_fall_spans_the_steps_without_a_loss(standard):
 
     absent = follow([1.0, 2.0], [1.0, 0.0], [1.0, 1.0])
     # the second has halved meanwhile, so that it loses weight
-    assert absent.logits[1] < -0.05 < 0.05 < absent.logits[0]
-    np.testing.assert_allclose(absent.log_gaps, 0, atol=1e-6)
+    assert absent.memory["logits"][1] < -0.05 < 0.05 < absent.memory["logits"][0]
+    np.testing.assert_allclose(absent.memory["log_gaps"], 0, atol=1e-6)

@@ -1,5 +1,6 @@
 """Scalarizers: weights from loss values alone, one backward pass a step."""
 
+from kdopt._loss_weights import ValuesState
 from kdopt.scalarizers._cosmos import CosmosState, cosmos, cosmos_weights
 from kdopt.scalarizers._dto_kd_amortized import dto_kd_amortized
 from kdopt.scalarizers._dwa import dwa, dwa_weights
@@ -49,6 +50,7 @@ __all__ = [
     "RelobraloMemory",
     "SlawMemory",
     "StchState",
+    "ValuesState",
     "WeightedSumState",
     "WindowsState",
     "cosmos",

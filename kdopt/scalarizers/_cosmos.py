@@ -1,43 +1,16 @@
 """COSMOS: a weighted sum and the cosine between losses and preferences."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdopt._linalg import dot
+from kdopt._loss_weights import ValuesState
 from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
-
-
-class CosmosState(NamedTuple):
-    """State of :func:`kdopt.cosmos`.
-
-    Attributes:
-        preferences: One per loss, ``[k]``.
-        penalty: Strength of the cosine.
-        last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite.
-    """
-
-    preferences: jax.Array
-    penalty: jax.Array
-    last_weights: Weights
-    notfinite_count: jax.Array
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.last_weights, present)
-        fresh = cosmos_weights(
-            array,
-            present=mask,
-            preferences=self.preferences,
-            penalty=self.penalty,
-        )
-        return held(fresh, self.last_weights)
+from kdopt.scalarizers._values import from_values, one_per_loss
 
 
 def cosmos_weights(
@@ -88,6 +61,12 @@ def cosmos_weights(
     return r - jnp.asarray(penalty, values.dtype) * slope
 
 
+class CosmosState(ValuesState):
+    """State of :func:`kdopt.cosmos`."""
+
+    weights_fn = staticmethod(cosmos_weights)
+
+
 def cosmos(
     *,
     num_losses: int = 2,
@@ -128,13 +107,8 @@ def cosmos(
     """
     k = check_num_losses(num_losses)
 
-    def make_state(dtype: jnp.dtype) -> CosmosState:
+    def start(dtype: jnp.dtype) -> tuple[Weights, dict, dict]:
         r = one_per_loss(preferences, k, dtype, name="preferences")
-        return CosmosState(
-            preferences=r,
-            penalty=jnp.asarray(penalty, dtype),
-            last_weights=r,
-            notfinite_count=jnp.zeros((), jnp.int32),
-        )
+        return r, {"preferences": r, "penalty": penalty}, {}
 
-    return from_values(make_state, num_losses=k)
+    return from_values(CosmosState, start, num_losses=k)

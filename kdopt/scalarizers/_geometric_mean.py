@@ -1,44 +1,38 @@
 """GLS: the geometric mean of the losses."""
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from kdopt._log_losses import Bounds, gaps_above, last_logs
+from kdopt._loss_weights import ValuesState
 from kdopt._transform import check_num_losses
-from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, one_per_loss
+from kdopt._typing import Mask, Scalarizer, Values, Weights
+from kdopt.scalarizers._values import from_values, one_per_loss
 
 
-class GeometricMeanState(NamedTuple):
+def _remembering_weights(
+    values: Values,
+    *,
+    min_losses: Values,
+    eps: jax.Array,
+    log_gaps: Values,
+    seen: jax.Array,
+    present: Mask | None = None,
+) -> Weights:
+    found = gaps_above(values, min_losses, eps, present)
+    logs = last_logs(found, log_gaps, seen)
+    fresh = jnp.exp(jnp.mean(logs) - logs) / len(logs)
+    return jnp.where(jnp.all(jnp.isfinite(values)), fresh, jnp.nan)
+
+
+class GeometricMeanState(ValuesState):
     """State of :func:`kdopt.geometric_mean`.
 
-    Attributes:
-        min_losses: Lower bounds of the losses, ``[k]``.
-        eps: Floor of a loss minus its bound.
-        log_gaps: Logarithms of the losses above their bounds, when they last were
-            above them, ``[k]``; 0 before.
-        seen: Which losses have been above their bounds, ``[k]``.
-        last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite, or
-            at their bounds or below without being exactly 0.
+    Its memory is ``log_gaps``, logarithms of the losses above their bounds when they
+    last were above them, ``[k]``, and ``seen``, which of them ever were.
     """
 
-    min_losses: jax.Array
-    eps: jax.Array
-    log_gaps: jax.Array
-    seen: jax.Array
-    last_weights: Weights
-    notfinite_count: jax.Array
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.last_weights, present)
-        found = gaps_above(array, self.min_losses, self.eps, mask)
-        logs = last_logs(found, self.log_gaps, self.seen)
-        fresh = jnp.exp(jnp.mean(logs) - logs) / len(logs)
-        return jnp.where(jnp.all(jnp.isfinite(array)), fresh, self.last_weights)
+    weights_fn = staticmethod(_remembering_weights)
 
 
 def geometric_mean_weights(
@@ -120,22 +114,18 @@ def geometric_mean(
     """
     k = check_num_losses(num_losses)
 
-    def make_state(dtype: jnp.dtype) -> GeometricMeanState:
-        return GeometricMeanState(
-            min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
-            eps=jnp.asarray(eps, dtype),
-            log_gaps=jnp.zeros(k, dtype),
-            seen=jnp.zeros(k, bool),
-            last_weights=jnp.full(k, 1 / k, dtype),
-            notfinite_count=jnp.zeros((), jnp.int32),
-        )
+    def start(dtype: jnp.dtype) -> tuple[Weights, dict, dict]:
+        b = one_per_loss(min_losses, k, dtype, name="min_losses")
+        memory = {"log_gaps": jnp.zeros(k, dtype), "seen": jnp.zeros(k, bool)}
+        return jnp.full(k, 1 / k, dtype), {"min_losses": b, "eps": eps}, memory
 
     def remember(
-        state: GeometricMeanState, values: Values, mask: Mask | None
+        state: ValuesState, values: Values, mask: Mask | None
     ) -> tuple[dict, jax.Array]:
-        found = gaps_above(values, state.min_losses, state.eps, mask)
+        found = gaps_above(values, mask=mask, **state.settings)
         usable = found.usable & found.defined
-        logs = jnp.where(usable, jnp.log(found.gaps), state.log_gaps)
-        return {"log_gaps": logs, "seen": state.seen | usable}, found.defined
+        logs = jnp.where(usable, jnp.log(found.gaps), state.memory["log_gaps"])
+        memory = {"log_gaps": logs, "seen": state.memory["seen"] | usable}
+        return memory, found.defined
 
-    return from_values(make_state, num_losses=k, remember=remember)
+    return from_values(GeometricMeanState, start, num_losses=k, remember=remember)

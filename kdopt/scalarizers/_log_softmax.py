@@ -1,6 +1,6 @@
 """The engine of FAMO: logits under a softmax that follow the fall of the log-losses."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 from kdopt._dtypes import accumulator_dtype
 from kdopt._linalg import dot
 from kdopt._log_losses import Bounds, Gaps, gaps_above, last_logs
+from kdopt._loss_weights import ValuesState, weights_of_values
 from kdopt._present import present_mask
 from kdopt._simplex import leave_out
 from kdopt._transform import (
@@ -19,43 +20,36 @@ from kdopt._transform import (
     start_state,
     values_array,
 )
-from kdopt._typing import PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import all_finite, given_values
+from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
+from kdopt.scalarizers._values import all_finite
 
 Signal = Literal["next", "same_batch", "directional", "gram", "literal"]
 
 
-class LogSoftmaxState(NamedTuple):
+def _next_weights(
+    values: Values,
+    *,
+    min_losses: Values,
+    eps: jax.Array,
+    logits: jax.Array,
+    log_gaps: Values,
+    seen: jax.Array,
+    present: Mask | None = None,
+) -> Weights:
+    found = gaps_above(values, min_losses, eps, present)
+    # In logarithms nothing overflows, however small a gap is.
+    return jax.nn.softmax(logits - last_logs(found, log_gaps, seen))
+
+
+class LogSoftmaxState(ValuesState):
     r"""State of :func:`kdopt.famo` and :func:`kdopt.dto_kd_amortized`.
 
-    Attributes:
-        logits: :math:`\xi`, ``[k]``; the trade-off weights are their softmax.
-        log_gaps: :math:`\log D` when the losses last were above their bounds, ``[k]``;
-            0 before.
-        seen: Which losses have been above their bounds, ``[k]``.
-        min_losses: Lower bounds of the losses, ``[k]``.
-        eps: Floor of a loss minus its bound.
-        notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite, or at its bound or below without being exactly 0, or because the
-            step of the logits was not finite.
-        inner: State of the optimiser of the logits.
+    Its memory is ``logits``, :math:`\xi`, of which the trade-off weights are the
+    softmax; ``log_gaps``, :math:`\log D` when the losses last were above their bounds;
+    and ``seen``, which of them ever were; ``[k]`` each.
     """
 
-    logits: jax.Array
-    log_gaps: jax.Array
-    seen: jax.Array
-    min_losses: jax.Array
-    eps: jax.Array
-    notfinite_count: jax.Array
-    inner: Any
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.logits, present)
-        found = gaps_above(array, self.min_losses, self.eps, mask)
-        logs = last_logs(found, self.log_gaps, self.seen)
-        # In logarithms nothing overflows, however small a gap is.
-        return jax.nn.softmax(self.logits - logs)
+    weights_fn = staticmethod(_next_weights)
 
 
 def famo_weights(
@@ -134,10 +128,13 @@ def log_softmax(
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         logits = jnp.zeros(k, dtype)
         return LogSoftmaxState(
-            logits=logits,
-            log_gaps=jnp.zeros(k, dtype),
-            seen=jnp.zeros(k, bool),
-            **bounds(dtype),
+            loss_weights=jnp.full(k, 1 / k, dtype),
+            settings=bounds(dtype),
+            memory={
+                "logits": logits,
+                "log_gaps": jnp.zeros(k, dtype),
+                "seen": jnp.zeros(k, bool),
+            },
             notfinite_count=jnp.zeros((), jnp.int32),
             inner=optimizer.init(logits),
         )
@@ -155,19 +152,20 @@ def log_softmax(
         **extra_args: Any,
     ) -> tuple[optax.Updates, LogSoftmaxState]:
         del extra_args
-        check_state(state.logits, k)
-        dtype, mask = state.logits.dtype, present_mask(present, k)
+        check_state(state.loss_weights, k)
+        dtype, mask = state.loss_weights.dtype, present_mask(present, k)
+        memory = state.memory
 
         def gaps_of(values: Any) -> Gaps:
             array = values_array(values, k, dtype, mask)
-            return gaps_above(array, state.min_losses, state.eps, mask)
+            return gaps_above(array, mask=mask, **state.settings)
 
         found = gaps_of(values)
         sound, known = found.defined, found.usable
         log_gaps = jnp.log(found.gaps)
-        pi = jax.nn.softmax(state.logits)
+        pi = jax.nn.softmax(memory["logits"])
         if signal == "next":
-            fall, known = state.log_gaps - log_gaps, known & state.seen
+            fall, known = memory["log_gaps"] - log_gaps, known & memory["seen"]
         elif signal == "same_batch":
             if value_fn is None or params is None:
                 raise ValueError(
@@ -203,21 +201,26 @@ def log_softmax(
         share = jnp.where(known, pi, 0)
         mean = dot(share, jnp.where(known, fall, 0)) / jnp.sum(share)
         # The literal reading steps pi and takes a softmax of it; the others step xi.
-        base = pi if signal == "literal" else state.logits
+        base = pi if signal == "literal" else memory["logits"]
         slope = fall if signal == "literal" else pi * (fall - mean)
         slope = jnp.where(known, slope, 0)
         step, inner = optimizer.update(slope, state.inner, base)
         logits = optax.apply_updates(base, step)
         sound &= all_finite((logits, inner))
         logits, inner = hold_unless(
-            sound & jnp.any(known), (logits, inner), (state.logits, state.inner)
+            sound & jnp.any(known), (logits, inner), (memory["logits"], state.inner)
         )
         usable = sound & found.usable
+        known = sound if mask is None else sound & mask
+        weights = weights_of_values(state, values, mask)
         return updates, LogSoftmaxState(
-            logits=logits,
-            log_gaps=jnp.where(usable, log_gaps, state.log_gaps),
-            seen=state.seen | usable,
-            **bounds(dtype),
+            loss_weights=jnp.where(known, weights, state.loss_weights),
+            settings=bounds(dtype),
+            memory={
+                "logits": logits,
+                "log_gaps": jnp.where(usable, log_gaps, memory["log_gaps"]),
+                "seen": memory["seen"] | usable,
+            },
             notfinite_count=count_unless(sound, state.notfinite_count),
             inner=inner,
         )

@@ -1,54 +1,36 @@
 """Losses scaled to the magnitude of one of them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kdopt._present import clear_values
+from kdopt._loss_weights import ValuesState
 from kdopt._transform import check_num_losses
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
-
-
-class MagnitudeMatchState(NamedTuple):
-    """State of :func:`kdopt.magnitude_match`.
-
-    Attributes:
-        shares: One per loss, ``[k]``.
-        eps: Floor of the losses that are divided by.
-        last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite.
-        anchor: Index of the loss to which the others are scaled, int32.
-        matched: Which losses are scaled to it, ``[k]``.
-    """
-
-    shares: jax.Array
-    eps: jax.Array
-    last_weights: Weights
-    notfinite_count: jax.Array
-    anchor: jax.Array
-    matched: jax.Array
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.last_weights, present)
-        fresh = _match(array, self.shares, self.anchor, self.matched, self.eps)
-        return clear_values(held(fresh, self.last_weights), mask)
+from kdopt.scalarizers._values import from_values, one_per_loss
 
 
 def _match(
     values: Values,
+    *,
     shares: Weights,
     anchor: jax.Array,
     matched: jax.Array,
     eps: jax.Array,
+    present: PresentLike = None,
 ) -> Weights:
+    del present  # values and weights of absent losses are zeroed outside
     level = values[anchor]
     usable = matched & (values > 0) & (level > 0)
     ratios = level / jnp.where(usable, jnp.maximum(values, eps), 1)
     return shares * jnp.where(usable, ratios, 1)
+
+
+class MagnitudeMatchState(ValuesState):
+    """State of :func:`kdopt.magnitude_match`."""
+
+    weights_fn = staticmethod(_match)
 
 
 def magnitude_match_weights(
@@ -92,7 +74,8 @@ def magnitude_match_weights(
     """
     k, dtype = len(values), values.dtype
     index, which, parts = _settings(anchor, matched, shares, k, dtype)
-    return _match(values, parts, index, which, jnp.asarray(eps, dtype))
+    floor = jnp.asarray(eps, dtype)
+    return _match(values, shares=parts, anchor=index, matched=which, eps=floor)
 
 
 def magnitude_match(
@@ -142,19 +125,13 @@ def magnitude_match(
     """
     k = check_num_losses(num_losses)
 
-    def make_state(dtype: jnp.dtype) -> MagnitudeMatchState:
+    def start(dtype: jnp.dtype) -> tuple[Weights, dict, dict]:
         index, which, parts = _settings(anchor, matched, shares, k, dtype)
-        return MagnitudeMatchState(
-            shares=parts,
-            eps=jnp.asarray(eps, dtype),
-            last_weights=parts,
-            notfinite_count=jnp.zeros((), jnp.int32),
-            anchor=index,
-            matched=which,
-        )
+        settings = {"shares": parts, "anchor": index, "matched": which, "eps": eps}
+        return parts, settings, {}
 
-    make_state(jnp.zeros(()).dtype)  # the checks, before any gradient is seen
-    return from_values(make_state, num_losses=k)
+    start(jnp.zeros(()).dtype)  # the checks, before any gradient is seen
+    return from_values(MagnitudeMatchState, start, num_losses=k)
 
 
 def _settings(

@@ -1,46 +1,16 @@
 """PBI: the distance along a ray and the distance from it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdopt._linalg import dot
+from kdopt._loss_weights import ValuesState
 from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
-
-
-class PbiState(NamedTuple):
-    """State of :func:`kdopt.pbi`.
-
-    Attributes:
-        preferences: One per loss, ``[k]``.
-        min_losses: Lower bounds of the losses, ``[k]``.
-        theta: Penalty of the distance from the ray.
-        last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite.
-    """
-
-    preferences: jax.Array
-    min_losses: jax.Array
-    theta: jax.Array
-    last_weights: Weights
-    notfinite_count: jax.Array
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.last_weights, present)
-        fresh = pbi_weights(
-            array,
-            present=mask,
-            preferences=self.preferences,
-            min_losses=self.min_losses,
-            theta=self.theta,
-        )
-        return held(fresh, self.last_weights)
+from kdopt.scalarizers._values import from_values, one_per_loss
 
 
 def pbi_weights(
@@ -95,6 +65,12 @@ def pbi_weights(
     return ray + jnp.asarray(theta, values.dtype) * away
 
 
+class PbiState(ValuesState):
+    """State of :func:`kdopt.pbi`."""
+
+    weights_fn = staticmethod(pbi_weights)
+
+
 def pbi(
     *,
     num_losses: int = 2,
@@ -133,14 +109,10 @@ def pbi(
     """
     k = check_num_losses(num_losses)
 
-    def make_state(dtype: jnp.dtype) -> PbiState:
+    def start(dtype: jnp.dtype) -> tuple[Weights, dict, dict]:
         r = one_per_loss(preferences, k, dtype, name="preferences")
-        return PbiState(
-            preferences=r,
-            min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
-            theta=jnp.asarray(theta, dtype),
-            last_weights=r / jnp.linalg.norm(r),
-            notfinite_count=jnp.zeros((), jnp.int32),
-        )
+        b = one_per_loss(min_losses, k, dtype, name="min_losses")
+        settings = {"preferences": r, "min_losses": b, "theta": theta}
+        return r / jnp.linalg.norm(r), settings, {}
 
-    return from_values(make_state, num_losses=k)
+    return from_values(PbiState, start, num_losses=k)

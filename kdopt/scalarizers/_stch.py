@@ -1,45 +1,15 @@
 """STCH: a smooth maximum of the losses."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from kdopt._loss_weights import ValuesState
 from kdopt._present import clear_values, present_mask
 from kdopt._transform import check_num_losses
 from kdopt._typing import PresentLike, Scalarizer, Values, Weights
-from kdopt.scalarizers._values import from_values, given_values, held, one_per_loss
-
-
-class StchState(NamedTuple):
-    """State of :func:`kdopt.stch`: hyper-parameters, and the weights of the last step.
-
-    Attributes:
-        preferences: One per loss, ``[k]``.
-        min_losses: Lower bounds of the losses, ``[k]``.
-        mu: Smoothing.
-        last_weights: ``[k]``; used again where values are not finite.
-        notfinite_count: Number of steps, int32, with values that were not finite.
-    """
-
-    preferences: jax.Array
-    min_losses: jax.Array
-    mu: jax.Array
-    last_weights: Weights
-    notfinite_count: jax.Array
-
-    def loss_weights(self, values: Any, present: PresentLike = None) -> Weights:
-        """Weights for the next backward pass; :func:`kdopt.loss_weights` calls it."""
-        array, mask = given_values(values, self.last_weights, present)
-        fresh = stch_weights(
-            array,
-            present=mask,
-            preferences=self.preferences,
-            min_losses=self.min_losses,
-            mu=self.mu,
-        )
-        return held(fresh, self.last_weights)
+from kdopt.scalarizers._values import from_values, one_per_loss
 
 
 def stch_weights(
@@ -86,6 +56,12 @@ def stch_weights(
     return r * jax.nn.softmax(r * gaps / jnp.asarray(mu, values.dtype), where=mask)
 
 
+class StchState(ValuesState):
+    """State of :func:`kdopt.stch`."""
+
+    weights_fn = staticmethod(stch_weights)
+
+
 def stch(
     *,
     num_losses: int = 2,
@@ -130,14 +106,9 @@ def stch(
     """
     k = check_num_losses(num_losses)
 
-    def make_state(dtype: jnp.dtype) -> StchState:
+    def start(dtype: jnp.dtype) -> tuple[Weights, dict, dict]:
         r = one_per_loss(preferences, k, dtype, name="preferences")
-        return StchState(
-            preferences=r,
-            min_losses=one_per_loss(min_losses, k, dtype, name="min_losses"),
-            mu=jnp.asarray(mu, dtype),
-            last_weights=r / k,
-            notfinite_count=jnp.zeros((), jnp.int32),
-        )
+        b = one_per_loss(min_losses, k, dtype, name="min_losses")
+        return r / k, {"preferences": r, "min_losses": b, "mu": mu}, {}
 
-    return from_values(make_state, num_losses=k)
+    return from_values(StchState, start, num_losses=k)

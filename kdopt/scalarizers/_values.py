@@ -1,4 +1,4 @@
-"""Scalarizers without memory: weights that are a pure function of the values."""
+"""Scalarizers whose weights are a function of the values of the same step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._dtypes import accumulator_dtype
+from kdopt._loss_weights import ValuesState, weights_of_values
 from kdopt._present import present_mask
 from kdopt._transform import (
     check_num_losses,
@@ -17,24 +18,6 @@ from kdopt._transform import (
     values_array,
 )
 from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
-
-
-def given_values(
-    values: Any, like: jax.Array, present: PresentLike = None
-) -> tuple[Values, Mask | None]:
-    """Checks the values and the mask that :func:`kdopt.loss_weights` was given.
-
-    Raises:
-        ValueError: If there are none, or not one per entry of ``like``.
-    """
-    if values is None:
-        raise ValueError(
-            "The weights of this scalarizer depend on the loss values: use "
-            "kdopt.loss_weights(opt_state, values), or give value_and_weighted_grad "
-            "weights=lambda values: kdopt.loss_weights(opt_state, values)."
-        )
-    array = values_array(values, len(like), like.dtype, present)
-    return array, present_mask(present, len(like))
 
 
 def all_finite(tree: Any) -> jax.Array:
@@ -66,31 +49,30 @@ def one_per_loss(
 
 
 def from_values(
-    make_state: Callable[[jnp.dtype], Any],
+    state_type: type[ValuesState],
+    start: Callable[[jnp.dtype], tuple[Weights, dict[str, Any], dict[str, Any]]],
     *,
     num_losses: int,
-    remember: Callable[[Any, Values, Mask | None], tuple[dict, jax.Array]]
+    remember: Callable[[ValuesState, Values, Mask | None], tuple[dict, jax.Array]]
     | None = None,
 ) -> Scalarizer:
-    """Makes a scalarizer of a state that knows its own weights.
+    """Makes a scalarizer of a function from values to weights.
 
     Args:
-        make_state: ``make_state(dtype)`` returns a named tuple that holds the
-            hyper-parameters, ``last_weights`` and ``notfinite_count`` and has the
-            method ``loss_weights(values, present)``.
+        state_type: A :class:`ValuesState` with the function as its ``weights_fn``.
+        start: From a dtype to the weights before the first step, ``[k]``, the settings
+            and the memory.
         num_losses: K.
-        remember: From the state, the values and the mask of those present to other
-            fields of the next state, and whether the values are sound.
-
-    Returns:
-        The scalarizer; it remembers the last weights, for a step that is not finite.
+        remember: From the state, the values and the mask of those present to the next
+            memory, and whether the values are sound.
     """
     k = check_num_losses(num_losses)
 
-    def fresh_state(dtype: jnp.dtype) -> Any:
-        return start_state(make_state(dtype), dtype)
+    def fresh_state(dtype: jnp.dtype) -> ValuesState:
+        state = state_type(*start(dtype), jnp.zeros((), jnp.int32))
+        return start_state(state, dtype)
 
-    def init_fn(params: optax.Params) -> Any:
+    def init_fn(params: optax.Params) -> ValuesState:
         return fresh_state(accumulator_dtype(*jax.tree.leaves(params)))
 
     def update_fn(
@@ -101,22 +83,22 @@ def from_values(
         values: Any = None,
         present: PresentLike = None,
         **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
+    ) -> tuple[optax.Updates, ValuesState]:
         del params, extra_args
-        check_state(state.last_weights, k)
-        dtype, mask = state.last_weights.dtype, present_mask(present, k)
+        check_state(state.loss_weights, k)
+        dtype, mask = state.loss_weights.dtype, present_mask(present, k)
         array = values_array(values, k, dtype, mask)
-        sound, fields = jnp.all(jnp.isfinite(array)), {}
+        sound, memory = jnp.all(jnp.isfinite(array)), state.memory
         if remember is not None:
-            fields, defined = remember(state, array, mask)
+            memory, defined = remember(state, array, mask)
             sound &= defined
-        weights = state.loss_weights(array, mask)
+        weights = weights_of_values(state, array, mask)
         known = sound if mask is None else sound & mask
         # Made anew, so that injected hyper-parameters reach the next weights.
         return updates, fresh_state(dtype)._replace(
-            last_weights=jnp.where(known, weights, state.last_weights),
+            loss_weights=jnp.where(known, weights, state.loss_weights),
+            memory=memory,
             notfinite_count=count_unless(sound, state.notfinite_count),
-            **fields,
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -19,6 +19,10 @@ def params():
     return jnp.array([2.0, 3.0])
 
 
+def with_logits(state, logits):
+    return state._replace(memory=state.memory | {"logits": logits})
+
+
 def softmax(x):
     return np.exp(x) / np.sum(np.exp(x))
 
@@ -50,17 +54,19 @@ def test_next_takes_the_fall_since_the_last_step(params):
             fall, pi = np.log(VALUES[t - 1]) - np.log(values), softmax(logits)
             slopes.append(pi * (fall - pi @ fall))
             logits = adam(slopes)
-        np.testing.assert_allclose(state.logits, logits, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            state.memory["logits"], logits, rtol=1e-9, atol=1e-12
+        )
     # the distillation loss has fallen most, so that it lost weight
-    assert state.logits[1] < state.logits[0]
+    assert state.memory["logits"][1] < state.memory["logits"][0]
 
 
 def test_first_step_has_nothing_to_compare(params):
     tx = make("next")
     _, state = tx.update(params, tx.init(params), params, values=VALUES[0])
-    np.testing.assert_allclose(state.logits, 0)
+    np.testing.assert_allclose(state.memory["logits"], 0)
     assert state.notfinite_count == 0
-    np.testing.assert_allclose(state.log_gaps, np.log(VALUES[0]))
+    np.testing.assert_allclose(state.memory["log_gaps"], np.log(VALUES[0]))
 
 
 def test_same_batch_compares_before_and_after_the_update(params):
@@ -75,8 +81,8 @@ def test_same_batch_compares_before_and_after_the_update(params):
         )
         fall = np.asarray(jnp.log(value_fn(params) / value_fn(params + update)))
         slopes.append(pi * (fall - pi @ fall))
-        np.testing.assert_allclose(state.logits, adam(slopes), rtol=1e-8)
-        pi = softmax(np.asarray(state.logits))
+        np.testing.assert_allclose(state.memory["logits"], adam(slopes), rtol=1e-8)
+        pi = softmax(np.asarray(state.memory["logits"]))
 
 
 def test_gram_takes_the_exact_slope(params):
@@ -86,8 +92,8 @@ def test_gram_takes_the_exact_slope(params):
         _, state = tx.update(params, state, params, values=values, gram=GRAM)
         fall = GRAM / np.outer(values, values) @ pi
         slopes.append(pi * (fall - pi @ fall))
-        np.testing.assert_allclose(state.logits, adam(slopes), rtol=1e-8)
-        pi = softmax(np.asarray(state.logits))
+        np.testing.assert_allclose(state.memory["logits"], adam(slopes), rtol=1e-8)
+        pi = softmax(np.asarray(state.memory["logits"]))
 
 
 def test_gram_that_is_not_there_this_step(params):
@@ -96,7 +102,7 @@ def test_gram_that_is_not_there_this_step(params):
     _, state = tx.update(
         params, tx.init(params), params, values=VALUES[0], gram=missing
     )
-    np.testing.assert_allclose(state.logits, 0)
+    np.testing.assert_allclose(state.memory["logits"], 0)
     assert state.notfinite_count == 0
 
 
@@ -108,22 +114,22 @@ def test_literal_is_the_printed_equation(params):
         _, state = tx.update(params, state, params, values=values)
         pi, logs = softmax(base), np.log(values)
         base = pi - 0.1 * (pi @ logs) * logs
-        np.testing.assert_allclose(state.logits, base, rtol=1e-12)
+        np.testing.assert_allclose(state.memory["logits"], base, rtol=1e-12)
 
 
 def test_literal_contracts_to_equal_weights(params):
     tx = make("literal")
-    state = tx.init(params)._replace(logits=jnp.log(jnp.array([0.99, 0.01])))
+    state = with_logits(tx.init(params), jnp.log(jnp.array([0.99, 0.01])))
     seen = []
     for _ in range(3):
         _, state = tx.update(params, state, params, values=jnp.ones(2))
-        seen.append(float(jax.nn.softmax(state.logits)[0]))
+        seen.append(float(jax.nn.softmax(state.memory["logits"])[0]))
     np.testing.assert_allclose(seen, [0.7271, 0.6117, 0.5556], atol=2e-3)
 
 
 def test_weights_are_convex_and_divide_by_the_losses(params):
     tx = make("next", min_losses=(0.5, 0.0))
-    state = tx.init(params)._replace(logits=jnp.array([1.0, 0.0]))
+    state = with_logits(tx.init(params), jnp.array([1.0, 0.0]))
     raw = softmax(np.array([1.0, 0.0])) / np.array([1.5, 1.0])
     got = kdopt.loss_weights(state, jnp.array([2.0, 1.0]))
     np.testing.assert_allclose(got, raw / np.sum(raw), rtol=1e-9)
@@ -131,10 +137,10 @@ def test_weights_are_convex_and_divide_by_the_losses(params):
 
 def test_weight_decay_pulls_to_equal_weights(params):
     tx = kdopt.dto_kd_amortized(0.1, weight_decay=0.5)
-    state = tx.init(params)._replace(logits=jnp.array([1.0, -1.0]))
+    state = with_logits(tx.init(params), jnp.array([1.0, -1.0]))
     for _ in range(40):
         _, state = tx.update(params, state, params, values=VALUES[0])
-    assert jnp.max(jnp.abs(state.logits)) < 0.2
+    assert jnp.max(jnp.abs(state.memory["logits"])) < 0.2
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
@@ -150,7 +156,7 @@ def test_a_bad_value_is_left_out(params, bad):
     assert held.notfinite_count == 1
     _, after = tx.update(params, held, params, values=VALUES[1])
     _, straight = tx.update(params, state, params, values=VALUES[1])
-    chex.assert_trees_all_close(after.logits, straight.logits)
+    chex.assert_trees_all_close(after.memory["logits"], straight.memory["logits"])
 
 
 @pytest.mark.parametrize("signal", ["next", "same_batch", "gram"])
@@ -227,8 +233,8 @@ def test_the_directional_signal_is_exact(x64):
     exact = kdopt.dto_kd_amortized(signal="gram", **settings)
     state, expected = directional.init(x), exact.init(x)
     logits = jnp.array([0.4, -0.1, 0.2])
-    state = (state[0], state[1]._replace(logits=logits))
-    expected = expected._replace(logits=logits)
+    state = (state[0], with_logits(state[1], logits))
+    expected = with_logits(expected, logits)
     weights = kdopt.loss_weights(state, values)
     gradient = at.gradient(weights)
     _, state = directional.update(

@@ -47,7 +47,7 @@ def test_famo_takes_the_step_of_its_algorithm(standard):
     fall = jnp.log(values) - jnp.log(after)
     # The one that fell more loses weight; the first Adam step is the learning rate.
     sign = jnp.sign(fall - jnp.mean(fall))
-    np.testing.assert_allclose(state[1].logits, -0.025 * sign, rtol=1e-4)
+    np.testing.assert_allclose(state[1].memory["logits"], -0.025 * sign, rtol=1e-4)
 
 
 def test_famo_solves_its_toy_problem_from_every_start(standard):

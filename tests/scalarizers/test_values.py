@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 import kdopt
+from kdopt.scalarizers import ValuesState
+from tests._methods import METHODS
 
 PREFERENCES, BOUNDS = [0.5, 0.2, 0.3], [0.1, 0.0, -0.2]
 
@@ -118,3 +121,66 @@ def test_injected_hyperparameters_reach_the_weights(standard):
     after = kdopt.loss_weights(state, values)
     assert before[0] > 0.1
     np.testing.assert_allclose(after, [0.0, 0.5], atol=1e-6)
+
+
+def _two_steps(method, params):
+    tx, k = method.make(method.few), method.few
+    state, extras = tx.init(params), dict(method.extras(method.few))
+    for step in (1.0, 2.0):
+        values = jnp.linspace(1.0, 2.0, k) / step
+        _, state = tx.update(params, state, params, values=values, **extras)
+    return state
+
+
+SCALARIZERS = {method.name: method for method in METHODS if method.scalarizer}
+
+
+@pytest.mark.parametrize("name", SCALARIZERS)
+def test_states_of_two_transforms_have_one_structure(name, standard):
+    """A checkpoint is restored into a state of another process."""
+    method, params = SCALARIZERS[name], jnp.array([1.0, 2.0])
+    state = _two_steps(method, params)
+    fresh = method.make(method.few).init(params)
+    assert jax.tree.structure(fresh) == jax.tree.structure(state)
+    restored = jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(state))
+    values = jnp.linspace(3.0, 1.0, method.few)
+    got, expected = (kdopt.loss_weights(s, values) for s in (restored, state))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", SCALARIZERS)
+def test_the_weights_in_a_state_are_an_array(name, standard):
+    """Where they depend on the values, those of the last step."""
+    method, params = SCALARIZERS[name], jnp.array([1.0, 2.0])
+    state = method.make(method.few).init(params)
+    assert isinstance(state.loss_weights, jax.Array)
+    assert state.loss_weights.shape == (method.few,)
+    if isinstance(state, ValuesState):
+        values = jnp.linspace(1.0, 2.0, method.few)
+        used = kdopt.loss_weights(state, values)
+        tx, extras = method.make(method.few), dict(method.extras(method.few))
+        _, moved = tx.update(params, state, params, values=values, **extras)
+        np.testing.assert_array_equal(moved.loss_weights, used)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_of_a_batch_of_states(name):
+    _, tx = CASES[name]
+    states = jax.vmap(tx.init)(jnp.zeros((2, 3)))
+    values = jnp.array([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])
+    got = jax.vmap(kdopt.loss_weights)(states, values)
+    alone = [kdopt.loss_weights(tx.init(jnp.zeros(3)), row) for row in values]
+    np.testing.assert_allclose(got, jnp.stack(alone), rtol=1e-6)
+
+
+def test_a_checkpoint_holds_arrays_alone(tmp_path, standard):
+    params = jnp.array([1.0, 2.0])
+    tx = kdopt.dto_kd_amortized()
+    _, state = tx.update(params, tx.init(params), params, values=jnp.array([2.0, 1.0]))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        shapes = jax.eval_shape(kdopt.dto_kd_amortized().init, params)
+        restored = checkpointer.restore(tmp_path / "state", shapes)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
