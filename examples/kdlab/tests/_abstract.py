@@ -93,7 +93,7 @@ class Known:
         shapes = teacher_outputs(self.name, self.data, len(images))
         return jax.tree.map(_zeros, shapes)
 
-    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
+    def outputs_for(self, images: jax.Array, indices: jax.Array) -> Outputs:
         del indices
         return self.outputs(images)
 
@@ -118,7 +118,7 @@ def step(config: Config) -> tuple[TrainState, TrainState, dict]:
         made.extend((students, plan))
         return students.state(plan, 0)
 
-    stubs = {"make_model": zeroed, "class_means": no_means}
+    stubs = {"make_model": zeroed, "compute_class_means": no_means}
     with mock.patch.multiple("kdlab.experiment.students", **stubs):
         before = jax.eval_shape(begin)
     students, plan = made

@@ -5,7 +5,7 @@ import numpy as np
 from kdlab.minima import measure
 from kdlab.runs import files
 from kdlab.runs.claim import claim
-from kdlab.runs.record import attempt
+from kdlab.runs.record import record_start
 from kdlab.settings.config import configure
 from kdlab.train.fit import summarize
 
@@ -65,7 +65,7 @@ def experiment(folder, methods=METHODS, seeds=2):
         methods=methods,
     )
     claim(config)
-    with attempt(folder, ["distill", "--name", folder.name]):
+    with record_start(folder, ["distill", "--name", folder.name]):
         pass
     times = {"kd": {"milliseconds": 12.3, "relative": 1.0}}
     files.write_step_times(folder, times)

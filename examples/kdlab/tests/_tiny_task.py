@@ -31,5 +31,5 @@ def tiny(name="tiny"):
         student=network,
         teacher_training=training,
         student_training=training,
-        lesson=task.everything(part(0)),
+        lesson=task.make_full_lesson(part(0)),
     )

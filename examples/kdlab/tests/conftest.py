@@ -34,5 +34,5 @@ def _default_generator():
 def _one_device():
     """Of the eight fake ones; a test of several takes them back."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kdlab.devices.mesh.available", lambda: jax.devices()[:1])
+        patch.setattr("kdlab.devices.mesh.list_devices", lambda: jax.devices()[:1])
         yield

@@ -18,7 +18,7 @@ from kdlab.experiment.make import make_config
 from kdlab.experiment.networks import make_model
 from kdlab.models import weights
 from kdlab.papers.recipes import smoke
-from kdlab.runs.record import attempt
+from kdlab.runs.record import record_start
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -123,8 +123,8 @@ def test_damaged_inputs_are_named(make, content, command, tmp_path):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "Make room"),
-        (errno.EACCES, "rights"),
+        (errno.ENOSPC, "Free some space"),
+        (errno.EACCES, "permissions"),
         (errno.EROFS, "--runs"),
         (errno.EIO, "input/output error"),
     ],
@@ -141,7 +141,7 @@ def test_errors_of_the_system_are_told(number, words, command, monkeypatch):
 def test_options_are_named_and_not_the_arguments_of_functions(command):
     for options, words in (
         (["cifar10"], "into a folder and give it as --data-dir. To"),
-        (["eurosat"], "no --data-dir given"),
+        (["eurosat"], "no --data-dir is given"),
         (["digits", "--image-size", 9], "leave --image-size out"),
     ):
         code, shown = command(*SMALL, "--dataset", *options)
@@ -158,7 +158,7 @@ def test_a_file_in_place_of_the_folder_of_runs(command, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/../../x", "/tmp/x"])
 def test_names_that_lead_out_of_the_runs_are_refused(name, tmp_path):
-    with pytest.raises(ValueError, match=r"--name .* is no folder below --runs"):
+    with pytest.raises(ValueError, match=r"--name .* is not a folder below --runs"):
         make_config(name=name, runs=tmp_path / "runs")
 
 
@@ -168,17 +168,17 @@ def test_a_smoke_run_removes_nothing_else(tmp_path):
     precious.mkdir()
     for name in ("smoke/../precious", "smoke/../../precious", "../precious"):
         with pytest.raises(ValueError):
-            smoke.clear(make_config(name=name, runs=tmp_path / "runs"))
-    smoke.clear(make_config(name="precious", runs=tmp_path))
+            smoke.remove_earlier(make_config(name=name, runs=tmp_path / "runs"))
+    smoke.remove_earlier(make_config(name="precious", runs=tmp_path))
     assert precious.is_dir()
 
 
 def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path, monkeypatch):
     """Else a wrong path would have to be put right under another name."""
-    monkeypatch.setattr("kdlab.runs.plot.figures", lambda _: [])  # take long
+    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # take long
     options = (*SMALL, "--dataset", "digits", "--labels", "40")
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
-    assert_one_paragraph(code, shown, "--teacher-weights nowhere.pth is not there")
+    assert_one_paragraph(code, shown, "--teacher-weights nowhere.pth does not exist")
     assert command(*options)[0] == 0
     # Now there are runs: other settings need another name.
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
@@ -219,7 +219,7 @@ def test_a_full_disk_does_not_hide_where_it_is(tmp_path, monkeypatch):
     """Writing to a file that is open fails without its name; the record fails too."""
     with (
         pytest.raises(OSError) as error,
-        attempt(tmp_path, []),
+        record_start(tmp_path, []),
     ):
         (
             tmp_path / f"record.json.{os.getpid()}.part"

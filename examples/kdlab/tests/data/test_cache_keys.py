@@ -14,13 +14,13 @@ from rich.progress import Progress
 
 import _archives
 from kdlab.data import open_dataset
-from kdlab.data.kept import keep
+from kdlab.data.array_cache import load_or_compute
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import run as experiment
 from kdlab.experiment import splits, teachers
+from kdlab.experiment.cached_logits import cache_logits
 from kdlab.experiment.make import make_config
 from kdlab.experiment.networks import make_model
-from kdlab.experiment.remembered import remember
 from kdlab.minima.restore import reopen
 from kdlab.models import weights
 from kdlab.models.network import Network
@@ -147,7 +147,7 @@ def test_every_setting_is_declared():
 @pytest.mark.parametrize("field", OTHERS)
 def test_a_teacher_is_kept_by_all_that_decides_its_training(base, field):
     names = [
-        teachers.kept_in(config, dataset_of(config)).name
+        teachers.cache_folder(config, dataset_of(config)).name
         for config in (base[0], changed(base, field))
     ]
     assert (names[0] != names[1]) == (field in TRAINED), field
@@ -156,7 +156,9 @@ def test_a_teacher_is_kept_by_all_that_decides_its_training(base, field):
 @pytest.mark.parametrize("field", sorted(fields() - TRAINED))
 def test_other_settings_do_not_reach_the_training_of_a_teacher(base, field):
     """Not only is the key the same: what is trained is."""
-    alike = [teachers.alone(x).settings() for x in (base[0], changed(base, field))]
+    alike = [
+        teachers.teacher_config(x).settings() for x in (base[0], changed(base, field))
+    ]
     for settings in alike:
         del settings["name"]
     assert alike[0] == alike[1]
@@ -170,12 +172,12 @@ def test_what_a_teacher_said_is_kept_by_all_that_decides_it(base, field, monkeyp
         names.append(path.name)
         return {"logits": np.zeros((1, 1))}
 
-    monkeypatch.setattr("kdlab.data.teacher_cache.keep", spy)
+    monkeypatch.setattr("kdlab.data.teacher_cache.load_or_compute", spy)
     for config in (base[0], changed(base, field)):
         dataset = dataset_of(config)
         arrays = {"params": {"w": np.ones(2)}, "rest": {}}
-        part = splits.part(config.data, dataset, 0)
-        remember(Network(None, **arrays), part, make_layout(), config)
+        part = splits.select_images(config.data, dataset, 0)
+        cache_logits(Network(None, **arrays), part, make_layout(), config)
     assert (names[0] != names[1]) == (field in SAID), field
 
 
@@ -229,9 +231,9 @@ def test_labels_of_a_stream_are_read_again_after_a_change(tmp_path):
 
     def labels():
         data = dataset_of(config)
-        images = splits.training(config.data, data, 0)
+        images = splits.training_split(config.data, data, 0)
         runs = config.execution.runs
-        return splits.all_labels(images, config.data, runs).tolist()
+        return splits.read_all_labels(images, config.data, runs).tolist()
 
     assert labels() == [0] * 4 + [1] * 4
     images = tmp_path / "data" / "train"
@@ -250,15 +252,15 @@ DAMAGE = {
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_file_is_made_again_with_a_line(kind, tmp_path, caplog):
     path = tmp_path / "logits-0.npz"
-    keep(path, lambda: {"logits": np.arange(100.0)})
+    load_or_compute(path, lambda: {"logits": np.arange(100.0)})
     path.write_bytes(DAMAGE[kind](path.read_bytes()))
-    again = keep(path, lambda: {"logits": np.ones(2)})
+    again = load_or_compute(path, lambda: {"logits": np.ones(2)})
     assert again["logits"].tolist() == [1, 1]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert f"{path} cannot be read" in record.getMessage()
     caplog.clear()
-    assert keep(path, dict)["logits"].tolist() == [1, 1]
+    assert load_or_compute(path, dict)["logits"].tolist() == [1, 1]
     assert not caplog.records
 
 
@@ -266,14 +268,17 @@ def test_a_damaged_file_is_made_again_with_a_line(kind, tmp_path, caplog):
 def test_a_file_of_something_else_is_not_taken(kind, tmp_path, caplog):
     path = tmp_path / "logits-0.npz"
     if kind == "of another name":
-        keep(tmp_path / "logits-1.npz", lambda: {"logits": np.zeros(2)})
+        load_or_compute(tmp_path / "logits-1.npz", lambda: {"logits": np.zeros(2)})
         (tmp_path / "logits-1.npz").rename(path)
     elif kind == "of an older version":
         np.savez(path, logits=np.zeros(2))
     else:
         with path.open("wb") as file:
             np.save(file, np.zeros(2))
-    assert keep(path, lambda: {"logits": np.ones(2)})["logits"].tolist() == [1, 1]
+    assert load_or_compute(path, lambda: {"logits": np.ones(2)})["logits"].tolist() == [
+        1,
+        1,
+    ]
     assert str(path) in caplog.text
 
 
@@ -326,7 +331,7 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
     train(small)
     assert len(trained) == 2
     # What is kept, but cannot be read, is moved aside and made again.
-    folder = teachers.kept_in(small, dataset_of(small))
+    folder = teachers.cache_folder(small, dataset_of(small))
     for damage in (
         lambda: (folder / "result.json").write_text("{"),
         lambda: shutil.rmtree(folder / "checkpoints"),
@@ -349,7 +354,7 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
 
 def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
     """Nor is it measured with others; images of several sizes are brought to one."""
-    monkeypatch.setattr("kdlab.runs.plot.figures", lambda _: [])  # take long
+    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # take long
     root = Path(small.data.dataset.removeprefix("folder:"))
     shutil.rmtree(root)
     _archives.write_folders(root, sizes=(8, 10))
@@ -361,9 +366,9 @@ def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
     progress = Progress(disable=True)
     assert reopen(small.directory, progress).dataset.image_shape == (6, 6, 3)
     (root / "train/cat/images/3.png").rename(root / "train/dog/images/9.png")
-    with pytest.raises(ValueError, match="from another state of --dataset"):
+    with pytest.raises(ValueError, match="with other contents of --dataset"):
         experiment.run(small, Console(quiet=True))
-    with pytest.raises(ValueError, match="from another state of --dataset"):
+    with pytest.raises(ValueError, match="with other contents of --dataset"):
         reopen(small.directory, progress)
 
 
@@ -381,5 +386,5 @@ def test_a_run_does_not_go_on_with_other_weights_of_its_teacher(small):
     teachers.load_teacher(config, dataset_of(config))
     shutil.rmtree(path)
     save(1).rename(path)
-    with pytest.raises(ValueError, match="another state of --teacher-weights"):
+    with pytest.raises(ValueError, match="other contents of --teacher-weights"):
         teachers.load_teacher(config, dataset_of(config))

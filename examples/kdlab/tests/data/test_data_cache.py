@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdlab.data import load, subset
-from kdlab.data.teacher_cache import cached_outputs
+from kdlab.data.teacher_cache import cache_outputs
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def cached(data, tmp_path):
             return {"logits": np.full((2, 3), value), "features": np.arange(4)}
 
         arguments = {"params": {"w": np.ones(2)}, "dataset": data, **changes}
-        outputs = cached_outputs(compute, cache_dir=tmp_path / "new", **arguments)
+        outputs = cache_outputs(compute, cache_dir=tmp_path / "new", **arguments)
         return outputs, bool(calls)
 
     return call

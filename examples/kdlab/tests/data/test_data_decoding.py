@@ -191,5 +191,5 @@ def test_damaged_tags_do_not_cost_the_image(tags):
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_said_without_an_address(data):
-    with pytest.raises(ValueError, match=r"no image of a known format$"):
+    with pytest.raises(ValueError, match=r"not an image of a known format$"):
         decode(data, "RGB")

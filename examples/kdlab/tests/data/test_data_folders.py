@@ -131,17 +131,17 @@ LAYOUTS = [
     (nothing, ["expected {root}/train and one of", "found nothing"]),
     (absent, ["there is no such folder"]),
     (archive, ["it is a file: unpack it"]),
-    (no_test_split, ["found 1 folder (train)", "into {root}/val"]),
+    (no_test_split, ["found 1 folder (train)", "to {root}/val"]),
     (no_training_split, ["found 1 folder (val)", "expected {root}/train"]),
     (classes_in_the_root, ["found 2 folders (cat, dog)", "divide their images"]),
     (images_in_the_root, ["found 2 images (0.png, 1.png)"]),
-    (a_folder_around_it, ["found 1 folder (pets)", "Give folder:{root}/pets?"]),
+    (a_folder_around_it, ["found 1 folder (pets)", "Did you mean folder:{root}/pets?"]),
     (images_in_the_split, ["no image in {root}/train", "holds 2 images (0.png, 1.png"]),
     (
         a_folder_around_the_classes,
-        ["{root}/train has one class only, 'images'", "2 folders (cat, dog)", "move"],
+        ["{root}/train has only one class, 'images'", "2 folders (cat, dog)", "move"],
     ),
-    (one_class, ["one class only, 'cat'", "two class folders or more"]),
+    (one_class, ["only one class, 'cat'", "two or more class folders"]),
     (an_empty_class, ["{root}/train has no image of bird", "remove this folder"]),
     (no_image_at_all, ["no image in {root}/train", ".png", "2 folders (cat, dog)"]),
     (a_class_without_images_of_a_known_kind, ["has no image of bird"]),
@@ -175,7 +175,7 @@ def test_a_test_split_without_labels_is_passed_over(tmp_path):
 
 def test_a_split_instead_of_the_root_is_noticed(tmp_path):
     classes(tmp_path, "train", "val")
-    with pytest.raises(FileNotFoundError, match=rf"Give folder:{tmp_path}\?"):
+    with pytest.raises(FileNotFoundError, match=rf"Did you mean folder:{tmp_path}\?"):
         load(f"folder:{tmp_path / 'train'}")
 
 

@@ -18,7 +18,7 @@ DEVICES = 8
 
 @pytest.fixture(autouse=True)
 def _all_devices(monkeypatch):
-    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.list_devices", jax.devices)
 
 
 @functools.cache

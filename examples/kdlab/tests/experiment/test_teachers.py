@@ -72,7 +72,7 @@ def test_weights_of_another_network_are_refused(trained):
 
 def test_weights_that_are_not_there_are_named(tmp_path):
     config = make_config(teacher_weights=tmp_path / "no.pth", **SETTINGS)
-    with pytest.raises(FileNotFoundError, match=r"no\.pth is not there; expected"):
+    with pytest.raises(FileNotFoundError, match=r"no\.pth does not exist; expected"):
         load_teacher(config, load("digits"))
 
 

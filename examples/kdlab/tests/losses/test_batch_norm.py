@@ -45,7 +45,7 @@ def test_running_statistics_serve_any_batch():
 
 def test_groups_do_not_depend_on_the_devices(monkeypatch):
     """Two images a device: each group is spread over two of them."""
-    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.list_devices", jax.devices)
     graphdef, state = nnx.split(norm(group=GROUP))
 
     @jax.jit

@@ -18,7 +18,7 @@ from kdlab.experiment.loss_table import LossesConfig
 from kdlab.experiment.make import make_config
 from kdlab.experiment.networks import make_model
 from kdlab.experiment.students import Students, Teacher
-from kdlab.losses.base import Batch, Setting, reach
+from kdlab.losses.base import Batch, Setting, reached_params
 from kdlab.losses.table import LOSSES, loss_weights
 from kdlab.models import Outputs
 from kdlab.models.network import Network
@@ -188,7 +188,9 @@ def test_reach_is_that_of_the_traced_program(loss, cnn_teacher):
         found.append(traced(state.params, batch))
 
     jax.eval_shape(trace, state)
-    for ours, theirs in zip(reach(LOSSES[loss], state.params), found[0], strict=True):
+    for ours, theirs in zip(
+        reached_params(LOSSES[loss], state.params), found[0], strict=True
+    ):
         assert jax.tree.leaves(ours) == jax.tree.leaves(theirs)
 
 
@@ -214,7 +216,7 @@ def test_diverged_run_does_not_stop_the_others(tmp_path):
     settings = SETTINGS | {"teacher_epochs": 1, "learning_rate": 1e20, "seeds": 2}
     config = make_config(runs=tmp_path, methods=("labels_only", "kd"), **settings)
     experiment.run(config, Console(width=200))
-    assert [row[1] for row in table.rows(config)] == ["diverged (2 of 2)"] * 2
+    assert [row[1] for row in table.make_rows(config)] == ["diverged (2 of 2)"] * 2
 
 
 def test_losses_command(tmp_path, monkeypatch, capsys):
@@ -259,9 +261,11 @@ def test_losses_command(tmp_path, monkeypatch, capsys):
 def test_cell_names_both_epochs_or_how_many_diverged():
     good = {"accuracy/last": 0.5, "accuracy/best": 0.75}
     better = {"accuracy/last": 0.7, "accuracy/best": 0.75}
-    assert loss_table.cell([good, better]) == "60.0 ± 14.1 / 75.0 ± 0.0"
-    assert loss_table.cell([good, {"diverged": 3} | better]) == "diverged (1 of 2)"
-    assert loss_table.cell([]) == ""
+    assert loss_table.format_cell([good, better]) == "60.0 ± 14.1 / 75.0 ± 0.0"
+    assert (
+        loss_table.format_cell([good, {"diverged": 3} | better]) == "diverged (1 of 2)"
+    )
+    assert loss_table.format_cell([]) == ""
 
 
 def test_unknown_loss_lists_those_there_are():

@@ -7,7 +7,7 @@ import pytest
 
 import kdopt
 from kdlab.minima import kim
-from kdlab.minima.landscape import evaluate, filter_normalized, moved
+from kdlab.minima.landscape import draw_direction, evaluate, move
 from kdlab.minima.sharpness import largest_eigenvalues
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -43,7 +43,7 @@ def net():
 
 def test_filters_of_a_direction_are_as_long_as_those_of_the_network(net):
     params = net[0]
-    direction = filter_normalized(jax.random.key(1), params)
+    direction = draw_direction(jax.random.key(1), params)
     for name in ("conv", "dense"):
         np.testing.assert_allclose(
             jnp.linalg.norm(direction[name].reshape(-1, 3), axis=0),
@@ -55,18 +55,18 @@ def test_filters_of_a_direction_are_as_long_as_those_of_the_network(net):
 
 def test_landscape_at_the_origin_is_the_loss(net):
     params, losses, data, batches = net
-    directions = [filter_normalized(jax.random.key(i), params) for i in range(2)]
+    directions = [draw_direction(jax.random.key(i), params) for i in range(2)]
     points = np.array([[0.0, 0.0], [0.5, -1.0], [0.0, 2.0]])
     got = evaluate(losses, params, directions, points, batches)
     assert got.shape == (3, 2)
     np.testing.assert_allclose(got[0], losses(params, data), rtol=1e-5)
-    there = moved(params, directions, jnp.array([0.5, -1.0]))
+    there = move(params, directions, jnp.array([0.5, -1.0]))
     np.testing.assert_allclose(got[1], losses(there, data), rtol=1e-5)
 
 
 def test_points_beyond_the_number_of_devices_are_evaluated_in_groups(net):
     params, losses, _, batches = net
-    direction = [filter_normalized(jax.random.key(0), params)]
+    direction = [draw_direction(jax.random.key(0), params)]
     points = np.linspace(-1, 1, 2 * jax.local_device_count() + 3)[:, None]
     got = evaluate(losses, params, direction, points, batches)
     ends = evaluate(losses, params, direction, points[[0, -1]], batches)

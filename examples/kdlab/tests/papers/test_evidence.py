@@ -7,18 +7,18 @@ import optax
 import pytest
 
 import kdopt
-from kdlab.papers.claims import cells, markdown
+from kdlab.papers.claims import make_row, to_markdown
 from kdlab.papers.claims.evidence import (
     CONFIRMED,
     OPEN,
     REFUTED,
     Claim,
     Finding,
-    interval,
+    confidence_interval,
     judge,
-    less,
+    judge_ratio,
 )
-from kdlab.papers.claims.kim import RATES, errors_of
+from kdlab.papers.claims.kim import RATES, compute_errors
 from kdlab.papers.claims.trials import DELTAS
 from kdlab.train.methods import Numbers, momenta
 
@@ -27,12 +27,14 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 def test_interval_covers_the_mean_in_95_of_100_draws():
     draws = np.random.default_rng(0).normal(3, 2, (2000, 5))
-    covered = [abs(mean - 3) <= half for mean, half in map(interval, draws)]
+    covered = [abs(mean - 3) <= half for mean, half in map(confidence_interval, draws)]
     assert abs(np.mean(covered) - 0.95) < 0.02
 
 
 def test_diverged_seeds_are_left_out():
-    assert interval(np.array([1.0, np.nan, 2.0])) == interval(np.array([1.0, 2.0]))
+    assert confidence_interval(np.array([1.0, np.nan, 2.0])) == confidence_interval(
+        np.array([1.0, 2.0])
+    )
     assert judge("x", np.array([1.0, np.nan])).verdict == OPEN
 
 
@@ -42,7 +44,10 @@ def test_diverged_seeds_are_left_out():
 )
 def test_verdict_of_a_difference(values, verdict):
     assert judge("x", np.array(values)).verdict == verdict
-    assert less("x", np.exp(-np.array(values)), np.ones(len(values))).verdict == verdict
+    assert (
+        judge_ratio("x", np.exp(-np.array(values)), np.ones(len(values))).verdict
+        == verdict
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,8 @@ def test_verdict_of_a_difference(values, verdict):
 def test_claim_needs_all_its_findings(verdicts, expected):
     claim = Claim("p", "s", "t", [Finding("f", v) for v in verdicts], ["b"])
     assert claim.verdict == expected
-    assert f"| **{expected}** |" in markdown([claim], 5)
-    assert cells(claim)[3].endswith(". Beside: b")
+    assert f"| **{expected}** |" in to_markdown([claim], 5)
+    assert make_row(claim)[3].endswith(". Also measured: b")
 
 
 def updates(plan, grads, steps=4, begin=None):
@@ -117,7 +122,7 @@ def test_decrease_is_predicted_to_first_order(x64):
         return jnp.sum((params - batch) ** 2, axis=1)
 
     data = [(0.25, targets), (0.75, targets)]
-    errors = errors_of(both, jnp.zeros(3), data)
+    errors = compute_errors(both, jnp.zeros(3), data)
     assert len(errors) == len(RATES)
     np.testing.assert_allclose(errors[0] / errors[1], RATES[0] / RATES[1], rtol=1e-3)
     assert errors[-1] < 1e-3

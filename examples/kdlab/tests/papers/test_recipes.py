@@ -25,9 +25,9 @@ from kdlab.papers.recipes import (
     smoke,
     tiny_imagenet_dot,
 )
-from kdlab.papers.recipes.listing import markdown
+from kdlab.papers.recipes.listing import to_markdown
 from kdlab.runs.claim import claim
-from kdlab.settings.config import flat
+from kdlab.settings.config import flatten
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -97,7 +97,7 @@ def test_every_recipe_names_itself_its_networks_and_its_teacher():
 )
 def test_settings_of_the_references(name, expected):
     config = RECIPES[name].config
-    assert {key: flat(config)[key] for key in expected} == expected
+    assert {key: flatten(config)[key] for key in expected} == expected
 
 
 def test_computed_hours():
@@ -141,7 +141,7 @@ def test_list_of_recipes(monkeypatch, capsys):
 def test_documentation_has_this_table():
     page = Path("docs/recipes.md").read_text()
     shown = page.split("<!-- recipes:begin -->\n")[1].split("\n<!-- recipes:end")[0]
-    assert shown.splitlines() == list(markdown())
+    assert shown.splitlines() == list(to_markdown())
     assert f"lists {len(RECIPES)} experiments" in Path("README.md").read_text()
 
 
@@ -196,7 +196,7 @@ def test_smoke_keeps_networks_losses_and_method():
         kept = "teacher", "student", "methods", "loss", "augment", "schedule"
         kept += "alpha", "loss_weights"
         for key in kept:
-            assert flat(config)[key] == flat(recipe.config)[key]
+            assert flatten(config)[key] == flatten(recipe.config)[key]
         assert config.training.epochs * smoke.IMAGES // config.training.batch_size == 2
         assert config.networks.max_blocks == 1
 
@@ -205,7 +205,7 @@ def test_smoke_clears_no_other_run(tmp_path):
     config = smoke.shrink(RECIPES["cifar100/dot/vgg13-vgg8"].config)
     config = make_config(config, runs=tmp_path, name="mine")
     claim(config)
-    smoke.clear(config)
+    smoke.remove_earlier(config)
     assert config.directory.exists()
 
 
@@ -235,7 +235,7 @@ def only_training(monkeypatch):
     """Without the diagnoses and figures after it."""
     quick = partial(experiment.train_students, diagnose=False)
     monkeypatch.setattr(experiment, "train_students", quick)
-    monkeypatch.setattr(experiment.plot, "figures", lambda _: ())
+    monkeypatch.setattr(experiment.plot, "draw_figures", lambda _: ())
 
 
 def features(recipe):
@@ -266,8 +266,8 @@ COVERING = covering()
 def test_default_suite_covers_networks_losses_and_methods():
     here = [RECIPES[name] for name in COVERING]
     for part in ("student", "teacher", "loss", "methods", "augment", "dataset"):
-        values = {flat(recipe.config)[part] for recipe in RECIPES.values()}
-        assert {flat(recipe.config)[part] for recipe in here} == values
+        values = {flatten(recipe.config)[part] for recipe in RECIPES.values()}
+        assert {flatten(recipe.config)[part] for recipe in here} == values
     assert len(COVERING) < 45
 
 
@@ -298,7 +298,7 @@ def test_smoke_run_on_eight_devices_loses_the_same(
     Teacher and student are fresh, so that their divergence is a small difference of
     logarithms of size one, whose rounding it keeps.
     """
-    monkeypatch.setattr("kdlab.devices.mesh.available", jax.devices)
+    monkeypatch.setattr("kdlab.devices.mesh.list_devices", jax.devices)
     one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))
     for alone, divided in zip(one, eight, strict=True):
         for key in ("train/loss/task", "train/loss/distill"):

@@ -14,7 +14,7 @@ from rich.console import Console
 from _made_up import METHODS, experiment
 from kdlab.report import command
 from kdlab.report.command import ReportConfig
-from kdlab.report.svg import Line, chart, nice_ticks
+from kdlab.report.svg import Line, draw_chart, nice_ticks
 from kdlab.runs import files
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -85,7 +85,7 @@ def test_broken_and_missing_runs_are_left_out_with_a_reason(tmp_path):
     (folder / "kd" / "seed0" / "result.json").write_text("{")
     (folder / "dot" / "seed1" / "measures.npz").write_bytes(b"PK")
     path, shown = report(folder, tmp_path / "absent")
-    assert "absent" in shown and "result.json cannot be read" in shown
+    assert "absent: does not exist" in shown and "result.json cannot be read" in shown
     assert "cannot be read" in path.read_text()
 
 
@@ -115,7 +115,7 @@ def points(drawn):
 
 
 def test_line_of_a_chart_is_where_its_numbers_are():
-    drawn = chart("t", [line([1.0, 3.0, 2.0])])
+    drawn = draw_chart("t", [line([1.0, 3.0, 2.0])])
     ends = {k: float(re.search(f'data-{k}="([^"]*)"', drawn)[1]) for k in ("y0", "y1")}
     heights = ends["y1"] - points(drawn)[:, 1] / 1000 * (ends["y1"] - ends["y0"])
     np.testing.assert_allclose(heights, [1, 3, 2], atol=2e-3)
@@ -123,11 +123,11 @@ def test_line_of_a_chart_is_where_its_numbers_are():
 
 
 def test_chart_leaves_gaps_and_may_be_empty():
-    assert chart("t", [line([np.nan, np.inf])]) == ""
-    drawn = chart("t", [line([1.0, np.nan, 2.0, 3.0])])
+    assert draw_chart("t", [line([np.nan, np.inf])]) == ""
+    drawn = draw_chart("t", [line([1.0, np.nan, 2.0, 3.0])])
     path = re.search(r'data-line="1" d="([^"]*)"', drawn)[1]
     assert re.sub("[^ML]", "", path) == "MML"
-    assert len(points(chart("t", [line([1.0, 0.0, 10.0])], log=True))) == 2
+    assert len(points(draw_chart("t", [line([1.0, 0.0, 10.0])], log=True))) == 2
 
 
 @pytest.mark.parametrize("span", [(0, 1), (-3e-9, 2e-9), (5, 5.001), (0, 12345)])

@@ -9,7 +9,7 @@ from rich.console import Console
 from kdlab.cli.main import main
 from kdlab.runs import compare, files
 from kdlab.runs.claim import claim
-from kdlab.runs.compare import CompareConfig, collect, differing
+from kdlab.runs.compare import CompareConfig, collect, find_differences
 from kdlab.settings.config import configure
 
 ACCURACIES = {"kd": (0.90, 0.92, 0.97), "dot": (0.8, 0.85)}
@@ -72,7 +72,7 @@ def test_what_is_given_twice_counts_once(runs):
 def test_a_single_seed_has_no_deviation(runs):
     (group,) = collect([runs / "first" / "kd" / "seed0"]).groups
     assert (group.name, group.experiment) == ("kd", "first")
-    ((_, _, (row,)),) = compare.tables(compare.Comparison([group], []))
+    ((_, _, (row,)),) = compare.make_tables(compare.Comparison([group], []))
     assert row[:3] == ["kd", "1", "90.00"]
 
 
@@ -89,7 +89,7 @@ def test_diverged_runs_are_counted_and_not_averaged(runs):
         ('{"accuracy/last": 0.5', "result.json cannot be read"),
         ("[1, 2]", "expected an object, got list"),
         ("{}", "result.json has no accuracy/last"),
-        ('{"accuracy/last": "0.5"}', "holds values that are no numbers"),
+        ('{"accuracy/last": "0.5"}', "holds values that are not numbers"),
         (b"\xff\xfe", "can't decode"),
     ],
 )
@@ -118,8 +118,8 @@ def test_broken_metrics_and_settings_are_named(runs):
 def test_absent_and_empty_places_are_named(runs):
     (runs / "empty").mkdir()
     text = shown(runs / "first", runs / "empty", runs / "nowhere", out=runs / "out")
-    assert f"skipped {runs / 'empty'}: no run in it" in text
-    assert f"skipped {runs / 'nowhere'}: absent" in text
+    assert f"skipped {runs / 'empty'}: contains no run" in text
+    assert f"skipped {runs / 'nowhere'}: does not exist" in text
     assert (runs / "out" / "comparison.md").exists()
 
 
@@ -131,5 +131,5 @@ def test_nothing_to_compare_is_an_error_of_one_line(tmp_path, monkeypatch, capsy
 
 
 def test_missing_fields_differ():
-    assert differing([{"a": 1, "b": 2}, {"a": 1}]) == ["b"]
-    assert differing([]) == []
+    assert find_differences([{"a": 1, "b": 2}, {"a": 1}]) == ["b"]
+    assert find_differences([]) == []

@@ -32,8 +32,8 @@ def shown(console):
 @pytest.mark.parametrize("width", [20, 80, 300])
 def test_a_line_is_never_broken_and_no_markup(width):
     view = console(width)
-    display.line(view, f"{PATH} is damaged", label="error:", style="bold red")
-    display.written(view, PATH)
+    display.print_line(view, f"{PATH} is damaged", label="error:", style="bold red")
+    display.print_path(view, PATH)
     assert shown(view).splitlines() == [
         f"error: {PATH} is damaged",
         f"Written: {PATH}",
@@ -43,7 +43,7 @@ def test_a_line_is_never_broken_and_no_markup(width):
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
 def test_every_cell_of_a_table_is_there(width):
     view = console(width)
-    display.table(view, HEAD, ROWS)
+    display.print_table(view, HEAD, ROWS)
     lines = shown(view).splitlines()
     for row in ROWS:
         assert sum(row[0] in line for line in lines) >= 1
@@ -83,8 +83,8 @@ def test_paths_in_a_comparison_are_whole(tmp_path):
         for i, setting in enumerate(settings)
     ]
     view = console(80)
-    for title, head, rows in compare.tables(compare.Comparison(groups, [])):
-        display.table(view, head, rows, title=title)
+    for title, head, rows in compare.make_tables(compare.Comparison(groups, [])):
+        display.print_table(view, head, rows, title=title)
     assert PATH in shown(view)
 
 

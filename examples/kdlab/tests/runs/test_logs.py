@@ -37,7 +37,7 @@ def read_events(folder):
 
 def log(directory, done, values, **wanted):
     wanted = {"tensorboard": False, "wandb": False, **wanted}
-    with logs.writers(directory, done=done, **wanted) as write:
+    with logs.open_loggers(directory, done=done, **wanted) as write:
         for step, value in values.items():
             write({"loss/task": value}, step)
 
@@ -101,7 +101,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, wandb):
 
 
 def test_a_session_is_closed_when_training_fails(tmp_path, wandb):
-    opened = logs.writers(tmp_path, done=0, tensorboard=False, wandb=True)
+    opened = logs.open_loggers(tmp_path, done=0, tensorboard=False, wandb=True)
     with pytest.raises(ZeroDivisionError), opened:
         raise ZeroDivisionError
     assert wandb[-1] == "finished"

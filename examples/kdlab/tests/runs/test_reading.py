@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from kdlab.basics.reading import UserError, explain, read_json, reading, summary
+from kdlab.basics.reading import UserError, explain, read_json, reading, summarize
 
 ERRORS = [
     OSError("image file is truncated"),
@@ -67,8 +67,8 @@ def test_what_is_in_the_way_is_named(tmp_path):
     link.symlink_to(tmp_path / "moved.png")
     for path, words in (
         (tmp_path, "is a folder, expected a file"),
-        (link, f"is a link to {tmp_path / 'moved.png'}, which is not there"),
-        (tmp_path / "absent", "it is not there"),
+        (link, f"is a link to {tmp_path / 'moved.png'}, which does not exist"),
+        (tmp_path / "absent", "it does not exist"),
     ):
         with pytest.raises(UserError, match=words), reading(path):
             path.read_bytes()
@@ -96,14 +96,14 @@ def test_interruptions_pass(tmp_path):
 
 
 def test_long_and_coloured_texts_are_cut():
-    assert summary(ValueError("\x1b[1mbold\x1b[0m")) == "bold"
-    assert len(summary(ValueError("x" * 10_000))) < 400
+    assert summarize(ValueError("\x1b[1mbold\x1b[0m")) == "bold"
+    assert len(summarize(ValueError("x" * 10_000))) < 400
 
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "Make room"),
+        (errno.ENOSPC, "Free some space"),
         (errno.EACCES, "--runs"),
         (errno.EROFS, "--runs"),
         (errno.ENOTDIR, "--runs"),

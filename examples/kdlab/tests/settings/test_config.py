@@ -17,7 +17,7 @@ from kdlab.runs.compare import CompareConfig
 from kdlab.settings.config import METHODS as METHOD_NAMES
 from kdlab.settings.config import NAMES
 from kdlab.study.config import StudyConfig
-from kdlab.train.methods import METHODS, learning_rate, numbers
+from kdlab.train.methods import METHODS, make_numbers, make_schedule
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -26,14 +26,17 @@ pytestmark = pytest.mark.usefixtures("standard")
     ("settings", "message"),
     [
         ({"schedule": "steps"}, "needs --decay-epochs"),
-        ({"decay_epochs": (3,)}, "belongs to --schedule steps"),
-        ({"schedule": "steps", "decay_epochs": (9, 30)}, r"9 30 must rise.*epochs 20"),
+        ({"decay_epochs": (3,)}, "applies to --schedule steps"),
+        (
+            {"schedule": "steps", "decay_epochs": (9, 30)},
+            r"9 30 must increase.*epochs 20",
+        ),
         ({"warmup_epochs": 20.0}, "must end before --epochs 20"),
         ({"accumulate": 3}, "does not divide --batch-size 50"),
-        ({"alpha": 0.5, "loss_weights": (1.0, 2.0)}, "leave one out"),
-        ({"loss_beta": 2.0}, "belongs to --loss dkd"),
-        ({"student_temperature": 2.0}, "belongs to --loss soft_ce or soft_kl"),
-        ({"loss_warmup": 2.0}, "belongs to --loss dkd or reviewkd"),
+        ({"alpha": 0.5, "loss_weights": (1.0, 2.0)}, "one of them to None"),
+        ({"loss_beta": 2.0}, "applies to --loss dkd"),
+        ({"student_temperature": 2.0}, "applies to --loss soft_ce or soft_kl"),
+        ({"loss_warmup": 2.0}, "applies to --loss dkd or reviewkd"),
         ({"clip": 1.0}, "leave dot out"),
         ({"clip": 0.0, "methods": ("kd",)}, "--clip must be positive"),
         ({"delta": 0.2}, r"out of \[0, 1\]"),
@@ -106,7 +109,7 @@ def test_steps_fall_after_the_epoch_that_is_named():
     config = make_config(
         epochs=240, learning_rate=0.05, schedule="steps", decay_epochs=(150, 180, 210)
     )
-    rate = learning_rate(config.training, steps_per_epoch=782)
+    rate = make_schedule(config.training, steps_per_epoch=782)
     last, first = 782 * 150 - 1, 782 * 150
     np.testing.assert_allclose(
         [rate(0), rate(last), rate(first), rate(782 * 239)],
@@ -125,7 +128,7 @@ def test_steps_fall_after_the_epoch_that_is_named():
 def test_warm_up_comes_before_the_rest(settings, expected):
     config = make_config(epochs=4 if not settings else 5, **settings)
     config = make_config(config, learning_rate=2.0, warmup_epochs=1.0)
-    rate = learning_rate(config.training, steps_per_epoch=2)
+    rate = make_schedule(config.training, steps_per_epoch=2)
     np.testing.assert_allclose([rate(i) for i in range(9)], expected, atol=1e-6)
 
 
@@ -133,7 +136,9 @@ def step(method, rate=0.5, **settings):
     """The update of one method after two steps with constant gradients."""
     config = make_config(**({"methods": (method,), "weight_decay": 0.1} | settings))
     alpha = loss_weights(config.distillation)
-    known = numbers(config.training, weights=alpha, delta=config.distillation.delta)
+    known = make_numbers(
+        config.training, weights=alpha, delta=config.distillation.delta
+    )
     tx = METHODS[method](known, rate).tx
     params = {"kernel": jnp.array([3.0, -1.0])}
     task, distill = {"kernel": jnp.array([1.0, 2.0])}, {"kernel": jnp.array([2.0, 0.0])}

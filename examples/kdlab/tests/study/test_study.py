@@ -20,7 +20,7 @@ from kdlab.models import weights
 from kdlab.study import recipe, tasks
 from kdlab.study.lab import Lab
 from kdlab.study.objective import Knobs, make_update
-from kdlab.study.space import RECOMMENDED, canonical
+from kdlab.study.space import RECOMMENDED, canonicalize
 from kdlab.study.teacher import select
 from kdlab.study.training import Trainer
 
@@ -133,13 +133,13 @@ def test_both_checkpoints_of_the_teacher_are_kept(lab):
 def test_settings_share_one_program_and_seeds_differ(lab):
     made, _ = lab
     results = [
-        made.train(canonical(RECOMMENDED | change))
+        made.train(canonicalize(RECOMMENDED | change))
         for change in ({}, {"alpha": 0.5}, {"tau_teacher": 4.0}, {"distance": "mse"})
     ]
     assert made._trainers["fixed"]._epoch.compiled._cache_size() == 1
     assert len({tuple(result["loss_by_seed"]) for result in results}) == 4
     assert len(set(results[0]["loss_by_seed"])) == 2
-    again = made.train(canonical(RECOMMENDED))
+    again = made.train(canonicalize(RECOMMENDED))
     assert again == results[0]
 
 
@@ -158,7 +158,7 @@ def test_every_balancer_learns(balancer):
     training = dataclasses.replace(task.student_training, epochs=20)
     trainer = Trainer(task, task.student, training, task.lesson, balancer=balancer)
     teacher = 5 * jax.nn.one_hot(task.train.labels, 10)
-    setting = canonical(RECOMMENDED | {"balancer": balancer})
+    setting = canonicalize(RECOMMENDED | {"balancer": balancer})
     *_, params = trainer.epochs(setting, teacher, [0])
     hits = np.argmax(trainer.logits(params, task.train.inputs)[0], -1)
     assert np.mean(hits == task.train.labels) > 0.5

@@ -5,8 +5,8 @@ import pytest
 
 from kdlab.study import analysis, figures, report, search
 from kdlab.study.search import greedy, grid
-from kdlab.study.space import RECOMMENDED, SPACE, canonical, distinct, key
-from kdlab.study.space import points as all_points
+from kdlab.study.space import RECOMMENDED, SPACE, canonicalize, deduplicate, key
+from kdlab.study.space import list_settings as all_points
 
 NOISE = np.array([-0.01, 0.0, 0.01])
 WORTH = {
@@ -22,7 +22,7 @@ SPACES = {
 
 def accuracy(setting):
     """Of three seeds; additive where the teacher has a say."""
-    known = canonical(setting)
+    known = canonicalize(setting)
     worth = sum(WORTH[knob][known[knob]] for knob in WORTH if knob in known)
     return 0.6 + worth + NOISE
 
@@ -45,12 +45,12 @@ def results():
 
 
 def test_main_effects_are_averages_over_the_other_knobs(results):
-    effects = analysis.effects(SPACE, results.scores)
+    effects = analysis.main_effects(SPACE, results.scores)
     distance = effects["distance"]
     # A fifth of the grid has alpha 0, where the distance has no say.
     gap = distance["ce"] - distance["mse"]
     np.testing.assert_allclose(gap, 0.8 * 0.03)
-    high, low, spread = analysis.cost(effects["teacher"])
+    high, low, spread = analysis.cost_of_choice(effects["teacher"])
     assert (high, low) == ("t_ll", "t_hs")
     assert spread.mean == pytest.approx(0.8 * 0.02)
     assert spread.deviation == pytest.approx(0, abs=1e-12)
@@ -59,16 +59,16 @@ def test_main_effects_are_averages_over_the_other_knobs(results):
 
 def test_effects_of_an_unfinished_grid_leave_out_what_is_missing(results):
     some = {k: v for k, v in results.scores.items() if ("alpha", 0.5) in k}
-    effects = analysis.effects(SPACE, some)
+    effects = analysis.main_effects(SPACE, some)
     assert list(effects["alpha"]) == [0.5]
-    assert analysis.finished(SPACE, some) == (16, 65)
+    assert analysis.count_finished(SPACE, some) == (16, 65)
 
 
 def test_the_gain_is_a_share_of_the_whole_range(results):
     lowest, highest = 0.6, 0.6 + 0.05 + 0.03 + 0.02
-    assert analysis.gain(highest, SPACE, results.scores) == pytest.approx(1)
+    assert analysis.relative_gain(highest, SPACE, results.scores) == pytest.approx(1)
     middle = (lowest + highest) / 2
-    assert analysis.gain(middle, SPACE, results.scores) == pytest.approx(0.5)
+    assert analysis.relative_gain(middle, SPACE, results.scores) == pytest.approx(0.5)
 
 
 def test_replayed_searches_look_scores_up(results):
@@ -79,7 +79,7 @@ def test_replayed_searches_look_scores_up(results):
 
 
 def test_the_tables_name_best_worst_and_recommended(results):
-    sheets = {sheet.title: sheet for sheet in report.sheets(results)}
+    sheets = {sheet.title: sheet for sheet in report.make_sheets(results)}
     rows = {row[0]: row for row in sheets["Cost of a bad choice"].rows}
     assert rows["best"][1] == report.describe(RECOMMENDED)
     assert rows["worst"][1] == "labels only (alpha 0)"
@@ -104,7 +104,7 @@ def test_a_part_of_a_study_is_reported_too(results):
     known = {key(RECOMMENDED): accuracy(RECOMMENDED)}
     found = {"greedy": search.search(grid(SPACE), evaluate, trials=1)}
     part = report.Results(SPACES, known, found, accuracy, margin=0.5)
-    titles = [sheet.title for sheet in report.sheets(part)]
+    titles = [sheet.title for sheet in report.make_sheets(part)]
     assert titles[:2] == ["Cost of a bad choice", "Main effect of each knob"]
     assert "Searches against the grid" not in titles
 
@@ -117,4 +117,4 @@ def test_figures_are_drawn(results, tmp_path):
         "alpha.png",
     ]
     assert all(path.stat().st_size > 10_000 for path in paths)
-    assert len(distinct(all_points(SPACE))) == 65
+    assert len(deduplicate(all_points(SPACE))) == 65

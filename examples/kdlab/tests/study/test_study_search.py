@@ -9,11 +9,11 @@ from kdlab.study.space import (
     DISTANCES,
     RECOMMENDED,
     SPACE,
-    canonical,
+    canonicalize,
     check,
-    distinct,
+    deduplicate,
     key,
-    points,
+    list_settings,
 )
 
 WORTH = {
@@ -27,7 +27,7 @@ WORTH = {
 
 
 def additive(setting):
-    known = canonical(setting)
+    known = canonicalize(setting)
     return sum(WORTH[knob][value] for knob, value in known.items())
 
 
@@ -43,7 +43,7 @@ def counted(surface):
 
 
 def best_of(surface):
-    return max(surface(setting) for setting in points(SPACE))
+    return max(surface(setting) for setting in list_settings(SPACE))
 
 
 def test_greedy_finds_the_optimum_of_an_additive_surface_with_few_trials():
@@ -52,7 +52,7 @@ def test_greedy_finds_the_optimum_of_an_additive_surface_with_few_trials():
     assert found.complete
     assert found.score == best_of(additive)
     assert len(asked) == len(set(asked)) == len(found.trials)
-    assert len(asked) <= 0.3 * len(distinct(points(SPACE)))
+    assert len(asked) <= 0.3 * len(deduplicate(list_settings(SPACE)))
 
 
 def test_greedy_misses_an_optimum_that_takes_two_changes_at_once():
@@ -91,7 +91,7 @@ def test_greedy_keeps_the_start_among_equals():
 def test_the_grid_asks_for_every_training_once():
     evaluate, asked = counted(additive)
     found = search.search(search.grid(SPACE), evaluate)
-    assert len(asked) == len(set(asked)) == len({key(p) for p in points(SPACE)})
+    assert len(asked) == len(set(asked)) == len({key(p) for p in list_settings(SPACE)})
     assert found.score == best_of(additive)
 
 
@@ -127,7 +127,7 @@ def test_a_sampler_ends_when_it_has_seen_all():
     space = SPACE | {"alpha": (0.5, 1.0), "tau_teacher": (1.0,), "tau_student": (1.0,)}
     found = search.search(search.random(space, 0), counted(additive)[0])
     assert found.complete
-    assert len(found.trials) == len(distinct(points(space))) == 8
+    assert len(found.trials) == len(deduplicate(list_settings(space))) == 8
 
 
 def test_what_was_scored_before_the_budget_ended_is_kept():
@@ -146,8 +146,8 @@ def test_a_canonical_setting_stays_as_it_is():
     spaces = [
         SPACE | {"balancer": (name,), "distance": DISTANCES} for name in BALANCERS
     ]
-    for point in (point for space in spaces for point in points(space)):
-        assert canonical(canonical(point)) == canonical(point)
+    for point in (point for space in spaces for point in list_settings(space)):
+        assert canonicalize(canonicalize(point)) == canonicalize(point)
 
 
 def test_equal_trainings_have_one_name():

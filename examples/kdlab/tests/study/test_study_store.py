@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from _tiny_task import tiny
 from kdlab.study.search import BudgetSpent, grid, search
-from kdlab.study.space import RECOMMENDED, SPACE, distinct, key, points
+from kdlab.study.space import RECOMMENDED, SPACE, deduplicate, key, list_settings
 from kdlab.study.store import Store
 from kdlab.study.teacher import teacher_logits
 
@@ -156,4 +156,4 @@ def test_a_search_goes_on_from_the_store(store):
     assert len(first.trials) == 7
     rest = search(grid(space), lambda s: store.scores(s, scored(calls)))
     assert rest.complete
-    assert len(calls) == len(rest.trials) == len(distinct(points(space)))
+    assert len(calls) == len(rest.trials) == len(deduplicate(list_settings(space)))

@@ -139,7 +139,7 @@ class TinyReviews(tfds.core.GeneratorBasedBuilder):
 def test_texts_of_tfds_are_read_without_tensorflow(tmp_path, monkeypatch):
     builder = TinyReviews(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
-    train, test = texts.prepared("tiny_reviews", tmp_path)
+    train, test = texts.load_prepared("tiny_reviews", tmp_path)
     assert sorted(train.texts)[0] == "größe 0 | no"
     assert (len(train.texts), len(test.texts)) == (40, 10)
     assert set(test.labels) == {0, 1}  # the validation split

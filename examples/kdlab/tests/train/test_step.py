@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from _students import order, students, train
-from kdlab.train.step import make_seeds_step, stacked
+from kdlab.train.step import make_seeds_step, stack
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -45,12 +45,12 @@ def test_seeds_at_once_equal_those_alone(method):
     pupils = students()
     plan, problem = pupils.plan(method), pupils.problem
     step = make_seeds_step(problem, plan)
-    states = stacked([pupils.state(plan, seed) for seed in range(SEEDS)])
-    data = stacked([pupils.data(seed) for seed in range(SEEDS)])
+    states = stack([pupils.state(plan, seed) for seed in range(SEEDS)])
+    data = stack([pupils.data(seed) for seed in range(SEEDS)])
     orders = [order(pupils, seed) for seed in range(SEEDS)]
     found = []
     for _ in range(2):
-        batch = stacked([tuple(next(one)) for one in orders])
+        batch = stack([tuple(next(one)) for one in orders])
         states, metrics = step(states, data, problem.teacher, *batch)
         found.append(metrics)
     for seed in range(SEEDS):

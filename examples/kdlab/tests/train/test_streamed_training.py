@@ -87,7 +87,7 @@ def test_it_resumes_to_the_same_end(steps, pupils, tmp_path):
 def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
     config = make_config(pupils.config, loss="nd", epochs=1)
     teacher, data = pupils._teacher.network, pupils._teacher.dataset
-    stream = splits.whole_training(config.data, data)
+    stream = splits.full_training_split(config.data, data)
     (batch,) = iterate_once(stream, pupils.problem.layout, 16)
     vectors = teacher.outputs(normalize(batch["images"], data.mean, data.std)).pooled
     expected = np.zeros((1000, vectors.shape[-1]), np.float32)
@@ -102,11 +102,11 @@ def test_class_means_take_a_pass_of_the_teacher(pupils, tmp_path):
 
 def test_labels_are_read_once(pupils, tmp_path, monkeypatch):
     config, data = make_config(pupils.config, runs=tmp_path), pupils.data(0)
-    labels = splits.all_labels(data, config.data, config.execution.runs)
+    labels = splits.read_all_labels(data, config.data, config.execution.runs)
     assert labels.tolist() == [data.source[i].label for i in range(11)]
     monkeypatch.setattr(type(data.source), "__getitem__", None)
     np.testing.assert_array_equal(
-        splits.all_labels(data, config.data, config.execution.runs), labels
+        splits.read_all_labels(data, config.data, config.execution.runs), labels
     )
 
 

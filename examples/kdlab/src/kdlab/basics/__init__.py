@@ -1,1 +1,1 @@
-"""What every room needs: error messages, hints, lines and tables in a terminal."""
+"""Helpers that every package uses: error messages, hints, terminal output."""

@@ -1,4 +1,4 @@
-"""Lines and tables on a terminal of any width; paths are never broken."""
+"""Lines and tables for terminals of any width; paths are never wrapped."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,25 +12,27 @@ from rich.text import Text
 _BORDER = 3  # of each column, and one more for the table
 
 
-def line(console: Console, text: object, *, label: str = "", style: str = "") -> None:
-    """Prints a text as one line, however long, so that its paths can be copied.
+def print_line(
+    console: Console, text: object, *, label: str = "", style: str = ""
+) -> None:
+    """Prints a text as one line, however long, so that paths in it can be copied.
 
     Args:
         console: Where to print.
-        text: What to print; not taken for markup.
-        label: What goes before it.
+        text: What to print; not interpreted as markup.
+        label: Printed before it.
         style: Style of the label.
     """
     content = Text.assemble((label, style), " " * bool(label), str(text))
     console.print(content, soft_wrap=True)
 
 
-def written(console: Console, path: Path, label: str = "Written") -> None:
-    """Says where a file is."""
-    line(console, path, label=f"{label}:")
+def print_path(console: Console, path: Path, label: str = "Written") -> None:
+    """Prints the path of a file."""
+    print_line(console, path, label=f"{label}:")
 
 
-def table(
+def print_table(
     console: Console,
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -39,18 +41,18 @@ def table(
     text: Collection[int] = (0,),
     whole: bool = True,
 ) -> None:
-    """Prints a table whose cells are never broken.
+    """Prints a table whose cells are never wrapped.
 
     Args:
         console: Where to print.
         head: Names of the columns, the important ones first.
         rows: The cells.
         title: Title of the table.
-        text: Positions of the columns that are aligned to the left, not to the right.
-        whole: Whether the columns that do not fit come in further tables below, where
-            the first column is repeated. Otherwise a line names them.
+        text: Positions of the columns to align left instead of right.
+        whole: Whether columns that do not fit go to further tables below, each of
+            which repeats the first column. Otherwise a line names them.
     """
-    groups = fit(head, rows, console.width)
+    groups = group_columns(head, rows, console.width)
     for group in groups if whole else groups[:1]:
         view = Table(title=title or None, title_justify="left")
         for i in group:
@@ -64,19 +66,20 @@ def table(
         console.print(SegmentLines(lines, new_lines=True), soft_wrap=True, end="")
     if not whole and len(groups) > 1:
         absent = ", ".join(head[i] for group in groups[1:] for i in group[1:])
-        line(console, f"In a wider terminal: {absent}.")
+        print_line(console, f"In a wider terminal: {absent}.")
 
 
-def fit(
+def group_columns(
     head: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> list[list[int]]:
-    """Divides the columns of a table among as few tables as a width needs.
+    """Divides the columns of a table among as few tables as fit a width.
 
     Returns:
-        Positions of the columns of each; the first column is in all of them.
+        Column positions of each table; the first column is in all of them.
 
     Examples:
-        >>> fit(["name", "last epoch", "best epoch"], [["dto_kd", "90.0", "91.0"]], 20)
+        >>> head, rows = ["name", "last epoch", "best epoch"], [["kd", "90.0", "91.0"]]
+        >>> group_columns(head, rows, 20)
         [[0, 1], [0, 2]]
     """
     groups: list[list[int]] = [[0]]
@@ -94,5 +97,5 @@ def _width(
 
 
 def _cell(head: Sequence[str], rows: Sequence[Sequence[str]], column: int) -> int:
-    """Width of a column whose head may be broken between words."""
+    """Returns the width of a column whose head may wrap between words."""
     return max(cell_len(x) for x in (*head[column].split(), *(r[column] for r in rows)))

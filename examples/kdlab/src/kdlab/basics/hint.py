@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The closest of the known names, as a question before more text; or nothing.
+    """Returns "did you mean" with the closest known name, or an empty string.
 
     Examples:
         >>> from kdlab.basics.hint import did_you_mean

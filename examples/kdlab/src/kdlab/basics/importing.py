@@ -1,4 +1,4 @@
-"""Functions of the user's own, named as ``MODULE:FUNCTION`` on the command line."""
+"""Imports user functions given as ``MODULE:FUNCTION`` on the command line."""
 
 import importlib
 import importlib.util
@@ -15,7 +15,7 @@ _PREFIXES = ("folder:", "stream:", "tfds:")
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is that of a function in a module.
+    """Returns whether a name has the form ``MODULE:FUNCTION``.
 
     Examples:
         >>> [is_reference(x) for x in ("mypkg.nets:make", "resnet20", "folder:images")]
@@ -32,7 +32,7 @@ def import_function(name: str) -> Callable[..., Any]:
         name: ``MODULE:FUNCTION``.
 
     Raises:
-        ValueError: If there is no such module or function in it.
+        ValueError: If there is no such module, or no such function in it.
 
     Examples:
         >>> import_function("math:gcd")(12, 18)
@@ -44,10 +44,10 @@ def import_function(name: str) -> Callable[..., Any]:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # it is there, but needs a package that is not
+            raise  # the module exists, but a package that it needs does not
         raise UserError(
-            f"{name}: there is no module {error.name!r}; expected a package that is "
-            f"installed, or {error.name.split('.')[0]}.py or a folder of that name in "
+            f"{name}: there is no module {error.name!r}; expected an installed "
+            f"package, or {error.name.split('.')[0]}.py or a folder of that name in "
             f"{Path.cwd()}."
         ) from error
     function = getattr(found, attribute, None)
@@ -55,13 +55,13 @@ def import_function(name: str) -> Callable[..., Any]:
         public = [key for key, value in vars(found).items() if callable(value)]
         raise UserError(
             f"{name}: {found.__file__} has no function {attribute!r}; "
-            f"{did_you_mean(attribute, public)}It must be named as MODULE:FUNCTION."
+            f"{did_you_mean(attribute, public)}Expected MODULE:FUNCTION."
         )
     return function
 
 
-def source_of(name: str) -> Path | None:
-    """The file that a function is imported from; None if it has none."""
+def find_source(name: str) -> Path | None:
+    """Returns the file that a function is imported from, or None."""
     _see_current_folder()
     spec = importlib.util.find_spec(name.split(":")[0])
     return Path(spec.origin) if spec and spec.origin else None

@@ -1,4 +1,4 @@
-"""One error, with the path, for whatever goes wrong while a file is read."""
+"""Turns whatever goes wrong while a file is read into one error with its path."""
 
 import contextlib
 import errno
@@ -11,13 +11,13 @@ from typing import Any
 
 AGAIN = "Download or copy it again."
 _LFS = b"version https://git-lfs"
-_PAGES = (b"<!doctype", b"<html", b"<?xml")  # errors of object stores are XML
-_SAME_NAME = (ValueError, EOFError, OSError)  # their texts need no name of the type
-_LONGEST = 300  # characters of what a library says
-_ROOM = (
-    "Make room where --runs lies; the same command goes on from the last checkpoint."
+_PAGES = (b"<!doctype", b"<html", b"<?xml")  # object stores report errors as XML
+_SAME_NAME = (ValueError, EOFError, OSError)  # clear without the name of the type
+_LONGEST = 300  # characters of a library's message
+_ROOM = "Free some space for --runs; the same command resumes from the last checkpoint."
+_RIGHTS = (
+    "Change its permissions (chmod), or choose another folder (--runs, --data-dir)."
 )
-_RIGHTS = "Change its rights (chmod), or choose another folder (--runs, --data-dir)."
 _REMEDIES = {
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
@@ -40,16 +40,16 @@ class UserError(ValueError):
 def reading(place: Path | str, advice: str = AGAIN) -> Iterator[None]:
     """Turns every error of a reader into a :class:`UserError` that names the file.
 
-    Decoders of damaged bytes raise almost anything, from ``EOFError`` to
-    ``AttributeError``, so that nothing but the reader belongs into the block.
+    Given damaged bytes, decoders raise almost anything, from ``EOFError`` to
+    ``AttributeError``, so only the reader itself belongs in the block.
 
     Args:
-        place: The file or folder; or a text that names a part of one.
-        advice: What to do if the cause is not plain from the file itself.
+        place: The file or folder, or a text that names a part of one.
+        advice: What to do if the file itself does not show the cause.
 
     Raises:
         UserError: With the path, the cause and what to do.
-        ImportError: If a package is missing to read a file that looks sound.
+        ImportError: If the file looks sound but a package to read it is missing.
 
     Examples:
         >>> import gzip
@@ -73,10 +73,10 @@ def reading(place: Path | str, advice: str = AGAIN) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that this program wrote.
+    """Reads the object in a JSON file that this program wrote.
 
     Raises:
-        UserError: If it is damaged, or holds something else.
+        UserError: If the file is damaged or holds something else.
     """
     with reading(path, "Remove it and start the same command again."):
         content = json.loads(path.read_text())
@@ -86,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _plain_cause(path: Path) -> tuple[str, str] | None:
-    """What a file holds instead of data, and what to do, if its beginning shows it."""
+    """Recognizes pointers and web pages in place of data; returns cause and remedy."""
     try:
         files = [path]
         if (path / "_METADATA").exists():  # a checkpoint of Orbax: any of its files
@@ -101,7 +101,7 @@ def _plain_cause(path: Path) -> tuple[str, str] | None:
             if start.lstrip().lower().startswith(_PAGES):
                 what = f"{where} is a web page or an error message, not the file itself"
                 return what, AGAIN
-    except OSError:  # what the reader met says more
+    except OSError:  # the reader's own error says more
         pass
     return None
 
@@ -113,28 +113,25 @@ def _is_empty(path: Path) -> bool:
 def _cause(path: Path, error: Exception, advice: str) -> tuple[str, str]:
     match error:
         case FileNotFoundError() if path.is_symlink():
-            return f"it is a link to {os.readlink(path)}, which is not there", advice
+            return f"it is a link to {os.readlink(path)}, which does not exist", advice
         case FileNotFoundError() if not path.exists():
-            return "it is not there", advice
+            return "it does not exist", advice
         case PermissionError():
             name = error.filename or path
             return f"permission denied for {name}", f"Run `chmod -R u+rX {path}`."
         case IsADirectoryError():
             return "it is a folder, expected a file", "Move it away."
-    text = summary(error)
+    text = summarize(error)
     if _is_empty(path):
         return f"it is empty ({text})", advice
     return text, advice
 
 
 def explain(error: BaseException) -> str:
-    """What ended a command, in words and with what to do.
+    """Returns a message for the error that ended a command, with what to do.
 
-    Functions name their argument and the option that sets it, ``data_dir
-    (--data-dir)``; of these the option is left.
-
-    Args:
-        error: Whatever ended a command.
+    Messages of functions name an argument and the option that sets it, ``data_dir
+    (--data-dir)``; only the option is kept.
 
     Examples:
         >>> explain(OSError(36, "File name too long", "runs/aaa"))
@@ -158,17 +155,17 @@ def _option(match: re.Match[str]) -> str:
     return f"--{option}{word}" if same else match[0]
 
 
-def summary(error: BaseException) -> str:
-    """What an error says, in one line without a full stop at its end.
+def summarize(error: BaseException) -> str:
+    """Returns the message of an error as one line without a final full stop.
 
     Examples:
-        >>> summary(KeyError("labels"))
+        >>> summarize(KeyError("labels"))
         "KeyError: 'labels'"
-        >>> summary(EOFError())
+        >>> summarize(EOFError())
         'EOFError'
     """
     if type(error) is Exception and error.__cause__ is not None:
-        error = error.__cause__  # a bare one only says where
+        error = error.__cause__  # a bare Exception only says where
     text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split()).rstrip(".")
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST].rstrip('.')} ..."

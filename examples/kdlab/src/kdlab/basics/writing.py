@@ -1,4 +1,4 @@
-"""Files that are replaced only when they are complete."""
+"""Writes files atomically."""
 
 import contextlib
 import json
@@ -10,10 +10,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path to write to, and renames it to `path` at the end.
+    """Yields a temporary path, and renames it to `path` at the end.
 
-    A process that is killed in between leaves the old file, or none. Several processes
-    may replace the same file at once: each writes to a path of its own.
+    A process killed in between leaves the old file, or none. Several processes may
+    replace the same file at once: each writes to its own temporary path.
 
     Args:
         path: The file; its folder must exist.
@@ -40,11 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The plain command: an experiment from defaults or a recipe, and its options."""
+"""``kdlab distill``: runs experiments from defaults, a recipe, and options."""
 
 import argparse
 import dataclasses
@@ -11,7 +11,7 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.devices import mesh
 from kdlab.experiment import run as experiment
-from kdlab.experiment.make import checked
+from kdlab.experiment.make import check_names
 from kdlab.papers.recipes import RECIPES, Recipe, find, smoke
 from kdlab.runs import files
 from kdlab.settings.config import Config, configure
@@ -22,34 +22,34 @@ RecipeName: Any = tyro.extras.literal_type_from_choices(tuple(RECIPES))
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Distil a student by several methods and compare them.
+    """Distil a student with several methods and compare them.
 
-    The defaults are the demo: 5,000 real digits; the teacher sees the labels of all
-    training images, the student 400 of them with 40 % drawn again at random, so that
-    labels and teacher truly conflict. About four minutes on two cores.
+    The defaults are the demo, on 5,000 real digits: the teacher is trained on all
+    labels, the student on 400, of which 40 % are replaced at random so that labels and
+    teacher really conflict. It takes about four minutes on two cores.
 
-    Other settings: ``--noise 0`` (clean labels), ``--labels 1000``, ``--dataset
+    Options to try: ``--noise 0`` (clean labels), ``--labels 1000``, ``--dataset
     fashion_mnist``. Other commands: ``recipes`` lists the experiments of the papers,
     ``models`` the networks, ``compare`` tabulates finished runs, ``losses`` compares
     distillation losses, ``kdlab prepare`` prepares data sets.
     """
 
     recipe: Annotated[RecipeName | None, tyro.conf.arg(metavar="NAME")] = None
-    """An experiment of the papers: its values become the defaults of all other options
-    (shown by --recipe NAME --help). The beginning of several names up to a slash runs
-    them one after the other; a JSON file of settings is a recipe too."""
+    """An experiment of the papers, whose values become the defaults of all other
+    options (shown by --recipe NAME --help). A prefix of names up to a slash runs all of
+    them in turn. A JSON file of settings is accepted as well."""
     smoke: bool = False
-    """Shrink every size to seconds and use synthetic images: does it run at all?"""
+    """Run for seconds, with small sizes and synthetic images, to see if it works."""
     config: Config = dataclasses.field(default_factory=Config)
 
 
 def parse(
     arguments: Sequence[str], prog: str
 ) -> Iterator[tuple[Recipe | None, Config]]:
-    """Yields the experiments that a command line asks for.
+    """Parses a command line to experiments.
 
     Args:
-        arguments: What follows the name of the program.
+        arguments: The arguments after the name of the program.
         prog: Name of the program.
 
     Yields:
@@ -67,7 +67,7 @@ def parse(
         if first.smoke:
             config = smoke.shrink(config)
         default = Command(
-            # That of a file is no name to choose.
+            # A file is not among the choices.
             recipe=first.recipe if first.recipe in RECIPES else None,
             smoke=first.smoke,
             config=config,
@@ -79,36 +79,36 @@ def parse(
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
         )
-        yield recipe, checked(command.config)
+        yield recipe, check_names(command.config)
 
 
 def run(arguments: Sequence[str], prog: str, console: Console) -> None:
-    """Runs the experiments of a command line, after all its errors are found.
+    """Runs the experiments of a command line, after parsing all of it.
 
     Args:
-        arguments: What follows the name of the program.
+        arguments: The arguments after the name of the program.
         prog: Name of the program.
-        console: Where progress and tables are shown.
+        console: Terminal for progress and tables.
 
     Raises:
-        ValueError: If a setting is wrong.
-        FileNotFoundError: If a data set or the weights of a teacher are not there.
+        ValueError: If a setting is invalid.
+        FileNotFoundError: If a data set or the weights of a teacher are missing.
     """
     experiments = list(parse(arguments, prog))
     start(experiments[0][1].execution, console)
     for recipe, config in experiments:
         if recipe is not None:
-            display.line(
+            display.print_line(
                 console, _heading(recipe), label=f"{recipe.name}:", style="bold"
             )
         experiment.run(with_teacher(recipe, config), console)
 
 
 def start(execution: Execution, console: Console) -> None:
-    """Joins the other processes of a training, of which the first alone speaks.
+    """Connects the processes of a training, of which only the first one prints.
 
     Raises:
-        ValueError: If the settings say only a part of what that needs.
+        ValueError: If the settings for that are incomplete.
     """
     mesh.start_processes(
         execution.coordinator, execution.num_processes, execution.process_id
@@ -117,16 +117,16 @@ def start(execution: Execution, console: Console) -> None:
 
 
 def with_teacher(recipe: Recipe | None, config: Config) -> Config:
-    """Says where the weights of a recipe's teacher are.
+    """Sets the path of the weights of a recipe's teacher.
 
     Raises:
-        FileNotFoundError: If they are nowhere; the message says how to get them.
+        FileNotFoundError: If there are none; the message says how to get them.
     """
-    smoke.clear(config)
+    smoke.remove_earlier(config)
     if config.networks.teacher is None or config.networks.teacher_weights is not None:
         return config
     if config.data.dataset == smoke.DATASET:
-        return configure(config, teacher_weights=smoke.untrained_teacher(config))
+        return configure(config, teacher_weights=smoke.write_untrained_teacher(config))
     if recipe is None or config.networks.teacher != recipe.config.networks.teacher:
         return config
     path = config.execution.runs / str(recipe.teacher) / files.WEIGHTS
@@ -134,14 +134,13 @@ def with_teacher(recipe: Recipe | None, config: Config) -> Config:
         raise FileNotFoundError(
             f"the teacher {config.networks.teacher} has no weights in {path}. "
             "Train it:\n"
-            f"  {RECIPES[str(recipe.teacher)].command}\nor give a published file, of "
-            "torch.save or safetensors, by --teacher-weights FILE (docs/recipes.md "
-            "says which)."
+            f"  {RECIPES[str(recipe.teacher)].command}\nor pass a published torch.save "
+            "or safetensors file by --teacher-weights FILE (see docs/recipes.md)."
         )
     return configure(config, teacher_weights=path)
 
 
 def _heading(recipe: Recipe) -> str:
     published = recipe.published
-    number = "no number" if published is None else f"{published:.2f} %"
+    number = "no published number" if published is None else f"{published:.2f} %"
     return f"{number} ({recipe.source}). {recipe.note}".strip()

@@ -1,4 +1,4 @@
-"""The command ``kdlab``: one subcommand for each thing that the laboratory does."""
+"""The command ``kdlab`` and its subcommands."""
 
 import signal
 import sys
@@ -22,8 +22,8 @@ class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
-        summary: What it does, for ``kdlab --help``.
-        run: Runs it, given the arguments that follow its name.
+        summary: Summary for ``kdlab --help``.
+        run: Runs the command with the arguments after its name.
     """
 
     summary: str
@@ -31,7 +31,7 @@ class Command(NamedTuple):
 
 
 def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
-    """Settings of a command from its arguments; options do not name their part."""
+    """Parses the arguments of a command, with options that do not name their part."""
     return tyro.cli(
         kind,
         prog=f"{PROGRAM} {name}",
@@ -40,7 +40,7 @@ def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
     )
 
 
-# Each command imports what it alone needs, so that the others start quickly.
+# Each command imports only what it needs, so that the others start quickly.
 
 
 def _distill(arguments: Sequence[str], console: Console) -> None:
@@ -65,10 +65,10 @@ def _models(_: Sequence[str], console: Console) -> None:
 
 
 def _recipes(arguments: Sequence[str], console: Console) -> None:
-    from kdlab.papers.recipes.listing import markdown, print_recipes
+    from kdlab.papers.recipes.listing import print_recipes, to_markdown
 
     if list(arguments) == ["--markdown"]:
-        print("\n".join(markdown()))
+        print("\n".join(to_markdown()))
     else:
         print_recipes(console, *arguments[:1])
 
@@ -130,7 +130,7 @@ COMMANDS = {
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    # Compiles in a third of the time of the default generator, on CPU.
+    # On CPU it compiles in a third of the time of the default generator.
     jax.config.update("jax_default_prng_impl", "rbg")
     console = Console()
     name, *arguments = sys.argv[1:] or ["--help"]
@@ -140,19 +140,19 @@ def main() -> int:
             return 0
         _find(name).run(arguments, console)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        display.line(console, explain(error), label="error:", style="bold red")
+        display.print_line(console, explain(error), label="error:", style="bold red")
         return 2
     except TerminatedError:
-        console.print("Terminated and saved; the same command goes on from here.")
+        console.print("Terminated and saved; the same command resumes from here.")
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        console.print("Interrupted; the same command goes on from here.")
+        console.print("Interrupted; the same command resumes from here.")
         return 130
     return 0
 
 
 def usage() -> str:
-    """The help of the program: its commands, one a line."""
+    """Returns the help text of the program, one command per line."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items()]
     return "\n".join(
@@ -172,7 +172,7 @@ def _find(name: str) -> Command:
     if name in COMMANDS:
         return COMMANDS[name]
     raise UserError(
-        f"{name!r} is no command of {PROGRAM}: {did_you_mean(name, COMMANDS)}"
+        f"{name!r} is not a command of {PROGRAM}: {did_you_mean(name, COMMANDS)}"
         f"There are {', '.join(COMMANDS)}."
     )
 

@@ -8,21 +8,23 @@ from kdlab.data.sources.prepare import prepare
 
 
 def run(arguments: Sequence[str], prog: str) -> None:
-    """Parses the command line, prepares the data set and prints where it is.
+    """Parses the command line, prepares the data set and prints its folder.
 
     Args:
-        arguments: What follows the name of the command.
-        prog: Name of the program, for its help.
+        arguments: The arguments after the name of the command.
+        prog: Name of the program.
 
     Raises:
         ValueError: If the data set is unknown.
-        ImportError: If a package that it needs is missing.
+        ImportError: If a required package is missing.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Prepare a data set once, for training without TensorFlow.",
     )
-    parser.add_argument("name", help="tiny_imagenet, imagenet2012 or a name of TFDS")
+    parser.add_argument("name", help="tiny_imagenet, imagenet2012 or a TFDS name")
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--manual-dir", type=Path, help="archives downloaded by hand")
+    parser.add_argument(
+        "--manual-dir", type=Path, help="folder of manually downloaded archives"
+    )
     print(prepare(**vars(parser.parse_args(arguments))))

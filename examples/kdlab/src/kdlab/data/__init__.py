@@ -1,4 +1,4 @@
-"""Data sets for distillation: arrays in, batches out, augmentation inside the step."""
+"""Data sets for distillation: loading, batching, and augmentation on the device."""
 
 from kdlab.data.augment import AUGMENTATIONS, normalize
 from kdlab.data.catalogue import (

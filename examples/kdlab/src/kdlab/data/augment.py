@@ -1,8 +1,8 @@
-"""Random image transforms for the inside of a jitted step.
+"""Random image transforms that run inside a jitted step.
 
-Every transform takes a key and one batch of ``uint8`` images and returns ``uint8``: one
-gather over the batch instead of a mapped dynamic slice, no host, no per-image Python.
-The key decides everything, so a resumed run repeats the images it would have seen.
+Every transform maps a key and a batch of ``uint8`` images to ``uint8`` images, by one
+gather over the batch rather than a dynamic slice per image. The key alone determines
+the result, so a resumed run sees the same images.
 """
 
 import math
@@ -21,7 +21,7 @@ def normalize(
     std: Sequence[float],
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> Float[Array, "b h w c"]:
-    r"""Scale to [0, 1] and standardise each channel.
+    r"""Scales images to [0, 1] and standardises each channel.
 
     .. math:: \hat x = \frac{x / 255 - \mu}{\sigma}
 
@@ -29,7 +29,7 @@ def normalize(
         images: ``[b, h, w, c]``.
         mean: :math:`\mu` per channel, of images in [0, 1].
         std: :math:`\sigma` per channel.
-        dtype: Type of the result; the arithmetic is float32.
+        dtype: Dtype of the result; the arithmetic is in float32.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -47,13 +47,13 @@ def normalize(
 def random_shift(
     key: PRNGKeyArray, images: Images, *, max_shift: int = 2, flip: bool = False
 ) -> Images:
-    """Move each image by up to `max_shift` pixels along each axis, zeros coming in.
+    """Shifts each image by up to `max_shift` pixels along each axis, filling with 0.
 
     Args:
         key: Random key of the shifts.
         images: ``[b, h, w, c]``.
         max_shift: Shifts are uniform over the integers of ``[-max_shift, max_shift]``.
-        flip: Mirror each image with probability 1/2 first.
+        flip: Whether to mirror each image with probability 1/2 first.
 
     Returns:
         Shifted images, ``[b, h, w, c]``.
@@ -79,15 +79,15 @@ def random_shift(
 
 
 def random_crop_flip(key: PRNGKeyArray, images: Images, *, padding: int = 4) -> Images:
-    """Pad with zeros, crop at random, mirror half of the images: the CIFAR recipe.
+    """Pads with zeros, crops and mirrors at random: the CIFAR recipe.
 
-    Cropping the size of the image out of the padded image is shifting it by up to
+    Cropping a padded image to its original size equals shifting it by up to
     `padding` pixels.
 
     Args:
         key: Random key of the crops and flips.
         images: ``[b, h, w, c]``.
-        padding: Pixels added to every side.
+        padding: Pixels added on every side.
 
     Returns:
         Images of the same shape.
@@ -108,9 +108,9 @@ def random_crop_flip(key: PRNGKeyArray, images: Images, *, padding: int = 4) -> 
 def random_rotation_flip(
     key: PRNGKeyArray, images: Images, *, degrees: float = 20.0
 ) -> Images:
-    """Rotate about the centre, mirror half of the images: the Tiny-ImageNet recipe.
+    """Rotates about the centre and mirrors at random: the Tiny-ImageNet recipe.
 
-    Nearest neighbour, zeros coming in.
+    Interpolation is by nearest neighbour; pixels from outside are 0.
 
     Args:
         key: Random key of the angles and flips.
@@ -148,17 +148,17 @@ def random_resized_crop_flip(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Images:
-    r"""Crop a random area and shape, resize it back, mirror half of the images.
+    r"""Crops a random area and shape, resizes it back, and mirrors at random.
 
-    The area is a share of the image, uniform in `scale`; the ratio of width to height
-    is log-uniform in `ratio`; a side longer than the image is cut to it. Bilinear,
-    without antialiasing: a crop is never larger than what it is resized to.
+    The area is a fraction of the image, uniform in `scale`; the ratio of width to
+    height is log-uniform in `ratio`; a side longer than the image is cut to it.
+    Interpolation is bilinear without antialiasing, since crops are never shrunk.
 
     Args:
         key: Random key of the crops and flips.
         images: ``[b, h, w, c]``.
-        scale: Least and largest share of the area.
-        ratio: Least and largest ratio of width to height.
+        scale: Smallest and largest fraction of the area.
+        ratio: Smallest and largest ratio of width to height.
 
     Returns:
         Images of the same shape.
@@ -183,14 +183,14 @@ def random_resized_crop_flip(
     crop_width = jnp.minimum(side * root, width)
     top = draws[2] * (height - crop_height)
     left = draws[3] * (width - crop_width)
-    # Mirrored by reading from right to left.
+    # Mirror by reading from right to left.
     mirrored = draws[4] < 0.5
     left = jnp.where(mirrored, left + crop_width, left)
     crop_width = jnp.where(mirrored, -crop_width, crop_width)
     rows, down = _bilinear_taps(top, crop_height, height)
     columns, right = _bilinear_taps(left, crop_width, width)
-    # Gathers, not products with interpolation matrices: faster on CPU, the more so
-    # the larger the images.
+    # Gathers are faster on CPU than products with interpolation matrices, especially
+    # for large images.
     rows, columns = rows[:, :, None], columns[:, None, :]
     down, right = down[:, :, None, None], right[:, None, :, None]
     upper = _lerp(
@@ -206,10 +206,10 @@ def random_resized_crop_flip(
 def _bilinear_taps(
     start: Float[Array, " b"], length: Float[Array, " b"], size: int
 ) -> tuple[Int[Array, "b size"], Float[Array, "b size"]]:
-    """First of two neighbours of each output pixel, and the weight of the second."""
+    """Returns each output pixel's first neighbour and the weight of its second one."""
     centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     position = start[:, None] + centres[None] * length[:, None] - 0.5
-    position = jnp.clip(position, 0, size - 1)  # the border pixel goes on outside
+    position = jnp.clip(position, 0, size - 1)  # border pixels extend outside
     first = jnp.floor(position)
     return first.astype(jnp.int32), position - first
 
@@ -224,7 +224,7 @@ def _lerp(
 def _pixels(
     images: Images, rows: Int[Array, "b #h #w"], columns: Int[Array, "b #h #w"]
 ) -> Images:
-    """Pixels at ``(rows, columns)`` of each image; outside, the nearest one."""
+    """Reads pixels at ``(rows, columns)`` of each image, or the nearest inside."""
     index = jnp.arange(len(images))[:, None, None]
     return images.at[index, rows, columns].get(mode="clip")
 
@@ -235,7 +235,7 @@ def _gather(
     columns: Int[Array, "b #h #w"],
     inside: Bool[Array, "b h w"],
 ) -> Images:
-    """Pixels at ``(rows, columns)`` of each image, 0 where they are outside."""
+    """Reads pixels at ``(rows, columns)`` of each image, 0 outside of it."""
     return jnp.where(inside[..., None], _pixels(images, rows, columns), jnp.uint8(0))
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""The catalogue of data sets."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from kdlab.basics.reading import UserError
 from kdlab.data.dataset import Dataset
 from kdlab.data.images import ImageSource, to_dataset
 from kdlab.data.sources import cifar, idx, packaged
-from kdlab.data.sources.arrays import open_own, read_npz
+from kdlab.data.sources.arrays import open_user_dataset, read_npz
 from kdlab.data.sources.errors import missing_files, prepare_command
 from kdlab.data.sources.folders import open_folder
 from kdlab.data.sources.moments import MOMENTS
@@ -22,7 +22,7 @@ from kdlab.data.streamed import Streamed
 # Where the Debian package `dataset-fashion-mnist` installs.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
-# What to put into the folder of manual downloads, for `prepare`.
+# Archives to put into the folder of manual downloads for `prepare`.
 _ARCHIVES = {
     "imagenet2012": "TensorFlow, and ILSVRC2012_img_train.tar and "
     "ILSVRC2012_img_val.tar (https://image-net.org) in FILES",
@@ -30,7 +30,7 @@ _ARCHIVES = {
     "(http://cs231n.stanford.edu/tiny-imagenet-200.zip) in FILES",
 }
 
-# Side of images that all have the same, and are streamed whole.
+# Side of the images of sets with one image size, which are streamed without cropping.
 _WHOLE = {"tiny_imagenet": 64}
 
 
@@ -98,23 +98,24 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
 def load(
     name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
 ) -> Dataset:
-    """Load a data set into memory.
+    """Loads a data set into memory.
 
     Args:
-        name: A key of `DATASETS`; the path of a folder, perhaps with ``folder:`` in
-            front, with class folders below ``train`` and ``val`` or ``test``; the path
-            of an ``.npz`` file; ``MODULE:FUNCTION`` for a function of your own, see
-            :mod:`kdlab.data.sources.arrays`; ``tfds:NAME``, or just a name that
-            `DATASETS` lacks, for a set that TFDS prepared in `data_dir`.
-        data_dir: Folder with the files of data sets that come with no package.
-        image_size: Side to bring the images of the last two kinds to, if they differ.
+        name: A key of `DATASETS`; the path of a folder (optionally with the prefix
+            ``folder:``) with class folders in ``train`` and in ``val`` or ``test``; the
+            path of an ``.npz`` file; ``MODULE:FUNCTION`` for your own function, see
+            :mod:`kdlab.data.sources.arrays`; or ``tfds:NAME`` (``NAME`` alone if
+            `DATASETS` lacks it) for a set that TFDS prepared in `data_dir`.
+        data_dir: Folder of data sets that do not come with a package.
+        image_size: Side to which images of folders and of TFDS are resized, if they
+            differ in size.
 
     Returns:
         The images and labels, on the host.
 
     Raises:
-        FileNotFoundError: If files are missing; it says which, where and how to get
-            them.
+        FileNotFoundError: If files are missing; the message says which, where, and how
+            to get them.
         ValueError: If there is no data set of that name, or it does not fit in memory.
 
     Examples:
@@ -123,28 +124,28 @@ def load(
     """
     folder = None if data_dir is None else Path(data_dir).expanduser()
     if image_size is not None and (is_reference(name) or name.endswith(".npz")):
-        raise _of_one_size(name)
+        raise _fixed_size(name)
     if is_reference(name):
-        return open_own(name)
+        return open_user_dataset(name)
     if name.endswith(".npz"):
         return read_npz(Path(name).expanduser())
     if name not in DATASETS:
         return _prepared(name, folder, image_size=image_size)
     if image_size is not None:
-        raise _of_one_size(name)
+        raise _fixed_size(name)
     return DATASETS[name](folder)
 
 
-def _of_one_size(name: str) -> ValueError:
+def _fixed_size(name: str) -> ValueError:
     return ValueError(
-        f"{name} has images of one size; leave image_size out (--image-size)"
+        f"{name} has images of a fixed size; leave image_size out (--image-size)"
     )
 
 
 def open_dataset(
     name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
 ) -> Dataset | Streamed:
-    """Load a data set, or open it if it is streamed; see `load` and `open_streamed`."""
+    """Loads a data set, or opens it if it is streamed; see `load`, `open_streamed`."""
     get = open_streamed if is_streamed(name) else load
     return get(name, data_dir=data_dir, image_size=image_size)
 
@@ -152,20 +153,20 @@ def open_dataset(
 def open_streamed(
     name: str, *, data_dir: Path | str | None = None, image_size: int | None = None
 ) -> Streamed:
-    """Open a data set that is decoded as it is needed.
+    """Opens a data set that is decoded on the fly.
 
     Args:
-        name: As for `open_images`, perhaps with ``stream:`` in front.
+        name: As for `open_images`, optionally with the prefix ``stream:``.
         data_dir: Root of the prepared sets.
-        image_size: Side of the images that come out; by default 64 for
-            ``tiny_imagenet``, whose images have it, and 224 for others. Those are
-            resized to 8/7 of it before the middle is cut out, 256 for 224.
+        image_size: Side of the output images; by default 64 for ``tiny_imagenet``, its
+            original size, and 224 for others, which are resized to 8/7 of it (256 for
+            224) before the centre is cropped.
 
     Returns:
-        The sources and what is known of them.
+        The opened data set.
 
     Raises:
-        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        FileNotFoundError: If the set is not prepared; the message says how to do it.
         ValueError: If there is no data set of that name.
     """
     short = name.removeprefix("stream:").removeprefix("tfds:")
@@ -174,7 +175,7 @@ def open_streamed(
     train, test = (
         open_images(short, split, data_dir=data_dir) for split in ("train", "test")
     )
-    # Folders are most often of photographs too.
+    # Folders most often hold photographs as well.
     moments = MOMENTS.get(short, MOMENTS["imagenet2012"])
     mean, std = (x[:1] if train.mode == "L" else x for x in moments)
     resize = size if size == whole else round(size * 8 / 7)
@@ -182,7 +183,7 @@ def open_streamed(
 
 
 def is_streamed(name: str) -> bool:
-    """Whether a data set is decoded as it is needed: asked to be, or too large."""
+    """Returns whether a data set is streamed: on request, or because of its size."""
     short = name.removeprefix("tfds:")
     return name.startswith("stream:") or short == "imagenet2012"
 
@@ -190,12 +191,12 @@ def is_streamed(name: str) -> bool:
 def open_images(
     name: str, split: Literal["train", "test"], *, data_dir: Path | str | None = None
 ) -> ImageSource:
-    """Open the encoded images of a split, without reading them.
+    """Opens the encoded images of a split without reading them.
 
     Args:
         name: ``imagenet2012``, ``tiny_imagenet``, ``folder:PATH``, ``tfds:NAME``, or
             another set that TFDS prepared in `data_dir`.
-        split: ``train`` or ``test``; the latter is the validation split of a set whose
+        split: ``train`` or ``test``; the latter is the validation split of sets whose
             test labels are not public.
         data_dir: Root of the prepared sets.
 
@@ -203,7 +204,7 @@ def open_images(
         A sequence of encoded images and labels.
 
     Raises:
-        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        FileNotFoundError: If the set is not prepared; the message says how to do it.
         ValueError: If there is no data set of that name.
     """
     if name.startswith("folder:"):
@@ -217,13 +218,13 @@ def open_images(
         return open_folder(Path(name).expanduser(), split)
     if getattr(DATASETS.get(short), "func", None) is _packaged:
         raise UserError(
-            f"{name}: {short} lies in memory and is not prepared by TFDS: give "
+            f"{name}: {short} is loaded into memory, not prepared by TFDS: give "
             f"--dataset {short}"
         )
     known = [*DATASETS, *tfds_names()]
     if short.split("/")[0] not in known:
         raise _unknown(name, known)
-    where = f"not found in {folder}" if folder else "no data_dir (--data-dir) given"
+    where = f"not found in {folder}" if folder else "no data_dir (--data-dir) is given"
     needs = _ARCHIVES.get(
         short, "TensorFlow, and network access or the archives in FILES"
     )
@@ -236,7 +237,7 @@ def open_images(
 def _unknown(name: str, known: list[str]) -> ValueError:
     hint = did_you_mean(name.removeprefix("tfds:"), known)
     return ValueError(
-        f"no data set named {name!r}; {hint}there are: {', '.join(DATASETS)}, "
-        "PATH (of a folder or an .npz file), MODULE:FUNCTION, tfds:NAME and, to be "
-        "streamed, stream:NAME"
+        f"no data set named {name!r}; {hint}choose one of: {', '.join(DATASETS)}, "
+        "PATH (of a folder or an .npz file), MODULE:FUNCTION, tfds:NAME or, for "
+        "streaming, stream:NAME"
     )

@@ -1,4 +1,4 @@
-"""A classification data set in host memory, and what may be done to it."""
+"""Classification data sets in host memory, their subsets and label noise."""
 
 import dataclasses
 from functools import cached_property
@@ -11,20 +11,20 @@ from kdlab.data.fingerprint import hash_arrays
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels on the host, small enough to stay there.
+    """Images and labels in host memory.
 
-    Images remain ``uint8``: a quarter of the memory and of the transfer of float32.
+    Images stay ``uint8``, which takes a quarter of the memory and transfer of float32.
     :func:`~kdlab.data.augment.normalize` converts them inside the step.
 
     Attributes:
-        name: What `load` was asked for.
+        name: Name under which it was requested.
         train_images: ``[n, h, w, c]``.
         train_labels: ``[n]``.
         test_images: ``[m, h, w, c]``.
         test_labels: ``[m]``.
         num_classes: Labels are in ``range(num_classes)``.
-        mean: Per channel, of images in [0, 1].
-        std: Per channel, of images in [0, 1].
+        mean: Mean per channel of images in [0, 1].
+        std: Standard deviation per channel of images in [0, 1].
     """
 
     name: str
@@ -37,7 +37,7 @@ class Dataset:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse arrays that disagree with each other."""
+        """Refuses arrays that contradict each other."""
         for split in ("train", "test"):
             images = getattr(self, f"{split}_images")
             labels = getattr(self, f"{split}_labels")
@@ -66,7 +66,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all images and labels and of how they are normalised."""
+        """Hash of all images, labels and normalisation constants."""
         arrays = self.train_images, self.train_labels, self.test_images
         moments = self.num_classes, tuple(self.mean), tuple(self.std)
         return hash_arrays((*arrays, self.test_labels), moments)
@@ -86,9 +86,9 @@ class Dataset:
 def channel_moments(
     images: UInt8[np.ndarray, "n h w c"],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of images scaled to [0, 1].
+    """Computes mean and standard deviation per channel of images scaled to [0, 1].
 
-    A constant channel gets the deviation 1, so that normalising leaves it finite.
+    A constant channel gets the standard deviation 1, so that normalising stays finite.
 
     Args:
         images: ``[n, h, w, c]``.
@@ -105,7 +105,7 @@ def channel_moments(
     levels = np.arange(256) / 255.0
     means, stds = [], []
     for channel in np.moveaxis(images, -1, 0):
-        # A histogram: exact, and no float copy of the whole set.
+        # From a histogram: exact, without a float copy of the whole set.
         share = np.bincount(channel.ravel(), minlength=256) / channel.size
         mean = float(share @ levels)
         std = float(np.sqrt(share @ (levels - mean) ** 2))
@@ -117,9 +117,9 @@ def channel_moments(
 def stratified_order(
     labels: Int32[np.ndarray, " n"], seed: int
 ) -> Int32[np.ndarray, " n"]:
-    """Random order in which the classes take turns until the small ones run out.
+    """Draws a random order in which the classes alternate until small ones run out.
 
-    So every prefix is as class-balanced as the set allows, and prefixes are nested.
+    Every prefix is then as balanced as the set allows, and prefixes are nested.
 
     Args:
         labels: ``[n]``.
@@ -139,24 +139,24 @@ def stratified_order(
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     _, counts = np.unique(labels, return_counts=True)
     turn = np.concatenate([np.arange(count) for count in counts])
-    # Within a turn the order of the classes is random too: no class is favoured
-    # when the prefix is not a multiple of the number of classes.
+    # Within a round the order of the classes is random as well, so that no class is
+    # favoured when a prefix is not a multiple of the number of classes.
     return by_class[np.lexsort((rng.random(len(labels)), turn))].astype(np.int32)
 
 
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """Keep a class-balanced part of the training images; the test set stays.
+    """Keeps a class-balanced subset of the training images and the whole test set.
 
-    Class sizes differ by at most one, and a smaller subset with the same seed is
-    contained in a larger one: curves over `n` are not blurred by other images.
+    Class sizes differ by at most one. With the same seed a smaller subset is contained
+    in a larger one, so that curves over `n` are not blurred by a change of images.
 
     Args:
-        dataset: Any.
+        dataset: The data set.
         n: Number of training images to keep.
-        seed: Which ones.
+        seed: Seed of the choice.
 
     Returns:
-        The same data set with ``n`` training images; `mean` and `std` are kept.
+        The data set with ``n`` training images and the same `mean` and `std`.
 
     Raises:
         ValueError: If a class has too few images for a balanced subset.
@@ -186,16 +186,16 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
 def corrupt_labels(
     labels: Int32[np.ndarray, " n"], rate: float, num_classes: int, seed: int
 ) -> Int32[np.ndarray, " n"]:
-    """Replace a fraction of the labels by uniform draws: symmetric label noise.
+    """Replaces a fraction of the labels by uniform draws: symmetric label noise.
 
-    Exactly ``round(rate * n)`` labels are drawn again, over all classes: one in
-    `num_classes` of them comes out as it was.
+    Exactly ``round(rate * n)`` labels are redrawn from all classes, so that about one
+    in `num_classes` of them stays the same.
 
     Args:
         labels: ``[n]``; not modified.
-        rate: Fraction to draw again, in [0, 1].
-        num_classes: Draws are from ``range(num_classes)``.
-        seed: Seed of both choices.
+        rate: Fraction to redraw, in [0, 1].
+        num_classes: Number of classes to draw from.
+        seed: Seed of the choice and of the new labels.
 
     Returns:
         New labels, ``[n]``.

@@ -1,4 +1,4 @@
-"""Image files to arrays of eight bits a channel."""
+"""Decodes image files to arrays with eight bits per channel."""
 
 import io
 import warnings
@@ -7,26 +7,26 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Formats whose pixels of mode I run from 0 to 65535, whatever the mode may hold.
+# Formats whose pixels range from 0 to 65535 in mode I, which could hold more.
 _SIXTEEN_BITS = ("PNG", "PPM")
 
 
 def decode(
     data: bytes, mode: str, image_size: int | None = None
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decode an image, and resize it if a size is given.
+    """Decodes an image, and resizes it if a size is given.
 
     Args:
         data: The encoded image.
         mode: ``RGB`` or ``L``.
-        image_size: Resize the shorter side to this, bilinear with antialiasing, and cut
-            the middle out of the longer one.
+        image_size: Size to which the shorter side is resized (bilinear, antialiased)
+            and the longer one is cropped about its centre.
 
     Returns:
         ``[h, w, c]``, with one channel if `mode` is ``L``.
 
     Raises:
-        ValueError: If it is no image, or one of 32-bit pixels.
+        ValueError: If it is not an image, or has 32-bit pixels.
     """
     image = open_image(data, mode)
     if image_size is not None:
@@ -35,23 +35,22 @@ def decode(
 
 
 def open_image(data: bytes, mode: str) -> Image.Image:
-    """Decode to a Pillow image in the given mode, as a viewer would show it.
+    """Decodes to a Pillow image of the given mode, as an image viewer would show it.
 
-    The first frame of an animation; turned as its EXIF orientation says; 16 bits a
-    channel are scaled to 8; what is transparent shows white. Colour profiles are
-    ignored.
+    Takes the first frame of an animation, applies the EXIF orientation, scales 16 bits
+    per channel to 8, and puts transparent pixels on white. Colour profiles are ignored.
 
     Args:
         data: The encoded image.
         mode: ``RGB`` or ``L``.
 
     Raises:
-        ValueError: If it is no image, or one of 32-bit pixels.
+        ValueError: If it is not an image, or has 32-bit pixels.
     """
     try:
         file = Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise ValueError("it is no image of a known format") from error
+        raise ValueError("it is not an image of a known format") from error
     with file:
         file.load()
         _turn_upright(file)
@@ -64,12 +63,12 @@ def open_image(data: bytes, mode: str) -> Image.Image:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """Turns an image in place; one whose EXIF data are damaged stays as it is."""
+    """Applies the EXIF orientation in place, ignoring damaged EXIF data."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged EXIF data
+            warnings.simplefilter("ignore")  # on damaged EXIF data
             ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # they are not worth an image
+    except Exception:  # not a reason to reject the image
         pass
 
 
@@ -80,16 +79,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"its pixels have 32 bits (mode {image.mode}) of an unknown range, where 8 "
-            "or 16 are expected"
+            f"its pixels have 32 bits (mode {image.mode}) and an unknown range; "
+            "expected 8 or 16 bits"
         )
     return image
 
 
 def resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
-    """Resize the shorter side to `resize`, then cut out the middle `size` x `size`.
+    """Resizes the shorter side to `resize`, then crops the central `size` x `size`.
 
-    Bilinear with antialiasing; both steps in one, so nothing is rounded in between.
+    Both happen in one bilinear, antialiased step, without rounding in between.
     """
     width, height = image.size
     side = min(width, height) * size / resize
@@ -102,6 +101,6 @@ def resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-    """Pixels with a channel axis, also of a grey image."""
+    """Returns the pixels with a channel axis, even for greyscale images."""
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels

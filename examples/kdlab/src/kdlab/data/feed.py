@@ -1,7 +1,7 @@
-"""Batches for the devices, from a data set in memory or from one that is streamed.
+"""Feeds the devices with batches of a data set in memory or of a streamed one.
 
-The position in a training is the epoch and the step, whatever the batches come from:
-nothing else needs to be saved to go on with the very next batch.
+Either way the position in a training is its epoch and step: nothing else needs to be
+saved to resume with the very next batch.
 """
 
 import contextlib
@@ -12,20 +12,20 @@ import jax
 
 from kdlab.data import batches, num_batches
 from kdlab.data.images import ImageSource
-from kdlab.data.split import Chosen, Split
+from kdlab.data.split import Examples, Split
 from kdlab.devices.mesh import Layout
 
 
 class Stream(NamedTuple):
-    """One part of a data set, decoded as it is needed.
+    """One split of a data set that is decoded on the fly.
 
     Attributes:
         source: The encoded images and their labels.
-        image_size: Side of the images that come out.
-        resize: Length of the shorter side before the middle is cut out.
-        crops: Whether training takes random resized crops, half of them mirrored,
-            instead of the middle.
-        workers: Processes that decode ahead; 0: threads of this one.
+        image_size: Side of the output images.
+        resize: Length of the shorter side before the centre is cropped.
+        crops: Whether training uses random resized crops and flips instead of the
+            centre.
+        workers: Number of processes that decode ahead; 0: threads of this process.
     """
 
     source: ImageSource
@@ -40,75 +40,77 @@ class Stream(NamedTuple):
         return len(self.source)
 
 
-class Fed(NamedTuple):
-    """What a step is given.
+class StepInputs(NamedTuple):
+    """The inputs of a step.
 
     Attributes:
-        data: The data set on the devices, or the images and labels of this batch.
+        data: The whole data set on the devices, or the images and labels of the batch.
         indices: Indices of the batch in the data set.
-        weights: 0 where an image only pads the batch.
+        weights: Sample weights, 0 for padding.
     """
 
-    data: Split | Chosen
+    data: Split | Examples
     indices: Any
     weights: Any
 
 
 class Feed:
-    """Batches of a training, of any epoch and from any step of it on."""
+    """The batches of a training, from any epoch and step."""
 
     def __init__(self, data: Split | Stream, layout: Layout, batch_size: int):
-        """Binds what all epochs share.
+        """Prepares what all epochs share.
 
         Args:
             data: Training images and labels.
-            layout: Where arrays lie.
-            batch_size: Images in a step, over all devices.
+            layout: Placement of the arrays.
+            batch_size: Images per step, over all devices.
         """
         self.steps = num_batches(data.size, batch_size)
         self._data, self._layout, self._batch_size = data, layout, batch_size
-        # What is open, and the seed and the number of steps at which it stands.
+        # The open stream, and its position: the seed and the number of steps.
         self._stream: Any = None
         self._at = (-1, -1)
         self._resident: Split | None = None
         if isinstance(data, Split) and jax.process_count() == 1:
             self._resident = layout.replicate(data)
 
-    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Fed]:
-        """Batches of an epoch.
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[StepInputs]:
+        """Iterates over the batches of an epoch.
 
         Args:
             seed: Seed of the order, and of the crops of a stream.
-            epoch: From 0.
-            start: Steps that are done already.
+            epoch: Index of the epoch, from 0.
+            start: Number of steps to skip.
         """
         if isinstance(self._data, Stream):
             return self._streamed(self._data, seed, epoch, start)
-        return self._chosen(self._data, seed, epoch, start)
+        return self._in_memory(self._data, seed, epoch, start)
 
-    def _chosen(self, data: Split, seed: int, epoch: int, start: int) -> Iterator[Fed]:
+    def _in_memory(
+        self, data: Split, seed: int, epoch: int, start: int
+    ) -> Iterator[StepInputs]:
         size = self._batch_size
         order = batches(data.size, size, seed=seed, epoch=epoch, start=start)
         for indices, weights in order:
-            images = self._resident or Chosen(*self._layout.feed(data, indices))
-            yield Fed(images, indices, weights)
+            images = self._resident or Examples(*self._layout.feed(data, indices))
+            yield StepInputs(images, indices, weights)
 
     def _streamed(
         self, data: Stream, seed: int, epoch: int, start: int
-    ) -> Iterator[Fed]:
+    ) -> Iterator[StepInputs]:
         done = epoch * self.steps + start
-        if self._at != (seed, done):  # not for each epoch: workers take long to start
+        if self._at != (seed, done):  # not at each epoch: workers are slow to start
             self._stream = self._open(data, seed, done)
         for step in range(done, (epoch + 1) * self.steps):
             batch, self._at = self._next(), (seed, step + 1)
             images, labels, weights, indices = self._layout.join(batch)
-            yield Fed(Chosen(images, labels), indices, weights)
+            yield StepInputs(Examples(images, labels), indices, weights)
 
     def _next(self) -> Any:
         try:
             return next(self._stream)
         except Exception:
-            self._stream.close()  # or its workers would fail at the end of the program
+            self._stream.close()  # otherwise its workers fail when the program ends
             raise
 
     def _open(self, data: Stream, seed: int, done: int) -> Iterator:
@@ -128,12 +130,12 @@ class Feed:
 def iterate_once(
     data: Split | Stream, layout: Layout, batch_size: int
 ) -> Iterator[dict]:
-    """Every image once, in order: ``images``, ``labels`` and ``weights`` of batches.
+    """Yields every image once, in order, as ``images``, ``labels`` and ``weights``.
 
     Args:
-        data: Any part of a data set.
-        layout: Where the batches lie.
-        batch_size: Greatest number of images in a batch, over all devices.
+        data: A split of a data set.
+        layout: Placement of the batches.
+        batch_size: Maximum number of images per batch, over all devices.
     """
     size = layout.rounded(min(batch_size, data.size))
     if isinstance(data, Split):

@@ -1,4 +1,4 @@
-"""Short hashes of data, for the names of what was computed from them."""
+"""Short hashes of data, for the names of files computed from them."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ from jaxtyping import PyTree
 
 from kdlab.basics.reading import reading
 
-CONTENTS = 256 * 2**20  # bytes that are read; of more data only sizes and times
+CONTENTS = 256 * 2**20  # bytes; of larger data only sizes and times are hashed
 
 
 def hash_arrays(arrays: PyTree, *rest: Any) -> str:
-    """Hash of the bytes, types, shapes and names of arrays.
+    """Hashes the bytes, dtypes, shapes and names of arrays.
 
     Args:
-        arrays: Any tree.
-        *rest: Whatever else decides; its text is hashed.
+        arrays: Any tree of arrays.
+        *rest: Other objects to hash, by their ``repr``.
 
     Returns:
         24 hexadecimal digits.
@@ -40,15 +40,16 @@ def hash_arrays(arrays: PyTree, *rest: Any) -> str:
 
 
 def hash_files(paths: Iterable[Path], *, root: Path) -> str:
-    """Hash of files: of their contents, or of sizes and times if they are large.
+    """Hashes files by their contents, or by sizes and times if they are large.
 
     Args:
-        paths: The files, in an order that is always the same.
-        root: What their names are taken from, so that a moved folder keeps its hash.
+        paths: The files, in a fixed order.
+        root: Folder to which their names are relative, so that a moved folder keeps its
+            hash.
 
     Returns:
-        24 hexadecimal digits. Beyond 256 MiB in all, contents are not read: a copy
-        with new times of modification then has another hash.
+        24 hexadecimal digits. Beyond 256 MiB in total the contents are not read, so
+        that a copy with new modification times has another hash.
     """
     with reading(root):
         files = [(path, path.stat()) for path in paths]

@@ -1,4 +1,4 @@
-"""Encoded images with labels, wherever they are stored."""
+"""Encoded images with labels, independent of how they are stored."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,20 +8,20 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from kdlab.basics.reading import UserError, reading
+from kdlab.data.array_cache import load_or_compute
 from kdlab.data.dataset import Dataset, channel_moments
 from kdlab.data.decoding import decode
-from kdlab.data.kept import keep
 
 
 class EncodedImage(NamedTuple):
-    """A JPEG or PNG file in memory, and its class."""
+    """An encoded image file in memory with its class."""
 
     data: bytes
     label: int
 
 
 class ImageSource(Protocol):
-    """Random access to the encoded images of one split; picklable for workers."""
+    """Random access to the encoded images of one split, picklable for workers."""
 
     @property
     def num_classes(self) -> int:
@@ -30,11 +30,11 @@ class ImageSource(Protocol):
 
     @property
     def mode(self) -> str:
-        """What to decode to: ``RGB``, or ``L`` for grey."""
+        """Mode to decode to: ``RGB``, or ``L`` for greyscale."""
         ...
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         ...
 
     @property
@@ -43,21 +43,20 @@ class ImageSource(Protocol):
         ...
 
     def __getitem__(self, index: SupportsIndex) -> EncodedImage:
-        """One image and its label."""
+        """Returns one image and its label."""
         ...
 
     def where(self, index: int) -> str:
-        """Where an image lies, for messages."""
+        """Describes the location of an image, for messages."""
         ...
 
 
 def read_labels(source: ImageSource, path: Path) -> Int32[np.ndarray, " n"]:
-    """Labels of all images, which takes reading them all once: then from a file.
+    """Reads the labels of all images, once from the source and then from a file.
 
     Args:
         source: The images.
-        path: Where the labels are kept; the fingerprint of the source is added to its
-            name.
+        path: File of the labels; the fingerprint of the source is appended to its name.
 
     Returns:
         Labels in the order of the source.
@@ -69,7 +68,7 @@ def read_labels(source: ImageSource, path: Path) -> Int32[np.ndarray, " n"]:
             return {"labels": np.fromiter(labels, np.int32, len(source))}
 
     path = path.with_name(f"{path.name}-{source.fingerprint}.npz")
-    return keep(path, read)["labels"]
+    return load_or_compute(path, read)["labels"]
 
 
 def to_dataset(
@@ -80,14 +79,14 @@ def to_dataset(
     image_size: int | None = None,
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> Dataset:
-    """Decode two splits into memory.
+    """Decodes two splits into memory.
 
     Args:
         name: Name of the data set.
         train: The training split.
         test: The test split.
         image_size: See `decode`; needed if the images differ in size.
-        moments: Mean and deviation per channel; computed if None.
+        moments: Mean and standard deviation per channel; None: computed.
 
     Raises:
         ValueError: If the images differ in size and no size is given.
@@ -123,8 +122,8 @@ def _decode_all(
         if image.shape != shape:
             raise UserError(
                 f"{name}: {source.where(i)} is {image.shape}, {source.where(0)} is "
-                f"{shape}; pass image_size (--image-size) to bring them to one size, "
-                "or read the set as a stream"
+                f"{shape}; pass image_size (--image-size) to resize them, or stream "
+                "the data set"
             )
         images[i] = image
     return images, labels

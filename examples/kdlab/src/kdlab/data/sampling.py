@@ -1,4 +1,4 @@
-"""Which examples make up which batch."""
+"""Selects the examples of each batch."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from jaxtyping import Float32, Int32
 
 
 class IndexBatch(NamedTuple):
-    """Positions in the data set, and weights: 0 where one only fills the batch."""
+    """Indices into the data set, and sample weights, 0 for padding."""
 
     indices: Int32[np.ndarray, " b"]
     weights: Float32[np.ndarray, " b"]
 
 
 def num_batches(num_examples: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Number of steps in an epoch.
+    """Returns the number of steps in an epoch.
 
     Examples:
         >>> num_batches(50_000, 64), num_batches(50_000, 64, drop_last=True)
@@ -36,20 +36,20 @@ def batches(
     start: int = 0,
     drop_last: bool = False,
 ) -> Iterator[IndexBatch]:
-    """Index batches of one epoch, all of the same size.
+    """Yields the index batches of one epoch, all of the same size.
 
-    The order is a function of ``(seed, epoch)`` alone, so the position in the
-    training is just ``(epoch, step)``: nothing else needs to be saved to resume.
+    The order is a function of ``(seed, epoch)`` alone, so only ``(epoch, step)`` needs
+    to be saved to resume.
 
     Args:
         num_examples: Size of the data set.
-        batch_size: Size of every batch. A last partial batch is filled at weight 0
-            from the beginning of the epoch, so that a jitted step meets one shape and
-            BatchNorm a whole batch of different images.
+        batch_size: Size of every batch. A last partial batch is padded at weight 0
+            from the beginning of the epoch, so that a jitted step sees a single shape
+            and BatchNorm a full batch of different images.
         seed: Seed of the permutations; None keeps the order of the data set.
-        epoch: From 0; another epoch is another permutation.
-        start: Step to begin with, when resuming.
-        drop_last: Leave the last partial batch out instead.
+        epoch: Index of the epoch, from 0; each has its own permutation.
+        start: Step to start at, when resuming.
+        drop_last: Whether to drop a last partial batch instead.
 
     Yields:
         Indices and weights of one batch.

@@ -1,10 +1,10 @@
-"""Images and labels in memory: a part of a data set, or one batch of it."""
+"""Images and labels in memory: a split of a data set, or one batch of it."""
 
 from typing import Any, NamedTuple
 
 
 class Split(NamedTuple):
-    """Images and labels of one part of a data set.
+    """Images and labels of one split of a data set.
 
     Attributes:
         images: ``[n, h, w, c]`` of uint8.
@@ -19,13 +19,13 @@ class Split(NamedTuple):
         """Number of images."""
         return len(self.labels)
 
-    def take(self, indices: Any) -> "Chosen":
+    def take(self, indices: Any) -> "Examples":
         """Gathers one batch."""
-        return Chosen(self.images[indices], self.labels[indices])
+        return Examples(self.images[indices], self.labels[indices])
 
 
-class Chosen(NamedTuple):
-    """Images and labels of one batch, where the data set is not on the device."""
+class Examples(NamedTuple):
+    """Images and labels of one batch of a data set that is not on the device."""
 
     images: Any
     labels: Any

@@ -1,4 +1,4 @@
-"""Batches from images that do not fit in memory, by Grain: the ImageNet recipe."""
+"""Grain pipelines for images that do not fit in memory: the ImageNet recipe."""
 
 import math
 from typing import NamedTuple, SupportsIndex
@@ -16,7 +16,7 @@ from kdlab.data.images import EncodedImage, ImageSource
 
 
 class ImageBatch(NamedTuple):
-    """Images of one process, where they are in the source, and 0 for mere padding."""
+    """Images of one process with labels, sample weights (0 for padding) and indices."""
 
     images: UInt8[np.ndarray, "b h w c"]
     labels: Int32[np.ndarray, " b"]
@@ -27,7 +27,7 @@ class ImageBatch(NamedTuple):
 # Image, label, weight, index.
 _Example = tuple[UInt8[np.ndarray, "h w c"], np.int32, np.float32, np.int32]
 
-_RATIOS = 3 / 4, 4 / 3  # least and largest of width to height
+_RATIOS = 3 / 4, 4 / 3  # smallest and largest ratio of width to height
 
 
 def train_stream(
@@ -43,28 +43,28 @@ def train_stream(
     process_count: int | None = None,
     num_workers: int = 0,
 ) -> grain.DatasetIterator[ImageBatch]:
-    """Endless shuffled batches of random resized crops, half of them mirrored.
+    """Returns endless shuffled batches of random resized crops, half of them mirrored.
 
-    Or of whole images, for an augmentation on the device, if `resize` is given.
+    With `resize`, it returns central crops instead, for augmentation on the device.
 
-    Each epoch is another permutation; the processes take turns in it. An image and its
-    crop are functions of the seed and the position alone, so a stream from `start` on
-    is bit for bit the rest of one from the beginning, with any number of workers. Or
-    ``get_state()`` is a small dictionary for JSON, and ``set_state()`` of an iterator
-    made with the same arguments goes on there.
+    Each epoch is a new permutation, of which the processes take alternate images. An
+    image and its crop are functions of the seed and the position alone, so a stream
+    from `start` equals the rest of one from the beginning bit for bit, with any number
+    of workers. Alternatively ``get_state()`` returns a small JSON dictionary, from
+    which ``set_state()`` of an iterator with the same arguments resumes.
 
     Args:
         source: See `open_images`.
-        batch_size: Images per batch of this process.
+        batch_size: Images per batch in this process.
         seed: Seed of the order and the crops; the same in all processes.
         image_size: Side of the crops.
-        scale: Least and largest share of the area; the ratio is from 3/4 to 4/3.
-        resize: Length of the shorter side before the middle is cut out, as in
-            evaluation; None crops at random instead.
-        start: Number of batches to leave out, those before a checkpoint.
+        scale: Smallest and largest fraction of the area; ratios are from 3/4 to 4/3.
+        resize: Length of the shorter side before the centre is cropped, as in
+            evaluation; None: random crops.
+        start: Number of batches to skip, those before a checkpoint.
         process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
-        num_workers: Processes that decode ahead; 0 decodes in threads of this one.
+        num_workers: Processes that decode ahead; 0: threads of this process.
 
     Returns:
         An iterator of batches with `get_state` and `set_state`.
@@ -86,7 +86,7 @@ def train_stream(
         return pixels, np.int32(label), np.float32(1), np.int32(index)
 
     dataset = grain.MapDataset.source(_Numbered(source)).seed(seed).shuffle().repeat()
-    # Left out after the crops are numbered, or they would be other ones.
+    # Skip after the crops are numbered, so that the crops stay the same.
     dataset = dataset[index::count].random_map(crop)[start * batch_size :]
     return _iterate(dataset, batch_size, num_workers)
 
@@ -101,18 +101,19 @@ def eval_stream(
     process_count: int | None = None,
     num_workers: int = 0,
 ) -> grain.DatasetIterator[ImageBatch]:
-    """Every image once, in order: the middle of the image after resizing.
+    """Returns the central crop of every image once, in order.
 
-    The last batch is padded at weight 0, so that all processes take as many steps.
+    The last batch is padded at weight 0, so that all processes take the same number of
+    steps.
 
     Args:
         source: See `open_images`.
-        batch_size: Images per batch of this process.
-        image_size: Side of the middle part.
-        resize: Length of the shorter side before it is cut out.
+        batch_size: Images per batch in this process.
+        image_size: Side of the crop.
+        resize: Length of the shorter side before cropping.
         process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
-        num_workers: Processes that decode ahead; 0 decodes in threads of this one.
+        num_workers: Processes that decode ahead; 0: threads of this process.
 
     Returns:
         An iterator of batches.
@@ -133,7 +134,7 @@ def eval_stream(
 
 
 class _Numbered:
-    """A source whose images know where they are in it."""
+    """A source that returns images with their indices."""
 
     def __init__(self, source: ImageSource):
         self._source = source
@@ -157,16 +158,16 @@ def _iterate(
     examples: grain.MapDataset[_Example], batch_size: int, num_workers: int
 ) -> grain.DatasetIterator[ImageBatch]:
     if num_workers == 0:
-        # Pillow lets go of the interpreter while it decodes, so threads do help. The
-        # buffer holds single images: Grain's default, 500 elements, is sized for them.
+        # Pillow releases the GIL while it decodes, so threads help. The buffer holds
+        # single images, for which Grain's default of 500 elements is made.
         ahead = max(16, 2 * batch_size)
         threads = grain.ReadOptions(num_threads=16, prefetch_buffer_size=ahead)
         batches = examples.to_iter_dataset(threads).batch(batch_size)
         return iter(batches.map(_to_batch))
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers read them
-    # Batched before it is divided among the workers: each then makes whole batches,
-    # the same ones whatever their number.
+    # Batched before the workers share the stream: each then makes whole batches, which
+    # do not depend on the number of workers.
     threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     batches = examples.batch(batch_size).map(_to_batch).to_iter_dataset(threads)
     return iter(
@@ -191,10 +192,10 @@ def _random_resized_crop(
     scale: tuple[float, float],
     rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Crop a random box, resize it with antialiasing, mirror half of the time.
+    """Crops a random box, resizes it with antialiasing, and mirrors it at random.
 
-    A box that does not fit is drawn again, up to ten times; then it is the middle, as
-    large as fits with a ratio in the range.
+    A box that does not fit is drawn again, up to ten times; then it is the largest
+    central one with a ratio in the range.
     """
     image = open_image(data, mode)
     width, height = image.size
@@ -212,7 +213,7 @@ def _random_resized_crop(
         box_width = min(width, round(height * high))
         box_height = min(height, round(width / low))
         left, top = (width - box_width) // 2, (height - box_height) // 2
-    # Cropped first: resizing with a box would blend in what is around it.
+    # Crop first: resizing with a box would blend in pixels around it.
     image = image.crop((left, top, left + box_width, top + box_height))
     image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = to_array(image)

@@ -1,4 +1,4 @@
-"""A data set that stays on disk."""
+"""Data sets that stay on disk."""
 
 import dataclasses
 from functools import cached_property
@@ -9,16 +9,16 @@ from kdlab.data.images import ImageSource
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed:
-    """Sources of images that are decoded as they are needed, all brought to one size.
+    """A data set of encoded images that are decoded on the fly, all to one size.
 
     Attributes:
         name: Name under which it was requested.
         train: The training images.
         test: The test images.
-        mean: Per channel, of images in [0, 1].
-        std: Per channel, of images in [0, 1].
-        image_size: Side of the images that come out.
-        resize: Length of the shorter side before the middle is cut out, in evaluation.
+        mean: Mean per channel of images in [0, 1].
+        std: Standard deviation per channel of images in [0, 1].
+        image_size: Side of the output images.
+        resize: Length of the shorter side before the centre is cropped in evaluation.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Streamed:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the images, their labels and what is done to them."""
+        """Hash of the images, their labels and their preprocessing."""
         sources = self.train.fingerprint, self.test.fingerprint, self.num_classes
         seen = tuple(self.mean), tuple(self.std), self.image_size, self.resize
         return hash_arrays((), sources, seen, self.train.mode)
 
     @property
     def num_classes(self) -> int:
-        """Labels are in ``range(num_classes)``."""
+        """Number of classes."""
         return self.train.num_classes
 
     @property
@@ -48,5 +48,5 @@ class Streamed:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image that comes out."""
+        """Height, width and channels of the output images."""
         return self.image_size, self.image_size, 1 if self.train.mode == "L" else 3

@@ -1,4 +1,4 @@
-"""Outputs of a fixed teacher, computed once and kept on disk."""
+"""Caches the outputs of a fixed teacher on disk."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import PyTree
 
+from kdlab.data.array_cache import load_or_compute, short_name
 from kdlab.data.dataset import Dataset
 from kdlab.data.fingerprint import hash_arrays
-from kdlab.data.kept import keep, short_name
 
 
-def cached_outputs(
+def cache_outputs(
     compute: Callable[[], Mapping[str, np.ndarray]],
     *,
     params: PyTree,
@@ -22,28 +22,28 @@ def cached_outputs(
     seed: int | None = None,
     epoch: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Outputs of the teacher on the training images, from disk if they are there.
+    """Returns the teacher's outputs on the training images, from disk if possible.
 
-    The teacher is the larger network, so skipping its forward pass in every epoch but
-    the first is worth much. It is right only if the teacher would see the same pixels
-    again: without augmentation, or with one that a seed and the epoch determine, of
-    which then each epoch has a file of its own.
+    Since the teacher is the larger network, skipping its forward pass after the first
+    epoch saves much time. This is correct only if the teacher would see the same pixels
+    again: without augmentation, or with one that seed and epoch determine, in which
+    case each epoch has its own file.
 
     Args:
         compute: Returns named arrays, for example ``{"logits": [n, c]}``; called only
-            if the file is not there.
-        params: All variables of the teacher, batch statistics included: a hash of them
-            is part of the file's name.
-        dataset: What the teacher sees; its name and its fingerprint enter the hash.
-        cache_dir: Where the files are; made if need be.
-        settings: What else decides the outputs, such as the name of the network and
-            the type that it computes in.
-        augmentation: Name of the augmentation; ``none`` if there is none.
-        seed: What determines the augmentation, with the epoch.
+            if there is no file.
+        params: All variables of the teacher, including batch statistics; hashed into
+            the name of the file.
+        dataset: Data set of the teacher; its name and fingerprint are hashed as well.
+        cache_dir: Folder of the files; created if necessary.
+        settings: Whatever else affects the outputs, such as the name of the network and
+            the dtype of its computation.
+        augmentation: Name of the augmentation, or ``none``.
+        seed: Seed of the augmentation.
         epoch: Epoch of the augmented images.
 
     Returns:
-        What `compute` returned.
+        The arrays of `compute`.
 
     Raises:
         ValueError: If the images are augmented and `seed` or `epoch` is missing.
@@ -67,11 +67,11 @@ def cached_outputs(
     if augmentation != "none" and (seed is None or epoch is None):
         raise ValueError(
             f"the teacher's outputs cannot be cached under the augmentation "
-            f"{augmentation!r}: it would see other pixels in each epoch. Pass the seed "
-            "and the epoch that determine it, or switch it off, or run the teacher in "
-            "every step"
+            f"{augmentation!r}: it sees other pixels in each epoch. Pass the seed and "
+            "the epoch that determine the augmentation, switch it off, or run the "
+            "teacher in every step"
         )
     key = (augmentation, seed, epoch) if augmentation != "none" else (augmentation,)
     decisive = dataset.name, dataset.fingerprint, sorted((settings or {}).items()), key
     name = f"{short_name(dataset.name)}-{hash_arrays(params, decisive)}.npz"
-    return keep(Path(cache_dir) / name, compute)
+    return load_or_compute(Path(cache_dir) / name, compute)

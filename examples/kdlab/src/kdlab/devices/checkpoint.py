@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: asynchronous, atomic, restored to the placement they had."""
+"""Orbax checkpoints: asynchronous, atomic, restored with their placement."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import jax
 import orbax.checkpoint as ocp
 
-from kdlab.basics.reading import UserError, summary
+from kdlab.basics.reading import UserError, summarize
 from kdlab.devices.mesh import is_key
 
 State = TypeVar("State")
@@ -23,17 +23,17 @@ State = TypeVar("State")
 
 @dataclasses.dataclass
 class Position:
-    """Position in a training, and sums of metrics over the epoch so far.
+    """Position in a training, with sums of metrics over the current epoch.
 
-    The order of the examples is a function of seed and epoch, so this is all there is
-    to say of the data.
+    The order of the examples is a function of seed and epoch, so this also determines
+    the position in the data.
 
     Attributes:
-        epoch: Epochs that are complete.
-        step: Steps done in the next one.
-        sums: Sums over them of each metric.
+        epoch: Number of completed epochs.
+        step: Number of completed steps of the current epoch.
+        sums: Sum of each metric over these steps.
         counted: Number of steps in the sums.
-        seconds: Time spent on them.
+        seconds: Time spent on these steps.
     """
 
     epoch: int = 0
@@ -44,19 +44,19 @@ class Position:
 
 
 class Saver:
-    """Saves states of a run by their number of steps, and restores the newest.
+    """The checkpoints of a run: saves states and restores the newest.
 
-    A context manager: leaving it waits for a save in progress.
+    A context manager that waits at its end for a save in progress.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2):
         """Opens the directory, which need not exist.
 
         Args:
-            directory: Where the checkpoints of one run lie; the same for all processes.
-            keep: Number of checkpoints that stay.
+            directory: Folder of the checkpoints of one run; the same in all processes.
+            keep: Number of checkpoints to keep.
         """
-        quiet_orbax()
+        silence_orbax()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._directory = directory
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
@@ -71,19 +71,19 @@ class Saver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for what is being written."""
+        """Waits for a save in progress."""
         with self._writing():
             self._manager.close()
 
     def save(self, steps: int, state: Any, position: Position) -> None:
-        """Begins to write a state; does nothing if that one is there.
+        """Starts writing a state, unless it is already saved.
 
-        The arrays are read before it returns, or kept from being overwritten.
+        The arrays may be overwritten or donated as soon as this returns.
 
         Args:
-            steps: Number of steps done in all.
+            steps: Total number of completed steps.
             state: The arrays.
-            position: Where the training is.
+            position: Position in the training.
         """
         if self._manager.latest_step() == steps:
             return
@@ -94,13 +94,13 @@ class Saver:
             self._manager.save(steps, args=args)
 
     def wait(self) -> None:
-        """Waits until everything is written."""
+        """Waits until all saves are complete."""
         with self._writing():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Names the folder where the texts of TensorStore do not."""
+        """Adds the folder to errors of TensorStore that do not name it."""
         try:
             yield
         except OSError as error:
@@ -111,23 +111,23 @@ class Saver:
             if full in str(error):
                 raise OSError(errno.ENOSPC, full, str(self._directory)) from error
             raise UserError(
-                f"{self._directory} cannot be written: {summary(error)}. The same "
-                "command goes on from the last checkpoint."
+                f"{self._directory} cannot be written: {summarize(error)}. The same "
+                "command resumes from the last checkpoint."
             ) from error
 
     def restore(self, state: State) -> tuple[State, Position]:
         """Reads the newest complete checkpoint.
 
         Args:
-            state: A state of the same structure, whose arrays are replaced and whose
+            state: A state of the same structure; its arrays are replaced and its
                 placement is kept.
 
         Returns:
-            The restored state and its position; the given state and the beginning if
-            there is none.
+            The restored state and its position, or the given state and position 0 if
+            there is no checkpoint.
 
         Raises:
-            ValueError: If the checkpoint is of another structure, or damaged.
+            ValueError: If the checkpoint has another structure or is damaged.
         """
         steps = self._manager.latest_step()
         if steps is None:
@@ -140,26 +140,28 @@ class Saver:
             found = self._manager.restore(steps, args=args)
             arrays = jax.tree.map(_like, found["state"], state)
             return cast(State, arrays), Position(**found["position"])
-        # Damaged files make Orbax raise almost anything.
+        # On damaged files Orbax raises almost anything.
         except Exception as error:
             earlier = [step for step in self._manager.all_steps() if step < steps]
             path = self._directory / str(steps)
-            instead = f"remove {path} to go on from step {max(earlier, default=0)}, or "
+            instead = (
+                f"remove {path} to resume from step {max(earlier, default=0)}, or "
+            )
             raise UserError(
-                f"{path} holds no state of this training, but of another network, "
-                f"method or version, or it is damaged ({summary(error)}): "
+                f"{path} does not match this training: it holds another network, "
+                f"method or version, or is damaged ({summarize(error)}): "
                 f"{instead * bool(earlier)}choose another --name or --runs, or move "
-                f"{self._directory.parent} away to begin anew."
+                f"{self._directory.parent} away to start again."
             ) from error
 
 
 @functools.cache
-def quiet_orbax() -> None:
-    """Keeps Orbax from printing what it raises as well, and from tracebacks behind it.
+def silence_orbax() -> None:
+    """Keeps Orbax from also printing the errors that it raises.
 
-    It reads and writes all arrays side by side and closes its event loop at the first
-    failure; the others then end in errors that nobody waits for. Whatever is not of
-    Orbax is reported as before.
+    Orbax reads and writes all arrays concurrently and closes its event loop at the
+    first failure; the others then fail with errors that nobody awaits. Errors from
+    elsewhere are reported as before.
     """
     report = sys.unraisablehook
 
@@ -180,7 +182,7 @@ def _data(tree: Any) -> Any:
 
 
 def _plain(x: jax.Array) -> jax.Array:
-    """Random keys as the numbers that they are; Orbax knows no others."""
+    """Returns the data of random keys, which Orbax cannot store; other arrays as is."""
     return jax.random.key_data(x) if is_key(x) else x
 
 

@@ -12,37 +12,37 @@ from jax.experimental import multihost_utils
 
 
 class TerminatedError(Exception):
-    """The training was asked to end, and has saved where it was."""
+    """The training was told to stop, and has saved its state."""
 
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
     """Delays SIGTERM and Ctrl-C until the training has saved.
 
-    A second Ctrl-C ends it at once. Several processes agree on the step to save at, so
-    each must ask at every step.
+    A second Ctrl-C stops at once. Several processes agree on the step at which to save,
+    so each must call the function at every step.
 
     Yields:
-        A function of the number of steps done: whether to save and end now.
+        A function from the number of completed steps to whether to save and stop now.
 
     Raises:
-        TerminatedError: At the end, if a SIGTERM came.
-        KeyboardInterrupt: The same after a Ctrl-C.
+        TerminatedError: At the end, after a SIGTERM.
+        KeyboardInterrupt: At the end, after a Ctrl-C.
     """
     if jax.process_count() > 1:
-        # JAX catches SIGTERM itself, and tells the other processes.
+        # JAX catches SIGTERM itself and notifies the other processes.
         yield multihost_utils.reached_preemption_sync_point
         return
     if threading.current_thread() is not threading.main_thread():
-        yield lambda _: False  # Python delivers signals to the main thread alone
+        yield lambda _: False  # Python delivers signals to the main thread only
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
-            print("Saving; a second Ctrl-C ends at once.", file=sys.stderr, flush=True)
+            print("Saving; a second Ctrl-C stops at once.", file=sys.stderr, flush=True)
 
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
@@ -50,12 +50,12 @@ def watch() -> Iterator[Callable[[int], bool]]:
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         with contextlib.suppress(TerminatedError):
-            yield lambda _: bool(came)
+            yield lambda _: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    # Also where it came after the last step, and the training had come to its end.
-    if signal.SIGINT in came:
+    # Even after the last step, when the training had already ended.
+    if signal.SIGINT in received:
         raise KeyboardInterrupt
-    if came:
+    if received:
         raise TerminatedError

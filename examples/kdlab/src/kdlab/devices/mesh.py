@@ -1,4 +1,4 @@
-"""Placement of arrays: one mesh over all devices, along which batches are divided."""
+"""Placement of arrays: one mesh over all devices, over which batches are sharded."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "data"
-LEAST_DIVIDED = 1024  # elements; gathering smaller arrays costs more than keeping them
+LEAST_DIVIDED = 1024  # elements; smaller arrays cost more to gather than to replicate
 START = {
     "coordinator": "JAX_COORDINATOR_ADDRESS",
     "num_processes": "JAX_NUM_PROCESSES",
@@ -23,12 +23,12 @@ START = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A mesh of one axis, and what is divided along it besides the batch.
+    """A mesh of one axis, and what is sharded over it besides the batch.
 
     Attributes:
-        mesh: Its axis is :data:`AXIS`.
-        shard_params: Whether parameters, their averages and the optimiser's state are
-            divided too; each step gathers them. Otherwise every device holds all.
+        mesh: Mesh with the axis :data:`AXIS`.
+        shard_params: Whether parameters, their averages and the optimiser state are
+            sharded and gathered at each step. Otherwise they are replicated.
     """
 
     mesh: Mesh
@@ -38,11 +38,11 @@ class Layout:
         """Refuses a batch that the devices cannot share equally.
 
         Args:
-            batch_size: Images in a step.
-            parts: Micro-batches in a step.
+            batch_size: Images per step.
+            parts: Micro-batches per step.
 
         Raises:
-            ValueError: If it does not divide; names sizes that do.
+            ValueError: If they cannot; the message names sizes that work.
         """
         unit = self.mesh.size * parts
         if batch_size % unit:
@@ -53,33 +53,33 @@ class Layout:
             )
             each = f" in {parts} parts" if parts > 1 else ""
             raise ValueError(
-                f"A batch of {batch_size} images does not divide among "
+                f"A batch of {batch_size} images cannot be divided among "
                 f"{self.mesh.size} devices{each}: choose a batch size of {sizes}, or "
                 f"{devices} device{'s' * (devices > 1)} (--devices {devices})."
             )
 
     def rounded(self, batch_size: int) -> int:
-        """The next batch size that divides."""
+        """Rounds a batch size up to a multiple of the number of devices."""
         return -(-batch_size // self.mesh.size) * self.mesh.size
 
     def replicate(self, tree: Any) -> Any:
-        """Puts arrays on every device, committed as the outputs of a step are.
+        """Replicates arrays on all devices, committed like the outputs of a step.
 
-        Otherwise the second step would meet other placements than the first and be
-        compiled again.
+        Otherwise the placement would change between the first and the second step,
+        which would be compiled again.
         """
         return jax.tree.map(lambda x: _put(x, NamedSharding(self.mesh, P())), tree)
 
     def divide(self, tree: Any) -> Any:
-        """Puts batches from the host on the devices, each its rows.
+        """Shards batches from the host over the devices.
 
-        Every process gives the whole batch and keeps what belongs to its devices.
+        Every process passes the whole batch and keeps the rows of its devices.
         """
         rows = NamedSharding(self.mesh, P(AXIS))
         return jax.tree.map(lambda x: _put(x, rows), tree)
 
     def feed(self, tree: Any, indices: Any) -> Any:
-        """Gathers a batch from data on the host, each process what its devices need.
+        """Gathers a batch from data on the host; each process only for its devices.
 
         Args:
             tree: Arrays of the whole data set, on every host.
@@ -96,26 +96,26 @@ class Layout:
         return jax.tree.map(one, tree)
 
     def join(self, tree: Any) -> Any:
-        """Puts a batch together of which each process gives its own part."""
+        """Assembles a batch from the parts of all processes."""
         rows = NamedSharding(self.mesh, P(AXIS))
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(rows, x), tree
         )
 
     def place(self, tree: Any) -> Any:
-        """Puts parameters, or a state that holds such, where a step keeps them."""
+        """Places parameters, or a state of them, where a step keeps them."""
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
 
     def constrain_params(self, tree: Any) -> Any:
-        """Inside a step: leaves the result where :meth:`place` puts it."""
+        """Inside a step: keeps the placement of :meth:`place`."""
         return self._constrain(tree, self._sharding)
 
     def replicate_inside(self, tree: Any) -> Any:
-        """Inside a step: gives every device all of it."""
+        """Inside a step: replicates a tree on all devices."""
         return self._constrain(tree, lambda _: NamedSharding(self.mesh, P()))
 
     def shard_rows(self, tree: Any) -> Any:
-        """Inside a step: gives each device its rows of a batch."""
+        """Inside a step: shards the rows of a batch over the devices."""
         return self._constrain(tree, lambda _: NamedSharding(self.mesh, P(AXIS)))
 
     def _constrain(self, tree: Any, sharding: Any) -> Any:
@@ -126,7 +126,7 @@ class Layout:
         )
 
     def _sharding(self, x: Any) -> NamedSharding:
-        """Divides the longest axis that divides, if that is wanted and worth it."""
+        """Shards the longest divisible axis, if requested and worthwhile."""
         size = self.mesh.size
         axes = [i for i, length in enumerate(x.shape) if length and length % size == 0]
         if not self.shard_params or not axes or x.size < LEAST_DIVIDED:
@@ -136,16 +136,16 @@ class Layout:
 
 
 def make_layout(devices: int | None = None, *, shard_params: bool = False) -> Layout:
-    """A layout over the devices of all processes.
+    """Makes a layout over the devices of all processes.
 
     Args:
-        devices: How many; None: all.
+        devices: Number of devices; None: all.
         shard_params: See :class:`Layout`.
 
     Raises:
-        ValueError: If there are not so many, or other processes would have none.
+        ValueError: If there are fewer, or another process would have none.
     """
-    there = available()
+    there = list_devices()
     if devices is not None and not 1 <= devices <= len(there):
         raise ValueError(f"--devices {devices}: choose 1 to {len(there)}, or None.")
     if devices not in (None, len(there)) and jax.process_count() > 1:
@@ -154,28 +154,28 @@ def make_layout(devices: int | None = None, *, shard_params: bool = False) -> La
     return Layout(mesh, shard_params)
 
 
-def available() -> list[jax.Device]:
-    """The devices of all processes."""
+def list_devices() -> list[jax.Device]:
+    """Returns the devices of all processes."""
     return jax.devices()
 
 
 def start_processes(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Joins the processes of a training, before anything runs on a device.
+    """Connects the processes of a training, before anything runs on a device.
 
-    What is None is taken from the environment: ``JAX_COORDINATOR_ADDRESS``,
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``. With none of the three this process is
-    alone; with the coordinator ``auto`` a cluster that JAX knows (Slurm, MPI,
-    Kubernetes, TPU pods) says all of them.
+    Defaults come from the environment: ``JAX_COORDINATOR_ADDRESS``,
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``. If none of the three is set there is a
+    single process; the coordinator ``auto`` takes all of them from a cluster that JAX
+    knows (Slurm, MPI, Kubernetes, TPU pods).
 
     Args:
         coordinator: ``HOST:PORT`` of process 0.
-        num_processes: How many there are.
-        process_id: Number of this one, from 0.
+        num_processes: Number of processes.
+        process_id: Index of this process, from 0.
 
     Raises:
-        ValueError: If some are given and others are not.
+        ValueError: If only some of them are given.
     """
     values = (coordinator, num_processes, process_id)
     given = {
@@ -193,24 +193,24 @@ def start_processes(
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
         variables = " and ".join(START[name] for name in missing)
         raise ValueError(
-            f"Several processes need {flags} too (or {variables} in the environment)."
+            f"Several processes also need {flags} (or {variables} in the environment)."
         )
 
 
 def is_first() -> bool:
-    """Whether this process writes the files."""
+    """Returns whether this process is the one that writes files."""
     return jax.process_index() == 0
 
 
-def agreed(flag: bool) -> bool:
-    """What process 0 says of something that all must do alike."""
+def broadcast(flag: bool) -> bool:
+    """Returns the flag of process 0, so that all processes act alike."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
 
 
 def wait_for_all(place: str) -> None:
-    """Waits until every process is there."""
+    """Waits until all processes reach this place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
@@ -226,5 +226,5 @@ def _put(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def is_key(x: jax.Array) -> bool:
-    """Whether these are typed random keys."""
+    """Returns whether an array holds typed random keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -1,1 +1,1 @@
-"""An experiment: a teacher, students, and what is reported of them."""
+"""Experiments: a teacher, its students, and their results."""

@@ -27,15 +27,15 @@ def check_outputs(
 ) -> float:
     """Refuses a teacher whose outputs are not finite, before a student is trained.
 
-    All images are looked at; of a stream those of the test and the first batch to
-    learn from.
+    Checks all images; of a streamed data set, all test images and the first training
+    batch.
 
     Args:
         network: The teacher.
         config: The settings.
-        dataset: What it is to be asked about.
-        source: Where its weights come from, for the message.
-        training: Whether to look at the training images too.
+        dataset: The data set to run it on.
+        source: File or folder of its weights, for the message.
+        training: Whether to check the training images as well.
 
     Returns:
         Its accuracy on the test images.
@@ -47,22 +47,22 @@ def check_outputs(
     network = layout.replicate(network)
     moments = tuple(dataset.mean), tuple(dataset.std)
     parts = {
-        "test": splits.testing(config.data, dataset),
-        "training": splits.whole_training(config.data, dataset),
+        "test": splits.test_split(config.data, dataset),
+        "training": splits.full_training_split(config.data, dataset),
     }
-    # One size for both, so that one program looks at them.
+    # One batch size for both, so that one program serves both.
     size = min(EVALUATION_BATCH, *(data.size for data in parts.values()))
-    hits = {}
+    correct = {}
     if not training:
         del parts["training"]
     for name, data in parts.items():
         batches = iterate_once(data, layout, size)
         if name == "training" and isinstance(data, Stream):
             batches = itertools.islice(batches, 1)
-        hits[name] = 0.0
+        correct[name] = 0.0
         for number, batch in enumerate(batches):
-            right, finite = _look(network, moments, batch)
-            hits[name] += float(right)
+            hits, finite = _check_batch(network, moments, batch)
+            correct[name] += float(hits)
             if not finite:
                 start = number * len(batch["labels"])
                 raise UserError(
@@ -71,13 +71,15 @@ def check_outputs(
                     f"{dataset.name} (from image {start} on). Give other "
                     "--teacher-weights, or leave the option out to train a teacher."
                 )
-    return hits["test"] / parts["test"].size
+    return correct["test"] / parts["test"].size
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _look(network: Network, moments: tuple, batch: dict) -> tuple[jax.Array, jax.Array]:
-    """How many labels are predicted, and whether all outputs are finite."""
+def _check_batch(
+    network: Network, moments: tuple, batch: dict
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the number of correct predictions, and whether all outputs are finite."""
     outputs = network.outputs(normalize(batch["images"], *moments))
-    right = jnp.argmax(outputs.logits, -1) == batch["labels"]
+    correct = jnp.argmax(outputs.logits, -1) == batch["labels"]
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs)]
-    return jnp.sum(batch["weights"], where=right), jnp.stack(finite).all()
+    return jnp.sum(batch["weights"], where=correct), jnp.stack(finite).all()

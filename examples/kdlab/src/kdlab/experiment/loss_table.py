@@ -1,4 +1,4 @@
-"""``kdlab losses``: distillation losses by balancing method."""
+"""``kdlab losses``: compares distillation losses under several balancing methods."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from kdlab.basics import display
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json, write_text
 from kdlab.devices import mesh
-from kdlab.experiment.make import checked
+from kdlab.experiment.make import check_names
 from kdlab.experiment.progress import progress_bars
 from kdlab.experiment.run import prepare, train_students
 from kdlab.experiment.students import Students
@@ -23,8 +23,8 @@ from kdlab.experiment.teachers import get_teacher
 from kdlab.losses.table import LOSSES
 from kdlab.runs import files
 from kdlab.runs import record as run_record
-from kdlab.runs.claim import claimed
-from kdlab.runs.table import caption, spread
+from kdlab.runs.claim import claim_for_run
+from kdlab.runs.table import describe, format_spread
 from kdlab.settings.checks import check_known
 from kdlab.settings.config import Config
 from kdlab.settings.parts import (
@@ -41,7 +41,7 @@ BASELINE = "labels_only"
 
 @dataclasses.dataclass(frozen=True)
 class AnyLoss(Distillation):
-    """The distillation loss but for its name, which the table goes through."""
+    """Options of the distillation loss, without its name."""
 
     loss: Annotated[str, tyro.conf.Suppress] = "kd"
 
@@ -50,18 +50,19 @@ class AnyLoss(Distillation):
 class LossesConfig:
     """Compare distillation losses under several methods.
 
-    Every loss is run with every method and seed, in RUNS/NAME/LOSS, and one table is
+    Every loss is run with every method and seed in RUNS/NAME/LOSS, and one table is
     printed and written. The other settings are those of `distill`.
     """
 
     name: str = "losses"
-    """Everything is written to RUNS/NAME; a second start resumes it."""
+    """Everything is written to RUNS/NAME; the same command resumes it."""
     losses: tuple[str, ...] = tuple(loss for loss in LOSSES if loss not in SOFT)
     """Distillation losses to compare, in this order."""
     methods: tuple[str, ...] = ("kd", "dot", "dto_kd", "dto_kd_shared")
-    """Methods to compare: `kd` is the loss with fixed weights."""
+    """Methods to compare; `kd` uses fixed weights."""
     seeds: int = 3
-    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
+    """Number of seeds (0, 1, ...); each draws its own labels, noise, initial weights
+    and batches."""
     data: Data = dataclasses.field(default_factory=Data)
     networks: Networks = dataclasses.field(default_factory=Networks)
     distillation: AnyLoss = dataclasses.field(default_factory=AnyLoss)
@@ -71,13 +72,13 @@ class LossesConfig:
     execution: Untimed = dataclasses.field(default_factory=Untimed)
 
     def __post_init__(self) -> None:
-        """Refuses wrong values with the list of right ones."""
+        """Refuses unknown names, listing the known ones."""
         for loss in self.losses:
             check_known("losses", loss, LOSSES)
         self.single(self.name, "kd", self.methods)
 
     def single(self, name: str, loss: str, methods: tuple[str, ...]) -> Config:
-        """The experiment of one loss, under another name."""
+        """Returns the experiment of one loss under a given name."""
         config = Config(
             name=name,
             methods=methods,
@@ -88,39 +89,39 @@ class LossesConfig:
             training=self.training,
             execution=self.execution,
         )
-        return checked(config)
+        return check_names(config)
 
     @property
     def base(self) -> Config:
-        """What all experiments of the table share."""
+        """Settings that all experiments of the table share."""
         return self.single(self.name, "kd", self.methods)
 
 
 def run(config: LossesConfig, console: Console) -> None:
-    """Runs what is missing of every loss, method and seed; prints and writes a table.
+    """Runs all missing trainings, then prints and writes the table.
 
     Args:
         config: The settings.
-        console: Where progress and the table are shown.
+        console: Terminal for progress and the table.
 
     Raises:
         ValueError: If a directory holds runs with other settings.
-        ModuleNotFoundError: If a package is missing that is to be logged to.
+        ModuleNotFoundError: If the package of a requested logger is missing.
     """
     base = config.base
     dataset = prepare(config.data, config.execution)
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
             for single in _experiments(config):
-                stack.enter_context(claimed(single, dataset.fingerprint))
+                stack.enter_context(claim_for_run(single, dataset.fingerprint))
         mesh.wait_for_all("the directories are there")
-        stack.enter_context(run_record.attempt(base.directory, sys.argv[1:]))
+        stack.enter_context(run_record.record_start(base.directory, sys.argv[1:]))
         progress = stack.enter_context(progress_bars(console))
         teacher = get_teacher(base, dataset, progress)
         bar = progress.add_task("losses", total=1 + len(config.losses))
         for single in _experiments(config):
             train_students(Students(single, teacher), progress, diagnose=False)
-            # The steps of one loss are of no use to the next.
+            # The next loss cannot use the compiled steps of this one.
             jax.clear_caches()
             if mesh.is_first():
                 write(config)
@@ -129,18 +130,18 @@ def run(config: LossesConfig, console: Console) -> None:
         return
     show(config, console)
     for path in write(config):
-        display.written(console, path, "Table")
+        display.print_path(console, path, "Table")
 
 
 def _experiments(config: LossesConfig) -> Iterator[Config]:
-    """The baseline, then one experiment a loss, each in a directory of its own."""
+    """Yields the baseline, then one experiment per loss, each in its own directory."""
     yield config.single(config.name, "kd", (BASELINE,))
     for loss in config.losses:
         yield config.single(f"{config.name}/{loss}", loss, config.methods)
 
 
-def results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
-    """By loss and method, the results of the seeds that are done."""
+def read_results(config: LossesConfig) -> dict[str, dict[str, list[dict]]]:
+    """Returns the results of all finished seeds by loss and method."""
     return {
         loss: {
             method: _read(config.base.directory / loss / method)
@@ -154,45 +155,47 @@ def _read(directory: Path) -> list[dict]:
     return files.read_results(directory)
 
 
-def cell(found: list[dict]) -> str:
-    """Accuracies of the last and of the best epoch, in percent; empty without any."""
+def format_cell(found: list[dict]) -> str:
+    """Formats accuracies of the last and best epoch in percent; empty if none."""
     if not found:
         return ""
-    last, best = (spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best"))
+    last, best = (
+        format_spread(found, f"accuracy/{n}", 100, 1) for n in ("last", "best")
+    )
     return last if last.startswith("diverged") else f"{last} / {best}"
 
 
-def rows(config: LossesConfig) -> list[tuple[str, ...]]:
-    """One row a loss, one cell a method."""
+def make_rows(config: LossesConfig) -> list[tuple[str, ...]]:
+    """Returns one row per loss with one cell per method."""
     return [
-        (loss, *(cell(found) for found in methods.values()))
-        for loss, methods in results(config).items()
+        (loss, *(format_cell(found) for found in methods.values()))
+        for loss, methods in read_results(config).items()
     ]
 
 
-def footer(config: LossesConfig) -> str:
-    """What was run, and what it is to be compared with."""
+def make_footer(config: LossesConfig) -> str:
+    """Describes the runs, the baseline and the teacher."""
     base = config.base
     teacher = read_json(base.directory / files.TEACHER)
     return (
-        f"Test accuracy in percent, last epoch / best epoch. {caption(base)} Labels "
-        f"only: {cell(_read(base.directory / BASELINE))}. Teacher, last epoch: "
+        f"Test accuracy in percent, last epoch / best epoch. {describe(base)} Labels "
+        f"only: {format_cell(_read(base.directory / BASELINE))}. Teacher, last epoch: "
         f"{100 * teacher['accuracy/last']:.1f}."
     )
 
 
 def show(config: LossesConfig, console: Console) -> None:
     """Prints the table."""
-    display.table(console, ("loss", *config.methods), rows(config))
-    display.line(console, footer(config))
+    display.print_table(console, ("loss", *config.methods), make_rows(config))
+    display.print_line(console, make_footer(config))
 
 
 def write(config: LossesConfig) -> tuple[Path, Path]:
     """Writes the table as Markdown and the numbers behind it as JSON."""
     markdown = config.base.directory / "table_losses.md"
     lines = [("loss", *config.methods), ("---", *["---:"] * len(config.methods))]
-    lines = ["| " + " | ".join(row) + " |" for row in [*lines, *rows(config)]]
-    write_text(markdown, "\n".join([*lines, "", footer(config), ""]))
+    lines = ["| " + " | ".join(row) + " |" for row in [*lines, *make_rows(config)]]
+    write_text(markdown, "\n".join([*lines, "", make_footer(config), ""]))
     numbers = config.base.directory / "table_losses.json"
-    write_json(numbers, results(config))
+    write_json(numbers, read_results(config))
     return markdown, numbers

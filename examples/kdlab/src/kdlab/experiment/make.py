@@ -1,4 +1,4 @@
-"""Checks the names in the settings against the tables of what there is."""
+"""Checks the names in the settings against the tables of known names."""
 
 from typing import Any
 
@@ -12,27 +12,27 @@ from kdlab.train.methods import METHODS
 
 
 def make_config(config: Config | None = None, **settings: Any) -> Config:
-    """Makes settings that are valid altogether.
+    """Makes fully validated settings.
 
     Args:
-        config: What to start from; None: the defaults.
-        **settings: Values by the name of their option.
+        config: Settings to start from; None: the defaults.
+        **settings: New values by name.
 
     Raises:
-        ValueError: If a value is wrong; the message lists the right ones.
+        ValueError: If a value is invalid; the message lists the valid ones.
 
     Examples:
         >>> make_config(loss="dist", seeds=1).distillation.loss
         'dist'
     """
-    return checked(configure(config, **settings))
+    return check_names(configure(config, **settings))
 
 
-def checked(config: Config) -> Config:
+def check_names(config: Config) -> Config:
     """Returns the settings if every name in them is known.
 
     Raises:
-        ValueError: At the first name that is not; lists those that are.
+        ValueError: At the first unknown name; the message lists the known ones.
     """
     check_known("augment", config.data.augment, AUGMENTATIONS)
     for option in ("teacher", "student"):
@@ -47,7 +47,7 @@ def checked(config: Config) -> Config:
     data = config.data
     if is_streamed(data.dataset) and (data.labels is not None or data.noise):
         raise ValueError(
-            "a --dataset that is streamed is taken as it is, all of it: give "
+            "a streamed --dataset is used whole and unchanged: give "
             "--labels None --noise 0."
         )
     return config

@@ -23,13 +23,13 @@ def make_model(
     batch_norm_group: int | None = None,
     max_blocks: int | None = None,
 ) -> models.Model:
-    """A network for the images and classes of a data set."""
+    """Makes a network for the images and classes of a data set."""
     return models.create(
         name,
         num_classes=dataset.num_classes,
         image_shape=dataset.image_shape,
         rngs=rngs,
-        # None is float32 too, and promotes what is wider.
+        # None means float32 as well, but promotes wider inputs.
         dtype=None if dtype == "float32" else jnp.dtype(dtype),
         batch_norm_group=batch_norm_group,
         max_blocks=max_blocks,
@@ -39,7 +39,7 @@ def make_model(
 def make_teacher(
     config: Config, dataset: Dataset | Streamed, *, dtype: str = "float32"
 ) -> models.Model:
-    """The teacher with initial values, in whose place others will be read."""
+    """Makes the teacher with initial values, to be replaced by trained ones."""
     blocks = config.networks.max_blocks
     return make_model(
         str(config.networks.teacher),
@@ -53,15 +53,15 @@ def make_teacher(
 def check_features(
     config: Config, teacher: Network | None, dataset: Dataset | Streamed
 ) -> None:
-    """Refuses networks that return logits alone, under a loss that compares features.
+    """Refuses networks that return only logits if the loss compares features.
 
     Args:
         config: The settings.
         teacher: The network of the teacher.
-        dataset: What the networks are for.
+        dataset: The data set of the networks.
 
     Raises:
-        ValueError: Names the network, and the losses that it would do for.
+        ValueError: Names the network and the losses that work with it.
     """
     names = str(config.networks.teacher), config.networks.student
     loss = config.distillation.loss
@@ -77,7 +77,7 @@ def check_features(
         if jax.eval_shape(outputs_of, images).pooled is None:
             known = ", ".join(name for name, one in LOSSES.items() if one.on_logits)
             raise UserError(
-                f"--loss {loss} compares features, but {name} returns logits alone: "
-                "let it return kdlab.models.Outputs, or choose a loss on logits "
+                f"--loss {loss} compares features, but {name} returns only logits: "
+                "return kdlab.models.Outputs from it, or choose a loss on logits "
                 f"({known})."
             )

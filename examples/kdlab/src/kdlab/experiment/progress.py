@@ -1,4 +1,4 @@
-"""Progress of a training in a terminal: speed, time left, losses, weights, conflict."""
+"""Progress bars: speed, time left, losses, weights, conflict."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -20,19 +20,19 @@ from kdlab.train.fit import Run
 
 
 class _Speed(ProgressColumn):
-    """Images a second of tasks that count steps of ``images`` each."""
+    """Images per second of tasks that count steps of ``images`` each."""
 
     def render(self, task: Task) -> Text:
-        """The number, or nothing where it is not known."""
+        """Returns the speed, or an empty text if it is unknown."""
         images, speed = task.fields.get("images"), task.finished_speed or task.speed
         return Text(f"{images * speed:,.0f} img/s" if images and speed else "")
 
 
 class Bars(Progress):
-    """Bars, and below them a line for each task with a ``note``."""
+    """Progress bars with a line below them for each task with a ``note``."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bars and the notes."""
+        """Yields the bars and the notes."""
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
             if task.fields.get("note"):
@@ -40,7 +40,7 @@ class Bars(Progress):
 
 
 def progress_bars(console: Console) -> Progress:
-    """Bars with speed and the time that is left."""
+    """Makes progress bars with speed and remaining time."""
     return Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -61,15 +61,15 @@ def show(
     steps: int,
     images: int,
 ) -> None:
-    """Runs a training to its end under a bar that counts steps.
+    """Runs a training with a progress bar that counts steps.
 
     Args:
-        fit: Starts the training; is given what to call with each report.
-        progress: Where the bar is shown.
+        fit: Starts the training; takes a function to call with each report.
+        progress: Progress display to add the bar to.
         title: Title of the bar.
-        epochs: Number of epochs of the training.
-        steps: Number of steps of an epoch.
-        images: In a step.
+        epochs: Number of epochs.
+        steps: Number of steps per epoch.
+        images: Number of images per step.
     """
     bar = progress.add_task(title, total=epochs * steps, images=images)
     begun, tested, conflicts = False, "", list[float]()
@@ -77,7 +77,7 @@ def show(
     def update(done: int, note: str) -> None:
         nonlocal begun
         if not begun:
-            # Steps before a resume took no time now: they are no part of the speed.
+            # Steps before a resume must not count towards the speed.
             progress.reset(bar, completed=done)
         begun = True
         progress.update(bar, completed=done, note=note)
@@ -91,7 +91,7 @@ def show(
 
     for record in fit(report):
         tested = f", test {record['test/accuracy']:.1%}"
-        # Of all steps where the method sees the gradients, else of the last one.
+        # Over all steps if the method sees the gradients, else the last step only.
         for key in ("train/gradient/conflict/distill", "gradient/conflict/distill"):
             if key in record:
                 conflicts.append(record[key])
@@ -107,7 +107,7 @@ def show_run(
     title: str,
     progress: Progress,
 ) -> None:
-    """Shows a training; see :func:`show`."""
+    """Runs a training with a progress bar; see :func:`show`."""
     show(
         fit,
         progress,
@@ -119,7 +119,7 @@ def show_run(
 
 
 def describe(metrics: Record) -> str:
-    """Losses and weights of a step in a few words.
+    """Formats the losses and weights of a step.
 
     Examples:
         >>> describe({"loss/task": 2.3026, "loss/distill": 0.5, "weight/task": 0.1})

@@ -1,4 +1,4 @@
-"""A comparison: one teacher, several methods, several seeds, a table, figures."""
+"""Runs a comparison: one teacher, several methods and seeds, a table and figures."""
 
 import contextlib
 import sys
@@ -14,11 +14,11 @@ from kdlab.data.feed import Feed
 from kdlab.devices import mesh
 from kdlab.experiment import timing
 from kdlab.experiment.progress import progress_bars, show_run
-from kdlab.experiment.students import Students, unfinished
+from kdlab.experiment.students import Students, find_unfinished
 from kdlab.experiment.teachers import export_student, get_teacher
 from kdlab.runs import files, logs, plot, table
 from kdlab.runs import record as run_record
-from kdlab.runs.claim import claimed
+from kdlab.runs.claim import claim_for_run
 from kdlab.settings.config import Config
 from kdlab.settings.parts import Data, Execution
 from kdlab.train.fit import fit
@@ -27,46 +27,46 @@ from kdlab.train.step import Step
 
 
 def run(config: Config, console: Console) -> None:
-    """Runs what is missing of an experiment, then writes table and figures.
+    """Runs all missing trainings of an experiment, then writes table and figures.
 
     Args:
         config: The settings.
-        console: Where progress and the table are shown.
+        console: Terminal for progress and the table.
 
     Raises:
         ValueError: If the directory holds runs with other settings.
-        FileNotFoundError: If the data set is not there; the message says what to do.
-        ModuleNotFoundError: If a package is missing that is to be logged to.
+        FileNotFoundError: If the data set is missing; the message says what to do.
+        ModuleNotFoundError: If the package of a requested logger is missing.
     """
     dataset = prepare(config.data, config.execution)
     with contextlib.ExitStack() as stack:
         if mesh.is_first():
-            stack.enter_context(claimed(config, dataset.fingerprint))
+            stack.enter_context(claim_for_run(config, dataset.fingerprint))
         mesh.wait_for_all("the directory is there")
-        stack.enter_context(run_record.attempt(config.directory, sys.argv[1:]))
+        stack.enter_context(run_record.record_start(config.directory, sys.argv[1:]))
         progress = stack.enter_context(progress_bars(console))
         students = Students(config, get_teacher(config, dataset, progress))
-        if not any(unfinished(config).values()):
-            display.line(console, f"All runs of {config.directory} are done.")
+        if not any(find_unfinished(config).values()):
+            display.print_line(console, f"All runs of {config.directory} are done.")
         steps = train_students(students, progress)
         if config.execution.timing_rounds:
             _time_steps(students, steps, progress)
     if config.networks.teacher is None:
-        display.written(console, export_student(students), "Weights")
+        display.print_path(console, export_student(students), "Weights")
     if not mesh.is_first():
         return
     table.write(config)
     table.show(config, console)
-    for path in plot.figures(config):
-        display.written(console, path, "Figure")
+    for path in plot.draw_figures(config):
+        display.print_path(console, path, "Figure")
 
 
 def prepare(data: Data, execution: Execution) -> Dataset | Streamed:
-    """Opens the data set of an experiment, if it can log where it is to.
+    """Checks that the requested loggers are installed, and opens the data set.
 
     Raises:
-        FileNotFoundError: If the data set is not there; the message says what to do.
-        ModuleNotFoundError: If a package is missing that is to be logged to.
+        FileNotFoundError: If the data set is missing; the message says what to do.
+        ModuleNotFoundError: If the package of a requested logger is missing.
     """
     logs.check_installed(tensorboard=execution.tensorboard, wandb=execution.wandb)
     return open_dataset(
@@ -77,9 +77,9 @@ def prepare(data: Data, execution: Execution) -> Dataset | Streamed:
 def train_students(
     students: Students, progress: Progress, *, diagnose: bool = True
 ) -> dict[str, Step]:
-    """Trains those without a result; returns the compiled steps by method."""
+    """Trains the students without a result; returns the compiled steps by method."""
     config, problem = students.config, students.problem
-    todo = unfinished(config)
+    todo = find_unfinished(config)
     total = sum(len(seeds) for seeds in todo.values())
     bar = progress.add_task("students", total=total, visible=total > 0)
     steps: dict[str, Step] = {}
@@ -102,14 +102,14 @@ def train_students(
 
 
 def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) -> None:
-    """Times the steps of all methods in turn, unless that was done."""
+    """Times the steps of all methods in turn, unless that was done before."""
     config, problem = students.config, students.problem
     known = files.read_step_times(config.directory)
     if known and set(config.methods) <= set(known):
         return
     job = students.run(config.methods[0], 0)
     fed = next(Feed(job.train, problem.layout, config.training.batch_size).epoch(0, 0))
-    teacher = job.remembered or problem.teacher
+    teacher = job.cached_logits or problem.teacher
     states: dict[str, TrainState] = {}
 
     def stepper(method: str, step: Step) -> Callable[[], object]:
@@ -125,7 +125,7 @@ def _time_steps(students: Students, steps: dict[str, Step], progress: Progress) 
         states[method] = students.state(plan, 0)
         calls[method] = stepper(method, steps.get(method) or students.step(plan))
     bar = progress.add_task("step times", total=config.execution.timing_rounds)
-    times = timing.interleaved(
+    times = timing.time_interleaved(
         calls, config.execution.timing_rounds, lambda: progress.advance(bar)
     )
     if mesh.is_first():

@@ -1,4 +1,4 @@
-"""Makes the students of an experiment: network, data, plan and state of each."""
+"""Makes the students of an experiment: their networks, data, plans and states."""
 
 import dataclasses
 import functools
@@ -12,19 +12,19 @@ from kdlab.data.feed import Stream
 from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
 from kdlab.experiment import splits
+from kdlab.experiment.cached_logits import cache_logits, can_cache
 from kdlab.experiment.networks import check_features, make_model, make_teacher
-from kdlab.experiment.remembered import is_valid, remember
-from kdlab.losses.base import KdLoss, Pupil, Setting, reach
+from kdlab.losses.base import KdLoss, Pupil, Setting, reached_params
 from kdlab.losses.table import LOSSES, loss_weights
-from kdlab.models.network import Network, Remembered
+from kdlab.models.network import CachedLogits, Network
 from kdlab.runs import files
 from kdlab.settings.config import Config
-from kdlab.train.evaluate import class_means
+from kdlab.train.evaluate import compute_class_means
 from kdlab.train.fit import Run
-from kdlab.train.methods import METHODS, Plan, learning_rate, numbers
+from kdlab.train.methods import METHODS, Plan, make_numbers, make_schedule
 from kdlab.train.problem import Problem
 from kdlab.train.state import TrainState
-from kdlab.train.step import Step, initial_state, make_step
+from kdlab.train.step import Step, make_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Teacher:
     """A trained network and the data set it was trained on.
 
     Attributes:
-        network: The network; None where the students learn from the labels alone.
+        network: The network; None if the students learn from labels alone.
         dataset: The data set.
     """
 
@@ -52,11 +52,11 @@ class Students:
     problem: Problem
 
     def __init__(self, config: Config, teacher: Teacher):
-        """Binds what they share.
+        """Builds what all students share.
 
         Args:
             config: The settings.
-            teacher: Whom they learn from, on a part of the same data set.
+            teacher: Their teacher and its data set.
         """
         self.config = config
         self._loss = LOSSES[config.distillation.loss]
@@ -67,7 +67,7 @@ class Students:
             self._dataset,
             jax.eval_shape(lambda: self._pupil(0)),
             self._loss,
-            teacher=_computing_in(config, teacher),
+            teacher=_cast(config, teacher),
             steps=self._steps(),
         )
         self.problem.layout.check_batch(
@@ -75,35 +75,35 @@ class Students:
         )
 
     def plan(self, method: str) -> Plan:
-        """The method with its learning-rate schedule."""
+        """Returns the plan of a method with its learning-rate schedule."""
         training, distillation = self.config.training, self.config.distillation
-        schedule = learning_rate(training, self._steps() // training.epochs)
-        known = numbers(
+        schedule = make_schedule(training, self._steps() // training.epochs)
+        known = make_numbers(
             training,
             weights=loss_weights(distillation),
             delta=distillation.delta,
-            reach=functools.partial(reach, self._loss),
+            reach=functools.partial(reached_params, self._loss),
         )
         return METHODS[method](known, schedule)
 
     def data(self, seed: int) -> Split | Stream:
-        """The images that the student sees and their noisy labels, by the seed."""
-        return splits.training(self.config.data, self._dataset, seed)
+        """Returns the training images of a seed with their noisy labels."""
+        return splits.training_split(self.config.data, self._dataset, seed)
 
-    def _remembered(self, seed: int) -> Remembered | None:
+    def _cached_logits(self, seed: int) -> CachedLogits | None:
         config, teacher = self.config, self.problem.teacher
-        few = splits.part(config.data, self._dataset, seed)
-        if teacher is None or not is_valid(config) or isinstance(few, Streamed):
+        few = splits.select_images(config.data, self._dataset, seed)
+        if teacher is None or not can_cache(config) or isinstance(few, Streamed):
             return None
-        return remember(teacher, few, self.problem.layout, config)
+        return cache_logits(teacher, few, self.problem.layout, config)
 
     def state(self, plan: Plan, seed: int) -> TrainState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         layout, ema = self.problem.layout, self.config.training.ema is not None
-        return initial_state(self._pupil(seed), plan, seed, layout, ema=ema)
+        return make_state(self._pupil(seed), plan, seed, layout, ema=ema)
 
     def step(self, plan: Plan) -> Step:
-        """The compiled step of a method."""
+        """Returns the compiled training step of a method."""
         config = self.config
         return make_step(
             self.problem,
@@ -114,12 +114,12 @@ class Students:
         )
 
     def run(self, method: str, seed: int, *, diagnose: bool = True) -> Run:
-        """One training."""
+        """Returns the training of a method and a seed."""
         config = self.config
         return Run(
             directory=files.seed_folder(config.directory, method, seed),
             train=self.data(seed),
-            test=splits.testing(config.data, self._dataset),
+            test=splits.test_split(config.data, self._dataset),
             epochs=config.training.epochs,
             batch_size=config.training.batch_size,
             checkpoint_seconds=config.execution.checkpoint_seconds,
@@ -127,7 +127,7 @@ class Students:
             tensorboard=config.execution.tensorboard,
             wandb=config.execution.wandb,
             skip_nonfinite=config.training.on_nonfinite == "skip",
-            remembered=self._remembered(seed),
+            cached_logits=self._cached_logits(seed),
         )
 
     def _steps(self) -> int:
@@ -137,13 +137,13 @@ class Students:
 
     @functools.cached_property
     def _class_means(self) -> jax.Array:
-        """The teacher's mean penultimate vectors of all training images, ``[c, d]``."""
+        """The teacher's mean penultimate features of each class, ``[c, d]``."""
         config, data, teacher = self.config, self._dataset, self._teacher.network
-        assert teacher is not None  # without one there is no such loss
-        with jax.ensure_compile_time_eval():  # arrays, even where a pupil is traced
-            return class_means(
+        assert teacher is not None  # losses that use class means need one
+        with jax.ensure_compile_time_eval():  # arrays, even while a pupil is traced
+            return compute_class_means(
                 teacher,
-                splits.whole_training(config.data, data),
+                splits.full_training_split(config.data, data),
                 make_layout(config.execution.devices),
                 (data.mean, data.std),
                 data.num_classes,
@@ -170,7 +170,7 @@ class Students:
             setting = setting._replace(
                 student=jax.eval_shape(Network.of(network).outputs, images),
                 teacher=jax.eval_shape(teacher.outputs, images),
-                labels=splits.all_labels(
+                labels=splits.read_all_labels(
                     self.data(seed), config.data, config.execution.runs
                 ),
                 class_means=lambda: self._class_means,
@@ -179,8 +179,8 @@ class Students:
         return Network.of(Pupil(network, adapter))
 
 
-def _computing_in(config: Config, teacher: Teacher) -> Network | None:
-    """The teacher in the type of the computation; it was trained in float32."""
+def _cast(config: Config, teacher: Teacher) -> Network | None:
+    """Returns the teacher, trained in float32, with the dtype of the computation."""
     if config.networks.dtype == "float32" or teacher.network is None:
         return teacher.network
     model = nnx.eval_shape(
@@ -198,7 +198,7 @@ def make_problem(
     teacher: Network | None,
     steps: int,
 ) -> Problem:
-    """The losses of a pupil on a data set."""
+    """Makes the losses of a pupil on a data set."""
     return Problem(
         pupil.graphdef,
         teacher,
@@ -213,8 +213,8 @@ def make_problem(
     )
 
 
-def unfinished(config: Config) -> dict[str, list[int]]:
-    """By method, the seeds without a result."""
+def find_unfinished(config: Config) -> dict[str, list[int]]:
+    """Returns the seeds without a result, by method."""
     return {
         method: [
             seed

@@ -1,4 +1,4 @@
-"""Teachers: trained here and cached, or loaded from published weights."""
+"""Trains and caches teachers, or loads their weights."""
 
 import dataclasses
 import hashlib
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from rich.progress import Progress
 
-from kdlab.basics.importing import is_reference, source_of
+from kdlab.basics.importing import find_source, is_reference
 from kdlab.basics.reading import UserError
 from kdlab.basics.writing import write_json
 from kdlab.data import Dataset, Streamed
+from kdlab.data.array_cache import short_name
 from kdlab.data.fingerprint import hash_arrays
-from kdlab.data.kept import short_name
 from kdlab.devices import checkpoint, mesh
 from kdlab.experiment.finite import check_outputs
 from kdlab.experiment.networks import make_teacher
@@ -42,19 +42,18 @@ _log = logging.getLogger(__name__)
 def get_teacher(
     config: Config, dataset: Dataset | Streamed, progress: Progress
 ) -> Teacher:
-    """The teacher of an experiment; writes its accuracy into its directory.
+    """Returns the teacher of an experiment and writes its accuracy.
 
     Args:
-        config: The settings: ``teacher_weights`` are loaded; without them the teacher
-            is trained.
+        config: The settings; without ``teacher_weights`` the teacher is trained.
         dataset: The data set; the teacher sees all its labels.
-        progress: Where the training is shown.
+        progress: Progress display of the training.
 
     Returns:
-        The teacher, which holds no network if ``config.networks.teacher`` is None.
+        The teacher, without a network if ``config.networks.teacher`` is None.
 
     Raises:
-        FileNotFoundError: If the weights are not there.
+        FileNotFoundError: If the weights do not exist.
         ValueError: If they belong to another network, or its outputs are not finite.
         FloatingPointError: If the training diverged.
     """
@@ -70,26 +69,26 @@ def train_teacher(
 ) -> Teacher:
     """Trains the teacher on all labels, or takes it from the cache.
 
-    The cache is keyed by what decides its training, so that experiments share it. One
-    that cannot be read is moved aside, with a line that says so.
+    The cache is keyed by everything that affects the training, so experiments share
+    teachers. An unreadable one is moved aside with a warning.
 
     Raises:
-        FloatingPointError: If the teacher diverged.
+        FloatingPointError: If the training diverged.
         ValueError: If its outputs are not finite.
     """
-    folder = kept_in(config, dataset)
-    students = Students(alone(config), Teacher(None, dataset))
+    folder = cache_folder(config, dataset)
+    students = Students(teacher_config(config), Teacher(None, dataset))
     plan, job = students.plan(ALONE), students.run(ALONE, 0)._replace(directory=folder)
     state = students.state(plan, 0)
     _move_unreadable(folder, state)
     if not files.has_result(folder):
         step = students.step(plan)
-        # A step uses the state up that it is given.
+        # Steps donate their state.
         copied = jax.tree.map(jnp.copy, state)
         start = partial(fit, job, students.problem, step, copied)
         show_run(start, job, f"teacher {config.networks.teacher}", progress)
         if mesh.is_first():
-            write_json(folder / "settings.json", _decisive(config, dataset))
+            write_json(folder / "settings.json", _cache_key(config, dataset))
     result = files.read_result(folder)
     if files.DIVERGED in result:
         raise FloatingPointError(
@@ -100,14 +99,14 @@ def train_teacher(
     return Teacher(network, dataset)
 
 
-def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
-    """Where a teacher is kept that is trained here: by a hash of all that decides it.
+def cache_folder(config: Config, dataset: Dataset | Streamed) -> Path:
+    """Returns the cache folder of a teacher, named by a hash of its settings and data.
 
     Args:
         config: The settings of the experiment.
-        dataset: What the teacher learns from: its contents are part of the hash.
+        dataset: Training data of the teacher; its contents are part of the hash.
     """
-    text = json.dumps(_decisive(config, dataset), sort_keys=True)
+    text = json.dumps(_cache_key(config, dataset), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return (
         config.execution.runs
@@ -116,22 +115,21 @@ def kept_in(config: Config, dataset: Dataset | Streamed) -> Path:
     )
 
 
-def _decisive(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
-    settings = alone(config).settings() | {"data": dataset.fingerprint}
+def _cache_key(config: Config, dataset: Dataset | Streamed) -> dict[str, Any]:
+    settings = teacher_config(config).settings() | {"data": dataset.fingerprint}
     del settings["name"]
     network = str(config.networks.teacher)
-    if is_reference(network):  # of its other modules nothing is known
-        source = source_of(network)
+    if is_reference(network):  # the modules that it imports are not hashed
+        source = find_source(network)
         settings["code"] = source and hash_arrays((), source.read_text())
     return settings
 
 
-def alone(config: Config) -> Config:
-    """Settings of the teacher: a student of all labels, alone in its experiment.
+def teacher_config(config: Config) -> Config:
+    """Returns the settings of the teacher's own training, on all labels.
 
-    Of the settings it keeps those of the data, where and on what it runs, and the few
-    of the networks and of the training that are named here. So no other setting can
-    have an effect on it.
+    Only the data and execution settings and the few settings of networks and training
+    named here are kept, so that no other setting can affect the teacher.
     """
     networks, training = config.networks, config.training
     return dataclasses.replace(
@@ -156,8 +154,8 @@ def alone(config: Config) -> Config:
 
 
 def _move_unreadable(folder: Path, state: TrainState) -> None:
-    """Makes room for a teacher where what is kept of it cannot be read."""
-    if not mesh.agreed(folder.exists()):
+    """Moves a cached teacher aside if it cannot be read."""
+    if not mesh.broadcast(folder.exists()):
         return
     try:
         result = files.read_result(folder) if files.has_result(folder) else {}
@@ -168,7 +166,7 @@ def _move_unreadable(folder: Path, state: TrainState) -> None:
         reason = missing if done and not position.epoch else ""
     except UserError as error:
         reason = str(error).rstrip(".")
-    if mesh.agreed(not reason):
+    if mesh.broadcast(not reason):
         return
     if mesh.is_first():
         places = (folder.with_name(f"{folder.name}-unreadable{n}") for n in count(1))
@@ -182,15 +180,15 @@ def load_teacher(config: Config, dataset: Dataset | Streamed) -> Teacher:
     """Reads the weights of a teacher and tests it.
 
     Raises:
-        FileNotFoundError: If the weights are not there.
+        FileNotFoundError: If the weights do not exist.
         ValueError: If they belong to another network, or its outputs are not finite.
     """
     path = (config.networks.teacher_weights or Path()).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"--teacher-weights {path} is not there; expected an Orbax folder, a "
-            f"safetensors file or a file of torch.save with the weights of "
-            f"{config.networks.teacher}. Without the option it is trained."
+            f"--teacher-weights {path} does not exist; expected an Orbax folder, a "
+            f"safetensors file or a torch.save file with the weights of "
+            f"{config.networks.teacher}. Leave the option out to train the teacher."
         )
     model = nnx.eval_shape(lambda: make_teacher(config, dataset))
     try:
@@ -216,12 +214,12 @@ def _check(
     source: Path,
     result: dict[str, float] | None = None,
 ) -> None:
-    """Refuses a teacher that is not finite, and writes how good it is.
+    """Refuses a teacher whose outputs are not finite, and writes its accuracy.
 
-    An experiment looks at its training images once: ``teacher.json`` is there then.
+    Training images are checked once per experiment: afterwards ``teacher.json`` exists.
     """
     path = config.directory / files.TEACHER
-    first = mesh.agreed(not path.exists())
+    first = mesh.broadcast(not path.exists())
     accuracy = check_outputs(network, config, dataset, source, training=first)
     result = result or {"accuracy/last": accuracy, "accuracy/best": accuracy}
     if mesh.is_first():
@@ -229,10 +227,10 @@ def _check(
 
 
 def export_student(students: Students) -> Path:
-    """Writes the weights of the first method's student of seed 0, for a teacher.
+    """Writes the weights of the first method's student of seed 0, to use as a teacher.
 
     Returns:
-        The Orbax folder, to be given as ``--teacher-weights``.
+        The Orbax folder, to pass as ``--teacher-weights``.
     """
     config = students.config
     path = config.directory / files.WEIGHTS

@@ -1,4 +1,4 @@
-"""Step times of several methods, measured in turn so that all see the same noise."""
+"""Times the steps of several methods in turn, so that all see the same noise."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 
-def interleaved(
+def time_interleaved(
     steps: Mapping[str, Callable[[], object]], rounds: int, advance: Callable[[], None]
 ) -> dict[str, dict[str, float]]:
-    """Times one step of each method in turn, for some rounds.
+    """Times one step of each method in turn, over several rounds.
 
     Args:
-        steps: By method, a function that does one step and returns arrays.
-        rounds: Timed steps of each, after one that is not.
+        steps: For each method, a function that runs one step and returns its arrays.
+        rounds: Number of timed steps of each method, after one warm-up step.
         advance: Called after each round.
 
     Returns:

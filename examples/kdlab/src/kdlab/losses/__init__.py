@@ -1,1 +1,1 @@
-"""Distillation losses with the layers that they train."""
+"""Distillation losses together with their trainable layers."""

@@ -1,7 +1,7 @@
-"""Trained layers between student and teacher, one for each loss that needs them.
+"""Trainable adapters between student and teacher, one for each loss that needs one.
 
 Each is built from example features (arrays, or anything with a shape, such as the
-result of ``jax.eval_shape``), is trained beside the student, and is thrown away
+result of ``jax.eval_shape``), is trained together with the student, and is discarded
 afterwards.
 """
 
@@ -14,16 +14,16 @@ from flax import nnx
 
 
 class Shaped(Protocol):
-    """An array, or a description of one."""
+    """An array or its description."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its sizes."""
+        """Size of each axis."""
         ...
 
 
 class HintRegressor(nnx.Module):
-    """FitNet's regressor: a convolution to the teacher's map, normalised, rectified.
+    """FitNet's regressor: convolution to the teacher's map, BatchNorm and ReLU.
 
     Args:
         student_map: Example map of the student, ``[b, h, w, c]``.
@@ -39,7 +39,7 @@ class HintRegressor(nnx.Module):
         elif theirs == tuple(2 * n for n in ours):
             self.conv = nnx.ConvTranspose(*channels, (4, 4), strides=2, rngs=rngs)
         else:
-            # Where the student's map is the smaller, the loss pools the teacher's.
+            # If the student's map is smaller, the loss pools the teacher's.
             kernel = tuple(max(1 + s - t, 1) for s, t in zip(ours, theirs, strict=True))
             self.conv = nnx.Conv(*channels, kernel, padding="VALID", rngs=rngs)
         self.norm = nnx.BatchNorm(channels[1], momentum=0.9, rngs=rngs)
@@ -50,11 +50,11 @@ class HintRegressor(nnx.Module):
 
 
 class VidRegressor(nnx.Module):
-    """VID's regressors, three 1x1 convolutions a stage, and a variance a channel.
+    """VID's regressors: per stage three 1x1 convolutions and a variance per channel.
 
     Args:
-        student_maps: Example maps of the student, one a stage.
-        teacher_maps: Example maps of the teacher, as many.
+        student_maps: Example maps of the student, one per stage.
+        teacher_maps: Example maps of the teacher, one per stage.
         variance: Initial variance.
         rngs: Random streams of the initial parameters.
     """
@@ -95,11 +95,11 @@ class VidRegressor(nnx.Module):
 
 
 class OfdConnectors(nnx.Module):
-    """OFD's connectors: a normalised 1x1 convolution a stage, without activation.
+    """OFD's connectors: per stage a 1x1 convolution with BatchNorm, no activation.
 
     Args:
-        student_maps: Example maps of the student, one a stage.
-        teacher_maps: Example maps of the teacher, as many.
+        student_maps: Example maps of the student, one per stage.
+        teacher_maps: Example maps of the teacher, one per stage.
         rngs: Random streams of the initial parameters.
     """
 
@@ -124,14 +124,14 @@ class OfdConnectors(nnx.Module):
 
 
 class ReviewFusion(nnx.Module):
-    """ReviewKD's attention-based fusion of the stages, from deep to shallow.
+    """ReviewKD's attention-based fusion of stages, from deep to shallow.
 
     Args:
         student_maps: Example maps of the student from shallow to deep; the pooled
-            vector may follow as a map ``[b, 1, 1, d]``.
-        teacher_maps: Example maps of the teacher, as many.
-        width: Channels of the fused maps; by default those of the student's last map,
-            512 at most.
+            features may follow as a map ``[b, 1, 1, d]``.
+        teacher_maps: Example maps of the teacher, as many as of the student.
+        width: Channels of the fused maps; by default as many as the student's last map
+            has, but at most 512.
         rngs: Random streams of the initial parameters.
     """
 
@@ -170,11 +170,11 @@ class ReviewFusion(nnx.Module):
 
 
 class CrdEmbeddings(nnx.Module):
-    """CRD's two embeddings: a linear layer for each network.
+    """CRD's embeddings: one linear layer for each network.
 
     Args:
-        student_features: Example penultimate vectors of the student, ``[b, d]``.
-        teacher_features: Example penultimate vectors of the teacher.
+        student_features: Example penultimate features of the student, ``[b, d]``.
+        teacher_features: Example penultimate features of the teacher.
         dim: Width of the embeddings.
         rngs: Random streams of the initial parameters.
     """
@@ -199,12 +199,12 @@ class CrdEmbeddings(nnx.Module):
 
 
 class WidthProjector(nnx.Module):
-    """ND's projection to the teacher's width; the identity where widths agree.
+    """ND's projection to the teacher's width; the identity if the widths agree.
 
     Args:
-        student_features: Example penultimate vectors of the student, ``[b, d]``.
-        teacher_features: Example penultimate vectors of the teacher.
-        rngs: Random streams of the initial parameters and of dropout.
+        student_features: Example penultimate features of the student, ``[b, d]``.
+        teacher_features: Example penultimate features of the teacher.
+        rngs: Random streams of the initial parameters and dropout.
     """
 
     def __init__(
@@ -225,14 +225,14 @@ class WidthProjector(nnx.Module):
 
 
 class OrthogonalProjector(nnx.Module):
-    """VkD's projection: linear, without bias, its matrix kept orthonormal.
+    """VkD's projection: linear, without bias, with an orthonormal matrix.
 
-    The matrix is the orthogonal factor of a free one, so that any optimiser may train
-    it. With the student narrower than the teacher lengths are preserved.
+    The matrix is the orthogonal factor of an unconstrained one, so any optimiser can
+    train it. If the student is narrower than the teacher, norms are preserved.
 
     Args:
-        student_features: Example vectors of the student, ``[b, d]``.
-        teacher_features: Example vectors of the teacher.
+        student_features: Example features of the student, ``[b, d]``.
+        teacher_features: Example features of the teacher.
         rngs: Random streams of the initial parameters.
     """
 
@@ -241,7 +241,7 @@ class OrthogonalProjector(nnx.Module):
     ):
         widths = student_features.shape[-1], teacher_features.shape[-1]
         init = nnx.initializers.orthogonal()
-        # Tall, as the factorisation needs it.
+        # The QR factorisation needs a tall matrix.
         shape = max(widths), min(widths)
         self.free = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.wide = widths[0] <= widths[1]
@@ -249,7 +249,7 @@ class OrthogonalProjector(nnx.Module):
     def matrix(self) -> jax.Array:
         """Returns the projection ``[d, d']``, with orthonormal rows or columns."""
         q, r = jnp.linalg.qr(self.free[...])
-        # The factor is unique, hence smooth, with a positive diagonal in the other.
+        # With a positive diagonal of R the factorisation is unique, hence smooth.
         q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None]
         return q.T if self.wide else q
 
@@ -264,7 +264,7 @@ def _conv_norm(inputs, outputs, kernel, rngs):
 
 
 def _resize(x, size):
-    """Nearest neighbour to a height and width."""
+    """Resizes maps to a height and width by nearest neighbour."""
     if x.shape[1:3] == tuple(size):
         return x
     return jax.image.resize(x, (len(x), *size, x.shape[-1]), "nearest")

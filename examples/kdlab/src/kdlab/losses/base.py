@@ -1,4 +1,4 @@
-"""What a distillation loss is, and the batch that it is given."""
+"""The interface of distillation losses, and the batches that they take."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -17,13 +17,13 @@ class Batch(NamedTuple):
     Attributes:
         images: Normalised, ``[b, h, w, c]``.
         labels: ``[b]``.
-        weights: 0 where an image only pads the batch, ``[b]``.
+        weights: Sample weights, 0 for padding, ``[b]``.
         indices: Indices of the images in the training set, ``[b]``.
-        rest: Variables of the pupil that are not trained, before the step.
-        key: For what a loss draws.
-        progress: Share of the training that is done, from 0 to 1.
+        rest: Non-trainable variables of the pupil before the step.
+        key: Random key for the loss.
+        progress: Completed fraction of the training, from 0 to 1.
         teacher: The teacher's outputs; None without a teacher.
-        share: Share of the sample weights of the whole batch, in a part of one.
+        share: In a micro-batch: its fraction of the batch's sample weight.
     """
 
     images: Any
@@ -38,15 +38,16 @@ class Batch(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a loss is built from.
+    """Settings and shapes from which a loss is built.
 
     Attributes:
         distillation: The settings of the loss.
-        epochs: Length of the training.
+        epochs: Number of epochs of the training.
         student: Shapes of the student's outputs; None for losses without layers.
-        teacher: Shapes of the teacher's outputs; the same.
-        labels: Labels of the student's training set, ``[n]``; the same.
-        class_means: Returns the teacher's mean penultimate vectors, ``[c, d]``.
+        teacher: Shapes of the teacher's outputs; None for losses without layers.
+        labels: Labels of the student's training set, ``[n]``; None for losses without
+            layers.
+        class_means: Returns the teacher's mean penultimate features, ``[c, d]``.
     """
 
     distillation: Distillation = Distillation()
@@ -58,18 +59,18 @@ class Setting(NamedTuple):
 
 
 class KdLoss(nnx.Module):
-    """A distillation loss with the settings of its recipe and the layers it trains.
+    """A distillation loss with the settings of its recipe and its trainable layers.
 
-    A step calls :meth:`compare` in the forward pass of the network and the loss itself
-    at the representation that both losses share.
+    A step calls :meth:`compare` in the forward pass of the network, and the loss itself
+    on the representation that both losses share.
 
     Attributes:
         weights: Weights of the task and of the scaled distillation loss.
-        scale: Brings the loss to the size of the task's: its weight in the recipe,
-            where that of the task is 1.
-        on_logits: Whether it compares the logits, and so reaches the classifier.
-        any_batch: Whether its value does not depend on the size of the batch.
-        has_layers: Whether it is built from shapes: it has layers or a memory.
+        scale: Factor that brings the loss to the size of the task loss: its weight in
+            a recipe whose task has weight 1.
+        on_logits: Whether it compares logits, and so reaches the classifier.
+        any_batch: Whether its value is independent of the batch size.
+        has_layers: Whether it has layers or a memory, and so is built from shapes.
     """
 
     weights: ClassVar[tuple[float, float]] = (1.0, 1.0)
@@ -83,35 +84,35 @@ class KdLoss(nnx.Module):
 
         Args:
             setting: Settings of the loss and, if it has layers, shapes.
-            rngs: Source of initial values.
+            rngs: Random streams of the initial values.
         """
         del setting, rngs
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
-        """What the loss compares besides the logits; moves statistics and memories."""
+        """Returns what is compared besides logits; updates statistics and memories."""
         del student, batch
         return ()
 
     def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> jax.Array:
-        """The loss.
+        """Computes the loss.
 
         Args:
             logits: Logits of the student, ``[b, c]``.
-            compared: What :meth:`compare` returned.
-            batch: With the outputs of the teacher.
+            compared: Result of :meth:`compare`.
+            batch: The batch, with the outputs of the teacher.
 
         Returns:
-            A scalar, before it is scaled.
+            A scalar, before scaling.
         """
         raise NotImplementedError
 
 
 class Pupil(nnx.Module):
-    """A network and the loss with the layers that are trained beside it.
+    """A student network and the distillation loss that is trained with it.
 
     Args:
-        network: The student, all that is kept.
-        adapter: The distillation loss; None where there is no teacher.
+        network: The student, the only part that is kept.
+        adapter: The distillation loss; None without a teacher.
     """
 
     def __init__(self, network: Model, adapter: KdLoss | None = None):
@@ -120,11 +121,11 @@ class Pupil(nnx.Module):
 
 
 class Fixed(nnx.Variable):
-    """What belongs to a loss and is not trained: a memory, class means."""
+    """A non-trainable variable of a loss: a memory, class means."""
 
 
-def reach(loss: type[KdLoss], params: Any) -> tuple[Any, Any]:
-    """Which parameters of a pupil the task and the distillation loss reach."""
+def reached_params(loss: type[KdLoss], params: Any) -> tuple[Any, Any]:
+    """Returns masks of the parameters that the task and the distillation loss reach."""
 
     def paths(word: str) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -137,28 +138,28 @@ def reach(loss: type[KdLoss], params: Any) -> tuple[Any, Any]:
 
 
 def teacher_outputs(batch: Batch) -> Outputs:
-    """The outputs of the teacher, which a distillation loss cannot do without."""
+    """Returns the outputs of the teacher, which a distillation loss needs."""
     assert batch.teacher is not None
     return batch.teacher
 
 
 def common_stages(ours: Sequence, theirs: Sequence) -> tuple[Sequence, Sequence]:
-    """The deepest stages that both have, without the stem if more than two are left."""
+    """Returns the deepest stages of both, without the stem if more than two remain."""
     count = min(len(ours), len(theirs))
     count -= count > 2
     return ours[-count:], theirs[-count:]
 
 
-def warmed_up(loss: jax.Array, batch: Batch, share: float) -> jax.Array:
-    """Scales the loss up linearly from 0 over a share of the training."""
+def scale_up(loss: jax.Array, batch: Batch, share: float) -> jax.Array:
+    """Scales the loss up linearly from 0 over a fraction of the training."""
     return loss * jnp.minimum(batch.progress / share, 1) if share else loss
 
 
-# The recipes of the literature train for 240 epochs, 20 of which warm the loss up.
+# Published recipes train for 240 epochs and warm the loss up over the first 20.
 WARM_UP = 20 / 240
 
 
-def warm_up(setting: Setting) -> float:
-    """Share of the training over which a loss is scaled up."""
+def warm_up_fraction(setting: Setting) -> float:
+    """Returns the fraction of the training over which a loss is warmed up."""
     epochs = setting.distillation.loss_warmup
     return WARM_UP if epochs is None else epochs / setting.epochs

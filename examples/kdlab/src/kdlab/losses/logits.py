@@ -10,13 +10,13 @@ from kdlab.losses.base import (
     Batch,
     KdLoss,
     Setting,
+    scale_up,
     teacher_outputs,
-    warm_up,
-    warmed_up,
+    warm_up_fraction,
 )
 from kdopt import losses
 
-CURRICULUM = 10 / 240  # of the training, in which CTKD's reversal comes in
+CURRICULUM = 10 / 240  # fraction of the training over which CTKD's reversal sets in
 
 
 class Kd(KdLoss):
@@ -38,7 +38,7 @@ class Kd(KdLoss):
 
 
 class SoftDistance(KdLoss):
-    """A distance of softened logits with a temperature for each network."""
+    """A distance of softened logits with one temperature per network."""
 
     weights, on_logits = (0.1, 0.9), True
     kind: ClassVar[Literal["ce", "kl", "mse"]]
@@ -67,13 +67,13 @@ class SoftCe(SoftDistance):
 
 
 class SoftKl(SoftDistance):
-    """Divergence of softened probabilities."""
+    """Kullback-Leibler divergence of softened probabilities."""
 
     kind = "kl"
 
 
 class SoftMse(SoftDistance):
-    """Mean square of scaled logits."""
+    """Mean squared difference of scaled logits."""
 
     kind = "mse"
 
@@ -90,7 +90,7 @@ class KdStandardized(KdLoss):
 
 
 class Dkd(KdLoss):
-    """Target and other classes apart; warmed up."""
+    """Decoupled losses of target and non-target classes; warmed up."""
 
     on_logits = True
 
@@ -99,7 +99,7 @@ class Dkd(KdLoss):
         beta = setting.distillation.loss_beta
         self.beta = 8.0 if beta is None else beta
         self.temperature = setting.distillation.temperature
-        self.warm_up = warm_up(setting)
+        self.warm_up = warm_up_fraction(setting)
 
     def __call__(self, logits: jax.Array, _: Any, batch: Batch) -> jax.Array:
         loss = losses.dkd(
@@ -110,7 +110,7 @@ class Dkd(KdLoss):
             temperature=self.temperature,
             sample_weights=batch.weights,
         )
-        return warmed_up(loss, batch, self.warm_up)
+        return scale_up(loss, batch, self.warm_up)
 
 
 class Dist(KdLoss):
@@ -125,7 +125,7 @@ class Dist(KdLoss):
 
 
 class Mlkd(KdLoss):
-    """Logits of instances, of the batch and of classes."""
+    """Multi-level logit distillation: instances, batch and classes."""
 
     on_logits, any_batch = True, False
 
@@ -135,7 +135,7 @@ class Mlkd(KdLoss):
 
 
 class Ctkd(KdLoss):
-    """Hinton's loss with a temperature that is learned to be hard."""
+    """Hinton's loss with an adversarially learned temperature."""
 
     weights, on_logits, has_layers = (0.1, 0.9), True, True
 
@@ -158,7 +158,7 @@ class Ctkd(KdLoss):
 
 
 class Tpkd(KdLoss):
-    """Probabilities of the labels and of the other classes."""
+    """Probabilities of target and non-target classes."""
 
     weights, on_logits = (0.0, 1.0), True
 

@@ -15,8 +15,8 @@ from kdopt import losses
 LEAST_VARIANCE = 1e-5
 
 
-class OfMaps(KdLoss):
-    """A loss of the common stages that needs no layers."""
+class MapLoss(KdLoss):
+    """A loss on the common stages without layers."""
 
     function: ClassVar[Callable[..., jax.Array]]
 
@@ -29,26 +29,26 @@ class OfMaps(KdLoss):
         return type(self).function(maps, theirs, sample_weights=batch.weights)
 
 
-class At(OfMaps):
+class At(MapLoss):
     """Attention transfer."""
 
     scale, function = 1000.0, staticmethod(losses.at)
 
 
-class Nst(OfMaps):
-    """Distributions of neurons."""
+class Nst(MapLoss):
+    """Distributions of neuron activations."""
 
     scale, function = 50.0, staticmethod(losses.nst)
 
 
-class Kdsvd(OfMaps):
+class Kdsvd(MapLoss):
     """Singular vectors of the maps."""
 
     function = staticmethod(losses.kdsvd)
 
 
 class FitNet(KdLoss):
-    """One map in the middle, through a regressor."""
+    """One intermediate map, through a regressor."""
 
     scale, has_layers = 100.0, True
 
@@ -68,7 +68,7 @@ class FitNet(KdLoss):
 
 
 class Ofd(KdLoss):
-    """Maps before the activation, through connectors, with the teacher's margins."""
+    """Maps before the activation, through connectors, with margins of the teacher."""
 
     scale, has_layers = 1e-3, True
 
@@ -109,7 +109,7 @@ class Vid(KdLoss):
         loss = losses.vid(
             means, scales, theirs, eps=LEAST_VARIANCE, sample_weights=batch.weights
         )
-        # A log-likelihood has any sign; counted from its least value it is a loss for
+        # A log-likelihood may have any sign. Measured from its minimum it suits
         # methods that compare relative decreases.
         return loss - len(means) * jnp.log(LEAST_VARIANCE) / 2
 
@@ -119,7 +119,7 @@ def _hint(outputs: Outputs) -> Any:
 
 
 def _margin(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """Margin from the batch, for teachers with and without normalisation."""
+    """Computes OFD's margin from the batch, for teachers with or without BatchNorm."""
     means = jnp.average(x.mean((1, 2)), axis=0, weights=weights)
     squares = jnp.average(jnp.square(x - means).mean((1, 2)), axis=0, weights=weights)
     return losses.ofd_margin(jnp.sqrt(squares), means)

@@ -1,4 +1,4 @@
-"""Distillation losses on penultimate vectors, and on relations of examples."""
+"""Distillation losses on penultimate features and on relations between examples."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,8 +13,8 @@ from kdlab.models import Outputs
 from kdopt import losses
 
 
-class OfPooled(KdLoss):
-    """A loss of the penultimate vectors that needs no layers."""
+class PooledLoss(KdLoss):
+    """A loss on penultimate features without layers."""
 
     any_batch = False
     function: ClassVar[Callable[..., jax.Array]]
@@ -29,20 +29,20 @@ class OfPooled(KdLoss):
         return type(self).function(pooled, theirs, sample_weights=batch.weights)
 
 
-class Rkd(OfPooled):
+class Rkd(PooledLoss):
     """Distances and angles between examples."""
 
     function = staticmethod(losses.rkd)
 
 
-class Pkt(OfPooled):
+class Pkt(PooledLoss):
     """Probabilities of being neighbours."""
 
     scale, function = 30000.0, staticmethod(losses.pkt)
 
 
 class Vkd(KdLoss):
-    """Vectors through an orthogonal projection."""
+    """Penultimate features through an orthogonal projection."""
 
     has_layers = True
 
@@ -62,7 +62,7 @@ class Vkd(KdLoss):
 
 
 class Sp(KdLoss):
-    """Similarities of examples in the last map."""
+    """Similarities between examples in the last map."""
 
     scale, any_batch = 3000.0, False
 
@@ -88,7 +88,7 @@ class Crd(KdLoss):
         self.memory = Fixed(losses.crd_init(rngs.memory(), labels))
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
-        """Embeds both; the memory moves on, the loss reads the one before the step."""
+        """Embeds both and updates the memory; the loss reads the previous memory."""
         embedded = self.embeddings(student.pooled, teacher_outputs(batch).pooled)
         self.memory.set_value(self._contrast(embedded, batch)[1])
         return embedded

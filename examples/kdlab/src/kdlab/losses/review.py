@@ -1,4 +1,4 @@
-"""ReviewKD, the direction of features (ND), and both together."""
+"""ReviewKD, ND (norm and direction of features), and both combined."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from kdlab.losses.base import (
     KdLoss,
     Setting,
     common_stages,
+    scale_up,
     teacher_outputs,
-    warm_up,
-    warmed_up,
+    warm_up_fraction,
 )
 from kdlab.models import Outputs
 from kdopt import losses
@@ -28,10 +28,10 @@ class ReviewKd(KdLoss):
 
     def __init__(self, setting: Setting, rngs: nnx.Rngs):
         shapes = jax.eval_shape(_stages, setting.student, setting.teacher)
-        # The pooled vector, 784 wide in a small CNN, must not set the width of all.
+        # Not the width of the pooled features, which a small CNN makes 784 wide.
         width = min(512, setting.student.features[-1].shape[-1])
         self.fusion = adapters.ReviewFusion(*shapes, width=width, rngs=rngs)
-        self.warm_up = warm_up(setting)
+        self.warm_up = warm_up_fraction(setting)
 
     def compare(self, student: Outputs, batch: Batch) -> Any:
         return self.fusion(_stages(student, teacher_outputs(batch))[0])
@@ -42,11 +42,11 @@ class ReviewKd(KdLoss):
             -len(fused) :
         ]
         loss = losses.hcl(fused, theirs, sample_weights=batch.weights)
-        return warmed_up(loss, batch, self.warm_up)
+        return scale_up(loss, batch, self.warm_up)
 
 
 class Nd(KdLoss):
-    """Norm and direction of the penultimate vectors."""
+    """Norm and direction of the penultimate features."""
 
     has_layers = True
 
@@ -54,7 +54,7 @@ class Nd(KdLoss):
         assert setting.class_means is not None
         vectors = setting.student.pooled, setting.teacher.pooled
         self.projector = adapters.WidthProjector(*vectors, rngs=rngs)
-        # A copy: the first step of a run uses its buffers up.
+        # A copy: the first step of a run donates its buffers.
         self.means = Fixed(jnp.array(setting.class_means()))
 
     def compare(self, student: Outputs, batch: Batch) -> jax.Array:
@@ -94,7 +94,7 @@ class ReviewKdPlusPlus(KdLoss):
 
 
 def _stages(student: Outputs, teacher: Outputs) -> tuple[list, list]:
-    """Stages and, as a map of one pixel, the pooled vector."""
+    """Returns the stages, followed by the pooled features as a map of one pixel."""
     ours, theirs = common_stages(student.features, teacher.preactivations)
     vectors = (x.pooled[:, None, None, :] for x in (student, teacher))
     return [*ours, next(vectors)], [*theirs, next(vectors)]

@@ -1,4 +1,4 @@
-"""The distillation losses by name."""
+"""The table of distillation losses."""
 
 from kdlab.losses import logits, maps, relations, review
 from kdlab.losses.base import KdLoss
@@ -36,7 +36,7 @@ LOSSES: dict[str, type[KdLoss]] = {
 
 
 def loss_weights(distillation: Distillation) -> tuple[float, float]:
-    """Fixed weights of the task and of the distillation loss."""
+    """Returns the fixed weights of the task and the distillation loss."""
     if distillation.alpha is not None:
         return 1 - distillation.alpha, distillation.alpha
     return distillation.loss_weights or LOSSES[distillation.loss].weights

@@ -1,1 +1,1 @@
-"""Minima of the training losses: flatness, landscapes, restored students."""
+"""Minima of the training losses: sharpness, landscapes, restored students."""

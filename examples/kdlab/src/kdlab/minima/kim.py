@@ -1,4 +1,4 @@
-"""Decrease of the loss over lambda for random pairs of gradients (Kim et al., Fig. 2).
+"""Loss decrease as a function of lambda for random gradient pairs (Kim et al., Fig. 2).
 
 Norms are uniform in [1e-5, 0.1], angles uniform in a quarter turn.
 """
@@ -17,12 +17,12 @@ ANGLES = {"acute": ACUTE, "obtuse": OBTUSE}
 def sample_grams(
     key: jax.Array, count: int, angles: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws pairs of gradients as the paper does.
+    """Draws pairs of gradients as in the paper.
 
     Args:
         key: Random key.
         count: Number of pairs.
-        angles: Least and largest angle between the two.
+        angles: Smallest and largest angle between the two.
 
     Returns:
         Gram matrices, ``[count, 2, 2]``, and the angles, ``[count]``.
@@ -38,17 +38,17 @@ def sample_grams(
 
 @jax.jit
 def vertices(grams: jax.Array) -> jax.Array:
-    """Where each parabola is least, ``[n]``, not clipped."""
+    """Returns the vertex of each parabola, ``[n]``, not clipped."""
     return jax.vmap(kdopt.lambda_vertex)(grams)
 
 
 def interior_share(grams: jax.Array) -> float:
-    """Share of the parabolas whose vertex lies strictly between 0 and 1."""
+    """Returns the fraction of parabolas with a vertex strictly between 0 and 1."""
     vertex = vertices(grams)
     return float(jnp.mean((vertex > 0) & (vertex < 1)))
 
 
 def decreases(grams: jax.Array, lambdas: np.ndarray) -> np.ndarray:
-    """Predicted decrease at each lambda, ``[n, l]``."""
+    """Predicts the decrease at each lambda, ``[n, l]``."""
     each = jax.vmap(kdopt.loss_decrease, in_axes=(0, None))
     return np.asarray(each(grams, jnp.asarray(lambdas, grams.dtype)))

@@ -1,4 +1,4 @@
-"""Losses along random directions around a minimum, comparable between networks."""
+"""Loss landscapes along random directions, comparable between networks."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,28 +11,28 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Losses = Callable[[Any, Any], jax.Array]
-"""From parameters and one batch to the mean losses of the batch, ``[m]``."""
+"""Maps parameters and one batch to the mean losses of the batch, ``[m]``."""
 
 Batches = Sequence[tuple[float, Any]]
-"""Each batch with its share of the images; the shares sum to one."""
+"""Batches with their fractions of the images, which sum to 1."""
 
 
-def filter_normalized(key: jax.Array, params: Any) -> Any:
-    r"""Draws a direction whose filters are as long as those of the parameters.
+def draw_direction(key: jax.Array, params: Any) -> Any:
+    r"""Draws a direction whose filters have the norms of those of the parameters.
 
     .. math:: d_{ij} \leftarrow
         \frac{d_{ij}}{\lVert d_{ij} \rVert + 10^{-10}} \lVert \theta_{ij} \rVert,
         \qquad d \sim N(0, 1)
 
-    for the j-th filter (the last axis) of the i-th layer. Biases, and the scales of
-    normalisation layers, stay where they are: their directions are zero.
+    for the j-th filter (the last axis) of the i-th layer. The directions of biases and
+    of the scales of normalisation layers are 0.
 
     Args:
         key: Random key.
-        params: Parameters; a leaf with fewer than two axes is no filter.
+        params: Parameters; leaves with fewer than two axes are not filters.
 
     Returns:
-        A tree like the parameters.
+        A tree with the structure of the parameters.
 
     References:
         Li et al., `Visualizing the loss landscape of neural nets
@@ -55,8 +55,8 @@ def filter_normalized(key: jax.Array, params: Any) -> Any:
     return jax.tree.unflatten(structure, map(leaf, keys, leaves))
 
 
-def moved(params: Any, directions: Sequence[Any], steps: jax.Array) -> Any:
-    """Parameters plus steps ``[n]`` along n directions."""
+def move(params: Any, directions: Sequence[Any], steps: jax.Array) -> Any:
+    """Moves parameters by steps ``[n]`` along n directions."""
 
     def leaf(theta: jax.Array, *along: jax.Array) -> jax.Array:
         parts = zip(steps, along, strict=True)
@@ -72,29 +72,29 @@ def evaluate(
     points: np.ndarray,
     batches: Batches,
 ) -> np.ndarray:
-    """Mean losses at points around the parameters, as many at once as devices.
+    """Evaluates the mean losses at points around the parameters.
 
-    Each device runs the network at a point of its own: a network that is mapped over
-    its weights would be several times slower on a CPU.
+    Each device evaluates one point at a time; ``vmap`` over the weights would be
+    several times slower on a CPU.
 
     Args:
         losses: The losses of one batch.
-        params: Parameters in the middle.
-        directions: Trees like the parameters.
+        params: Parameters at the centre.
+        directions: Trees with the structure of the parameters.
         points: Steps along the directions, ``[p, n]``.
         batches: The data; at least one batch.
 
     Returns:
-        ``[p, m]``.
+        Losses, ``[p, m]``.
     """
     count = len(points)
     mesh = _mesh(min(jax.local_device_count(), count))
     everywhere = NamedSharding(mesh, P())
     params, directions = jax.device_put((params, tuple(directions)), everywhere)
     batches = [(share, jax.device_put(batch, everywhere)) for share, batch in batches]
-    at_once = _at_once(losses, mesh)
+    at_once = _compile(losses, mesh)
     rows = []
-    for group in _filled(points, mesh.size):
+    for group in _group(points, mesh.size):
         parts = [
             share * np.asarray(at_once(group, params, directions, batch))
             for share, batch in batches
@@ -113,11 +113,11 @@ def _mesh(devices: int) -> Mesh:
 
 
 @functools.cache
-def _at_once(losses: Losses, mesh: Mesh) -> Callable[..., jax.Array]:
-    """Compiled once for networks that share their losses."""
+def _compile(losses: Losses, mesh: Mesh) -> Callable[..., jax.Array]:
+    """Compiles the evaluation once for all networks that share their losses."""
 
     def one(point: Any, params: Any, directions: Any, batch: Any) -> jax.Array:
-        return losses(moved(params, directions, point[0]), batch)[None]
+        return losses(move(params, directions, point[0]), batch)[None]
 
     return jax.jit(
         jax.shard_map(
@@ -130,8 +130,8 @@ def _at_once(losses: Losses, mesh: Mesh) -> Callable[..., jax.Array]:
     )
 
 
-def _filled(points: np.ndarray, devices: int) -> np.ndarray:
-    """Groups of points, one for each device; the last one repeats a point."""
+def _group(points: np.ndarray, devices: int) -> np.ndarray:
+    """Groups points by the number of devices; the last group repeats a point."""
     missing = -len(points) % devices
     padded = np.concatenate([points, np.repeat(points[-1:], missing, axis=0)])
     return padded.astype(np.float32).reshape(-1, devices, points.shape[1])

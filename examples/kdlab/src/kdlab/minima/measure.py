@@ -1,6 +1,6 @@
-"""Measures of a finished student: landscape, sharpness, mean logits.
+"""Measures trained students: landscape, sharpness, mean logits.
 
-The numbers go to ``measures.npz`` beside the result of the run; figures read that file.
+The numbers are written to ``measures.npz`` next to the result of the run.
 """
 
 import functools
@@ -17,19 +17,19 @@ from flax import nnx
 from kdlab.basics.writing import replacing
 from kdlab.data import Dataset, batches, normalize
 from kdlab.data.split import Split
-from kdlab.minima.landscape import Batches, evaluate, filter_normalized
+from kdlab.minima.landscape import Batches, draw_direction, evaluate
 from kdlab.minima.sharpness import largest_eigenvalues
 from kdlab.models.network import Network
 from kdlab.runs import files
 from kdlab.train.evaluate import EVALUATION_BATCH
 from kdopt import losses
 
-LIMIT = 2000  # training images in a landscape, at most
+LIMIT = 2000  # maximum number of training images of a landscape
 
 Measures = dict[str, np.ndarray]
 """``axis`` ``[n]`` with ``curve/task`` and ``curve/distill``; ``plane`` ``[m]`` with
 ``plane/task`` and ``plane/distill`` ``[m, m]``; ``eigenvalues/task`` and
-``eigenvalues/distill``; ``logits/student`` and ``logits/teacher``, means by class."""
+``eigenvalues/distill``; ``logits/student`` and ``logits/teacher``, class means."""
 
 
 class Grid(NamedTuple):
@@ -37,9 +37,9 @@ class Grid(NamedTuple):
 
     Attributes:
         points: Number of points of the curve along one direction.
-        plane: Number of points of each axis of the plane of two directions; 0 for none.
-        radius: Both reach from -radius to radius, in lengths of the filters.
-        eigenvalues: How many of the Hessian; 0 for none.
+        plane: Points per axis of the plane along two directions; 0: no plane.
+        radius: Both extend from -radius to radius, in norms of the filters.
+        eigenvalues: Number of eigenvalues of the Hessian; 0: none.
     """
 
     points: int = 41
@@ -49,7 +49,7 @@ class Grid(NamedTuple):
 
 
 def read(folder: Path) -> Measures:
-    """Reads the measures of a run; empty if there are none, or they cannot be read."""
+    """Reads the measures of a run; empty if they are missing or unreadable."""
     try:
         with np.load(folder / files.MEASURES) as file:
             return dict(file)
@@ -76,13 +76,13 @@ def measure(
     """Measures a trained student: landscape, sharpness, mean logits.
 
     Args:
-        student: The network.
+        student: The student.
         teacher: Its teacher.
-        train: What the student was trained on: its labels, noisy ones too, without
-            augmentation.
-        dataset: Says how images are normalised; its test images are those of the
+        train: Training images and labels of the student, including noisy labels,
+            without augmentation.
+        dataset: Source of the normalisation and of the test images for the logits.
+        temperature: Temperature of the distillation loss, which is always that on
             logits.
-        temperature: Temperature of the distillation loss, always that of logits.
         grid: Resolution of the landscape.
 
     Returns:
@@ -111,17 +111,17 @@ def training_losses(
     *,
     temperature: float,
 ) -> tuple[Callable[[Any, Any], jax.Array], Batches]:
-    """Task and distillation loss in evaluation mode, and the data they are of.
+    """Returns task and distillation loss in evaluation mode, and their data.
 
     Args:
-        student: The network.
+        student: The student.
         teacher: Its teacher.
-        train: Training images and labels, thinned if they are many.
-        dataset: Says how images are normalised.
+        train: Training images and labels, subsampled if there are many.
+        dataset: Source of the normalisation.
         temperature: Temperature of the distillation loss.
 
     Returns:
-        From parameters and a batch to both losses ``[2]``; the batches.
+        A function from parameters and a batch to both losses ``[2]``; the batches.
     """
     data = list(_batches(student, teacher, train, dataset))
     return _losses(student.graphdef, temperature)[0], data
@@ -129,7 +129,7 @@ def training_losses(
 
 @functools.cache
 def _losses(graphdef: Any, temperature: float) -> tuple[Callable[..., Any], ...]:
-    """Both losses of a batch, and each alone; the same objects for equal networks."""
+    """Returns both losses of a batch, and each alone; cached for equal networks."""
 
     def both(params: Any, batch: dict) -> jax.Array:
         weights = batch["weights"]
@@ -147,9 +147,9 @@ def _losses(graphdef: Any, temperature: float) -> tuple[Callable[..., Any], ...]
 
 
 def _landscape(both: Any, params: Any, data: Batches, grid: Grid) -> Measures:
-    # The same draw for every network, scaled to the filters of each.
+    # The same random directions for every network, scaled to its filters.
     keys = jax.random.split(jax.random.key(0), 2)
-    directions = [filter_normalized(key, params) for key in keys]
+    directions = [draw_direction(key, params) for key in keys]
     axis = np.linspace(-grid.radius, grid.radius, grid.points)
     curve = evaluate(both, params, directions[:1], axis[:, None], data)
     out = {"axis": axis, "curve/task": curve[:, 0], "curve/distill": curve[:, 1]}
@@ -166,7 +166,7 @@ def _landscape(both: Any, params: Any, data: Batches, grid: Grid) -> Measures:
 def _batches(
     student: Network, teacher: Network, train: Split, dataset: Dataset
 ) -> Iterator[tuple[float, dict]]:
-    """The training images, evenly thinned to LIMIT, with the teacher's logits."""
+    """Yields training images, subsampled to LIMIT, with the teacher's logits."""
     count = len(train.labels)
     chosen = np.unique(np.linspace(0, count - 1, min(count, LIMIT)).astype(int))
     size = min(EVALUATION_BATCH, len(chosen))
@@ -184,7 +184,7 @@ def _batches(
 
 
 def class_mean_logits(network: Network, dataset: Dataset) -> np.ndarray:
-    """Mean logits of the test images of each class, ``[classes, classes]``.
+    """Returns the mean logits of each class on test images, ``[classes, classes]``.
 
     References:
         Zhao et al., `DOT <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Fig. 7

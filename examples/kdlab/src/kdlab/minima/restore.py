@@ -1,4 +1,4 @@
-"""Restores the students of a finished experiment, to measure them."""
+"""Restores the students of a finished experiment for measurement."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from kdlab.train.methods import Plan
 
 
 class Experiment(NamedTuple):
-    """A finished experiment with its teacher and what it was trained on."""
+    """A finished experiment with its teacher and data."""
 
     config: Config
     dataset: Dataset
@@ -30,36 +30,39 @@ class Experiment(NamedTuple):
 
     @property
     def teacher_network(self) -> Network:
-        """The network of the teacher.
+        """Network of the teacher.
 
         Raises:
-            ValueError: If there was none.
+            ValueError: If there was no teacher.
         """
         if self.teacher.network is None:
             raise ValueError(f"{self.config.directory} was run without a teacher.")
         return self.teacher.network
 
     def data(self, seed: int) -> Split:
-        """What a student was trained on.
+        """Returns the training data of a student.
 
         Raises:
-            ValueError: If it was a stream.
+            ValueError: If it was streamed.
         """
         data = self.students.data(seed)
         if not isinstance(data, Split):
-            raise ValueError(f"{self.config.directory} saw a stream, not images.")
+            raise ValueError(
+                f"{self.config.directory} was trained on a streamed data set, which "
+                "cannot be restored."
+            )
         return data
 
 
-def config_of(folder: Path, data_dir: Path | None = None) -> Config:
-    """The settings of an experiment, from its ``config.json``.
+def read_config(folder: Path, data_dir: Path | None = None) -> Config:
+    """Reads the settings of an experiment from its ``config.json``.
 
     Args:
         folder: Folder of the experiment.
-        data_dir: Where downloaded data sets lie; the file does not say.
+        data_dir: Folder of downloaded data sets, which is not in the file.
 
     Raises:
-        ValueError: If this version does not know one of its settings.
+        ValueError: If this version does not know one of the settings.
         FileNotFoundError: If the folder has no such file.
     """
     path = folder / files.CONFIG
@@ -82,18 +85,18 @@ def config_of(folder: Path, data_dir: Path | None = None) -> Config:
 def reopen(
     folder: Path, progress: Progress, data_dir: Path | None = None
 ) -> Experiment:
-    """Loads data and teacher of an experiment.
+    """Loads the data and the teacher of an experiment.
 
     Args:
         folder: Folder of the experiment.
-        progress: Shows the training of the teacher, if its cache is gone.
-        data_dir: Where downloaded data sets lie.
+        progress: Shows the training of the teacher, if it is not in the cache.
+        data_dir: Folder of downloaded data sets.
 
     Raises:
-        ValueError: If its settings are of another version, or the data have changed.
-        FileNotFoundError: If the data set is not there.
+        ValueError: If this version does not know its settings, or the data changed.
+        FileNotFoundError: If the data set is missing.
     """
-    config = config_of(folder, data_dir)
+    config = read_config(folder, data_dir)
     dataset = load(
         config.data.dataset, data_dir=data_dir, image_size=config.data.image_size
     )
@@ -102,20 +105,20 @@ def reopen(
     return Experiment(config, dataset, teacher, Students(config, teacher))
 
 
-def student(
+def restore_student(
     experiment: Experiment, plan: Plan, method: str, seed: int, *, trained: bool = True
 ) -> Network:
-    """A student as it was at the end of its training.
+    """Restores a student at the end of its training.
 
     Args:
-        experiment: Whose it is.
+        experiment: Its experiment.
         plan: Plan of the method, for the structure of the checkpoint.
         method: Name of the method.
-        seed: Which of its runs.
-        trained: Whether at the end and not at the beginning.
+        seed: Seed of the run.
+        trained: Whether to restore the end of the training rather than its beginning.
 
     Raises:
-        FileNotFoundError: If its checkpoint is gone.
+        FileNotFoundError: If its checkpoint is missing.
     """
     students = experiment.students
     state = students.state(plan, seed)
@@ -124,28 +127,28 @@ def student(
     folder = files.seed_folder(experiment.config.directory, method, seed)
     folder /= files.CHECKPOINTS
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is gone: the student cannot be measured.")
+        raise FileNotFoundError(f"{folder} is missing: cannot measure the student.")
     with checkpoint.Saver(folder) as saver:
         state, position = saver.restore(state)
     if position.epoch == 0:
-        raise FileNotFoundError(f"{folder} holds no checkpoint to be measured.")
+        raise FileNotFoundError(f"{folder} holds no checkpoint to measure.")
     return students.problem.network(state)
 
 
-def measured(
+def load_or_measure(
     experiment: Experiment, plan: Plan, method: str, seed: int, grid: measure.Grid
 ) -> measure.Measures:
-    """The measures of a run: from its file, or taken now and kept.
+    """Reads the measures of a run, or measures the student and writes them.
 
     Raises:
-        FileNotFoundError: If its checkpoint is gone.
-        ValueError: If it had no teacher to be compared with, or saw a stream.
+        FileNotFoundError: If its checkpoint is missing.
+        ValueError: If it had no teacher, or was trained on a streamed data set.
     """
     folder = files.seed_folder(experiment.config.directory, method, seed)
     found = measure.read(folder)
     if not found:
         found = measure.measure(
-            student(experiment, plan, method, seed),
+            restore_student(experiment, plan, method, seed),
             experiment.teacher_network,
             experiment.data(seed),
             experiment.dataset,

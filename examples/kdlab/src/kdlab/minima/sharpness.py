@@ -1,4 +1,4 @@
-"""Sharpness of a minimum: the largest eigenvalues of its Hessian."""
+"""Sharpness of a minimum: the largest eigenvalues of the Hessian."""
 
 import functools
 from collections.abc import Callable
@@ -21,20 +21,20 @@ def largest_eigenvalues(
     count: int = 1,
     tolerance: float = 1e-3,
 ) -> np.ndarray:
-    r"""Finds them by Lanczos, on products of the Hessian with vectors.
+    r"""Finds the largest eigenvalues of the Hessian by Lanczos iteration.
 
     .. math:: H v = \frac{\partial}{\partial \varepsilon}
         \nabla L(\theta + \varepsilon v) \Big|_{\varepsilon = 0}
 
     Args:
-        loss: From parameters and one batch to the mean loss of the batch, a scalar.
-        params: Parameters, more than ``count`` of them.
-        batches: The data, each batch with its share of it.
-        count: How many.
-        tolerance: Relative error that is allowed.
+        loss: Maps parameters and one batch to the mean loss of the batch, a scalar.
+        params: More than ``count`` parameters.
+        batches: Batches with their fractions of the data.
+        count: Number of eigenvalues.
+        tolerance: Relative tolerance.
 
     Returns:
-        Eigenvalues, the largest first, ``[count]``.
+        Eigenvalues in descending order, ``[count]``.
     """
     point, unravel = ravel_pytree(params)
     product, size = _product(loss), len(point)
@@ -44,7 +44,7 @@ def largest_eigenvalues(
         parts = [share * product(params, v, batch) for share, batch in batches]
         return np.asarray(sum(parts[1:], start=parts[0]), np.float64)
 
-    # SciPy picks the class by its arguments, which a type checker does not see.
+    # SciPy chooses the class by its arguments, which type checkers cannot see.
     hessian: Any = LinearOperator
     hessian = hessian((size, size), matvec=apply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
@@ -61,7 +61,7 @@ def largest_eigenvalues(
 
 @functools.cache
 def _product(loss: Callable[[Any, Any], jax.Array]) -> Callable[..., jax.Array]:
-    """Compiled once for networks that share their loss."""
+    """Compiles the Hessian-vector product once for networks that share their loss."""
 
     @jax.jit
     def product(params: Any, vector: Any, batch: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Teachers and students in Flax NNX, each by its name in the papers.
+"""Teachers and students in Flax NNX under their names in the papers.
 
 >>> import jax.numpy as jnp
 >>> from flax import nnx

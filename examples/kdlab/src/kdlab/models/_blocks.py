@@ -1,7 +1,7 @@
 """Layers with PyTorch's conventions, shared by all families.
 
-A student is only comparable with published ones if it starts and normalises as they
-do, so initial values, padding and BatchNorm follow PyTorch rather than Flax.
+A student is comparable with published ones only if it is initialised and normalised
+like them, so initial values, padding and BatchNorm follow PyTorch rather than Flax.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from jax.typing import DTypeLike
 
 Initializer = Callable[[jax.Array, Sequence[int], DTypeLike], jax.Array]
 
-# U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what torch.nn.Linear and Conv2d start from.
+# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as in torch.nn.Linear and Conv2d.
 torch_default = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-# N(0, 2 / fan_out), the ResNet start.
+# N(0, 2 / fan_out), as in ResNets.
 kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -36,14 +36,14 @@ def _torch_bias(fan_in: int) -> Initializer:
 
 
 class Statistic(nnx.BatchStat):
-    """A running statistic that is replaced as a whole.
+    """A running statistic that is replaced without comparing placements.
 
-    Flax's own assignment compares placements, which costs a time quadratic in the size
-    of the program while that is traced: half of the trace of a deep network.
+    Flax's own assignment compares them, which during tracing takes a time quadratic in
+    the size of the program: half of the tracing time of a deep network.
     """
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Replaces it, or a part of it."""
+        """Replaces the statistic, or a part of it."""
         if key is ...:
             self.set_value(value)
         else:
@@ -51,20 +51,20 @@ class Statistic(nnx.BatchStat):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation in float32 whatever the compute type.
+    """Batch normalisation in float32, whatever the dtype of the computation.
 
-    Flax rounds the running statistics to the compute type; here only the result is.
+    Flax rounds the running statistics to that dtype; here only the result is rounded.
 
     Args:
-        *args: As those of Flax.
-        group: Images, next to each other in the batch, that share their statistics:
-            what a replica of so many would compute, on any number of devices. The
-            running statistics move to the mean over the groups. None: the whole batch.
-        **kwargs: As those of Flax.
+        *args: Arguments of ``nnx.BatchNorm``.
+        group: Number of adjacent images that share their statistics, as a replica with
+            that batch size would compute them, on any number of devices. The running
+            statistics are updated with the mean over groups. None: the whole batch.
+        **kwargs: Keyword arguments of ``nnx.BatchNorm``.
 
     Notes:
-        Flax's running variance is the biased one, PyTorch's the unbiased one: they
-        differ by the factor n / (n - 1), n = b h w.
+        Flax's running variance is biased, PyTorch's is unbiased: they differ by the
+        factor n / (n - 1), n = b h w.
     """
 
     def __init__(self, *args: Any, group: int | None = None, **kwargs: Any):
@@ -80,7 +80,7 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalises ``[b, h, w, d]`` over all axes but the last.
+        """Normalises ``[b, h, w, d]`` over all axes except the last.
 
         Raises:
             ValueError: If the groups do not divide the batch.
@@ -99,13 +99,13 @@ class BatchNorm(nnx.BatchNorm):
         if len(x) % size:
             raise ValueError(
                 f"BatchNorm in groups of {size} images cannot divide a batch of "
-                f"{len(x)}: choose a batch size that is a multiple of it, or a divisor "
-                "for the group."
+                f"{len(x)}: choose a multiple of the group as batch size, or a divisor "
+                "of the batch size as group."
             )
         groups = x.reshape(-1, size, *x.shape[1:])
         axes = tuple(range(1, groups.ndim - 1))
         mean, square = jnp.mean(groups, axes), jnp.mean(jnp.square(groups), axes)
-        # Rounding may take it below 0.
+        # Rounding may make it negative.
         var = jnp.maximum(square - jnp.square(mean), 0)
         for running, seen in ((self.mean, mean), (self.var, var)):
             moved = self.momentum * running[...]
@@ -123,18 +123,18 @@ class BatchNorm(nnx.BatchNorm):
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Makes the layers of one model; carries what all of them share.
+    """Factory of the layers of one model, with their shared options.
 
     Attributes:
-        rngs: Source of the initial values.
-        dtype: Type of the computation; None takes that of inputs and parameters.
-        param_dtype: Type in which parameters are kept.
+        rngs: Random streams of the initial values.
+        dtype: Dtype of the computation; None: that of inputs and parameters.
+        param_dtype: Dtype of the parameters.
         axis_name: Mesh or pmap axis over which BatchNorm averages its statistics.
-        batch_norm_group: Images that share BatchNorm's statistics; None: all.
-        max_blocks: Greatest number of blocks in a stage; None: as the network has them.
+        batch_norm_group: Number of images that share BatchNorm statistics; None: all.
+        max_blocks: Maximum number of blocks in each stage; None: no limit.
         conv_init: Initial kernels of the convolutions.
         linear_init: Initial kernels of the linear layers.
-        bias_init: Initial biases of both; None is the range PyTorch takes.
+        bias_init: Initial biases of both; None: PyTorch's default.
     """
 
     rngs: nnx.Rngs
@@ -148,7 +148,7 @@ class Layers:
     bias_init: Initializer | None = None
 
     def blocks(self, count: int) -> range:
-        """Numbers the blocks of a stage, from 0."""
+        """Returns the indices of the blocks of a stage."""
         return range(count if self.max_blocks is None else min(count, self.max_blocks))
 
     def conv(
@@ -162,7 +162,7 @@ class Layers:
         groups: int = 1,
         bias: bool = False,
     ) -> nnx.Conv:
-        """Makes a square convolution; by default padded to keep the size."""
+        """Makes a square convolution, by default padded to keep the image size."""
         padding = size // 2 if padding is None else padding
         fan_in = size * size * inputs // groups
         return nnx.Conv(
@@ -170,7 +170,7 @@ class Layers:
             outputs,
             (size, size),
             strides=stride,
-            # Explicit, as Flax's SAME pads a strided convolution on the right only.
+            # Explicit because Flax's SAME pads strided convolutions on one side only.
             padding=((padding, padding), (padding, padding)),
             feature_group_count=groups,
             use_bias=bias,
@@ -194,7 +194,7 @@ class Layers:
         )
 
     def norm(self, channels: int) -> BatchNorm:
-        """Makes a BatchNorm; 0.9 is what PyTorch calls momentum 0.1."""
+        """Makes a BatchNorm; its momentum 0.9 is called 0.1 in PyTorch."""
         return BatchNorm(
             channels,
             momentum=0.9,
@@ -216,7 +216,7 @@ class Layers:
         groups: int = 1,
         bias: bool = False,
     ) -> "ConvNorm":
-        """Makes a convolution with BatchNorm; arguments as :meth:`conv`."""
+        """Makes a convolution with BatchNorm; see :meth:`conv` for the arguments."""
         conv = self.conv(
             inputs, outputs, size, stride, padding=padding, groups=groups, bias=bias
         )
@@ -238,11 +238,11 @@ class ConvNorm(nnx.Module):
 def relu_stages(
     stages: Iterable[Iterable[Callable[[jax.Array], jax.Array]]], x: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Runs stages of units that expect an activated input and do not activate.
+    """Runs stages of units that expect activated inputs and return preactivations.
 
     Args:
         stages: Units of each stage.
-        x: What the first unit sees, before its ReLU, ``[b, h, w, d]``.
+        x: Input of the first unit, before its ReLU, ``[b, h, w, d]``.
 
     Returns:
         The last map of each stage, before its ReLU.
@@ -256,20 +256,20 @@ def relu_stages(
 
 
 def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
-    """Interleaves the channels of the groups, so that the next layer mixes them."""
+    """Interleaves the channels of the groups so that the next layer mixes them."""
     *image, channels = x.shape
     grouped = x.reshape(*image, groups, channels // groups)
     return jnp.swapaxes(grouped, -1, -2).reshape(x.shape)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Takes maxima over square windows; what does not fill a window is dropped."""
+    """Takes maxima over square windows, dropping incomplete ones."""
     pads = ((padding, padding), (padding, padding))
     return nnx.max_pool(x, (size, size), (stride, stride), pads)
 
 
 def avg_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
-    """Averages over square windows; padding counts as zeros."""
+    """Averages over square windows, counting padding as zeros."""
     sums = jax.lax.reduce_window(
         x,
         0.0,
@@ -287,5 +287,5 @@ def global_pool(x: jax.Array) -> jax.Array:
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """Lays out each example as one row, ``[b, ...]`` to ``[b, d]``."""
+    """Flattens each example, ``[b, ...]`` to ``[b, d]``."""
     return x.reshape(len(x), -1)

@@ -1,4 +1,4 @@
-"""What every model is and returns."""
+"""The interface of all models."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ from flax import nnx
 
 
 class Outputs(NamedTuple):
-    """Everything a distillation loss may look at, from one forward pass.
+    """The outputs of a forward pass that distillation losses may use.
 
     Attributes:
         logits: Class scores, ``[b, c]``.
-        features: Stage maps ``[b, h, w, d]`` from shallow to deep, as the loss on
-            features takes them: after the activation in most families, the stem
-            first. Where a family departs from this, its file says so.
+        features: Stage maps ``[b, h, w, d]`` from shallow to deep, for losses on
+            features: the stem first, after the activation. Families that depart from
+            this document it.
         preactivations: The same maps before their last activation.
-        pooled: The vector that the classifier sees, ``[b, d]``.
+        pooled: Penultimate features, the input of the classifier, ``[b, d]``.
     """
 
     logits: jax.Array
@@ -28,5 +28,5 @@ class Model(nnx.Module):
     """A network that maps images ``[b, h, w, d]`` to :class:`Outputs`."""
 
     def __call__(self, x: jax.Array) -> Outputs:
-        """Runs the network; in training mode BatchNorm's statistics move once."""
+        """Runs the network; in training mode it updates BatchNorm statistics once."""
         raise NotImplementedError

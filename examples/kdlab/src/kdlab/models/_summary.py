@@ -1,4 +1,4 @@
-"""Parameters, multiply-adds and shapes of a model, without running it."""
+"""Counts parameters and multiply-adds of a model without running it."""
 
 import math
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from kdlab.models._zoo import create, find
 
 
 class Summary(NamedTuple):
-    """What a model costs and puts out, for one image.
+    """Size, cost and output shapes of a model for one image.
 
     Attributes:
         parameters: Number of trainable scalars.
-        multiply_adds: Multiplications of all convolutions and matrix products.
-        outputs: Shapes and types of the outputs of a batch of one.
+        multiply_adds: Number of multiplications in convolutions and matrix products.
+        outputs: Shapes and dtypes of the outputs of a batch of one.
     """
 
     parameters: int
@@ -35,7 +35,7 @@ def summary(
     image_shape: tuple[int, int, int] | None = None,
     **options: Any,
 ) -> Summary:
-    r"""Counts by tracing the model with abstract values.
+    r"""Counts parameters and multiply-adds by tracing a model with abstract values.
 
     .. math::
         \mathrm{conv} = h\,w\,d_{out} \cdot k_h\,k_w\,\frac{d_{in}}{groups}
@@ -43,12 +43,12 @@ def summary(
 
     Args:
         name: A key of :data:`~kdlab.models.MODELS`.
-        num_classes: Number of classes; by default that of the model's own data set.
-        image_shape: ``(height, width, channels)``; the same.
-        **options: What else the constructor takes.
+        num_classes: Number of classes; by default that of the model's data set.
+        image_shape: ``(height, width, channels)``; by default that of its data set.
+        **options: Other arguments of the constructor.
 
     Returns:
-        Counts and shapes; nothing is allocated or compiled.
+        Counts and shapes, without allocation or compilation.
 
     Raises:
         ValueError: If there is no such model.
@@ -69,7 +69,7 @@ def summary(
             **options,
         )
     )
-    model.eval()  # does not update statistics, which halves the trace
+    model.eval()  # without updates of statistics, which halves the trace
     graphdef, state = nnx.split(model)
 
     def forward(state: nnx.State, image: jax.Array) -> Outputs:
@@ -88,7 +88,7 @@ def summary(
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Yields the equations of a program and of what it calls; models have no loops."""
+    """Yields the equations of a program and its calls; models have no loops."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in equation.params.values():
@@ -102,7 +102,7 @@ def _multiply_adds(equation: JaxprEqn) -> int:
         return 0
     left, right = map(_shape, equation.invars[:2])
     if name == "conv_general_dilated":
-        # A kernel [k, k, d_in / groups, d_out] but for its last axis.
+        # The size of the kernel [k, k, d_in / groups, d_out] without its last axis.
         d_out = right[equation.params["dimension_numbers"].rhs_spec[0]]
         per_output = math.prod(right) // d_out
     else:

@@ -1,8 +1,8 @@
-"""What public PyTorch checkpoints call the layers of each family.
+"""Names of the layers of each family in public PyTorch checkpoints.
 
-One line a layer: the path here, and there the name of the layer, or the names of the
-convolution and of the BatchNorm of a :class:`ConvNorm`. ``{i}`` stands for any index
-and ``{3*i+1}`` for arithmetic on it; the first line that fits counts.
+Each line maps a path in the model to the name of the layer in the checkpoint, or to the
+names of convolution and BatchNorm of a :class:`ConvNorm`. ``{i}`` stands for any index
+and ``{3*i+1}`` for arithmetic on it; the first matching line applies.
 """
 
 Names = dict[str, str | tuple[str, str]]
@@ -25,7 +25,7 @@ def _residual(shortcut: str, classifier: str) -> Names:
 
 # torchvision, and the three-stage CIFAR ResNets of RepDistiller and mdistiller.
 RESNET = _residual("downsample", "fc")
-# Their four-stage ones, Tiny-ImageNet's teacher among them.
+# Their four-stage ResNets, including the Tiny-ImageNet teacher.
 RESNET_SMALL_STEM = _residual("shortcut", "linear")
 
 WRN: Names = {
@@ -44,7 +44,7 @@ VGG: Names = {
 
 MOBILENET_V1: Names = {
     "stem": ("model.0.0", "model.0.1"),
-    # There the units of all stages are counted through.
+    # The checkpoint numbers the units of all stages consecutively.
     **{
         f"stages.{stage}.{{i}}.{part}": (
             f"model.{{i+{first}}}.{conv}",
@@ -68,7 +68,7 @@ MOBILENET_V2: Names = {
 
 MOBILENET_V2_TINY: Names = {
     "stem": ("pre.0", "pre.1"),
-    # Stages of one block are not numbered within.
+    # Stages of one block have no block index.
     "stages.0.0.units.{i}": ("stage1.residual.{3*i}", "stage1.residual.{3*i+1}"),
     "stages.6.0.units.{i}": ("stage7.residual.{3*i}", "stage7.residual.{3*i+1}"),
     "stages.{s}.{b}.units.{i}": (

@@ -1,4 +1,4 @@
-"""The table of models and the one way to make them."""
+"""The table of models and their constructor."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kdlab.models._outputs import Model
 from kdlab.models.cnn import CNN, MLP
 from kdlab.models.mobilenet_v1 import MobileNetV1
 from kdlab.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
-from kdlab.models.own import make_own
+from kdlab.models.own import make_user_model
 from kdlab.models.resnet import ResNet, cifar_resnet
 from kdlab.models.shufflenet_v1 import ShuffleNetV1
 from kdlab.models.shufflenet_v2 import ShuffleNetV2
@@ -27,11 +27,11 @@ from kdlab.models.wrn import WideResNet
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A constructor, and the data set whose counts the literature reports.
+    """A constructor, and the data set for which the literature reports its size.
 
     Attributes:
         make: Takes ``num_classes``, ``image_shape`` and ``layers`` by keyword.
-        torch_names: What PyTorch checkpoints call its layers; None if there are none.
+        torch_names: Names of its layers in PyTorch checkpoints; None if there are none.
         num_classes: Number of classes of that data set.
         image_shape: Its ``(height, width, channels)``.
     """
@@ -107,7 +107,7 @@ def find(name: str) -> ModelSpec:
         Its specification.
 
     Raises:
-        ValueError: If there is no such model; names the closest one.
+        ValueError: If there is no such model; the message names the closest one.
     """
     if name not in MODELS:
         hint = did_you_mean(name, MODELS)
@@ -128,24 +128,24 @@ def create(
     max_blocks: int | None = None,
     **options: Any,
 ) -> Model:
-    """Makes a model by name; its call maps ``[b, h, w, d]`` to :class:`Outputs`.
+    """Makes a model that maps images ``[b, h, w, d]`` to :class:`Outputs`.
 
     Args:
-        name: A key of :data:`MODELS`, or ``MODULE:FUNCTION`` for a network of your
-            own; see :func:`~kdlab.models.own.make_own`.
-        rngs: Source of the initial values.
-        num_classes: Number of classes; by default that of the model's own data set.
-        image_shape: ``(height, width, channels)``; the same.
-        dtype: Type of the computation, such as ``jnp.bfloat16``; parameters and
-            BatchNorm stay in ``param_dtype``. None takes that of the images.
-        param_dtype: Type in which parameters are kept.
+        name: A key of :data:`MODELS`, or ``MODULE:FUNCTION`` for your own network; see
+            :func:`~kdlab.models.own.make_user_model`.
+        rngs: Random streams of the initial values.
+        num_classes: Number of classes; by default that of the model's data set.
+        image_shape: ``(height, width, channels)``; by default that of its data set.
+        dtype: Dtype of the computation, such as ``jnp.bfloat16``; parameters and
+            BatchNorm stay in ``param_dtype``. None: the dtype of the images.
+        param_dtype: Dtype of the parameters.
         axis_name: Axis of ``shard_map`` or ``pmap`` over which BatchNorm averages;
-            None keeps the statistics of each replica its own.
-        batch_norm_group: Images that share statistics, such as the 64 of one replica in
-            a larger batch; None: all that are there.
-        max_blocks: Greatest number of blocks in a stage, to try a network's code in
-            short; None: as many as it has.
-        **options: What else the constructor takes, such as ``width`` of ``"mlp"``.
+            None: each replica has its own statistics.
+        batch_norm_group: Number of images that share statistics, such as the 64 of one
+            replica in a larger batch; None: all.
+        max_blocks: Maximum number of blocks in each stage, for quick trials; None: no
+            limit.
+        **options: Other arguments of the constructor, such as ``width`` of ``"mlp"``.
 
     Returns:
         A model in training mode.
@@ -156,7 +156,7 @@ def create(
     if is_reference(name):
         if num_classes is None or image_shape is None:
             raise ValueError(f"{name}: pass num_classes and image_shape.")
-        return make_own(
+        return make_user_model(
             name,
             num_classes=num_classes,
             image_shape=image_shape,

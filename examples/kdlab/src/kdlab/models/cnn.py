@@ -1,4 +1,4 @@
-"""Networks of a few layers for digits: seconds on a laptop, no normalisation."""
+"""Small networks for digits, without normalisation."""
 
 import math
 
@@ -10,7 +10,7 @@ from kdlab.models._outputs import Model, Outputs
 
 
 class CNN(Model):
-    """Convolutions with ReLU and halving max-pool, dense layers, classifier.
+    """Convolutions with ReLU and max-pooling, dense layers, and a classifier.
 
     Features are the maps before each pooling; ``pooled`` is the input of the
     classifier: the last dense layer, or the flattened map if there is none.
@@ -20,10 +20,10 @@ class CNN(Model):
         dense: Width of each dense layer between the maps and the classifier.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Raises:
-        ValueError: If the image is too small to be halved once a convolution.
+        ValueError: If the image is too small to be halved once per convolution.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MLP(Model):
         depth: Number of hidden layers, at least 1.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Raises:
         ValueError: If there is no hidden layer.

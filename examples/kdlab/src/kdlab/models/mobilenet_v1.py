@@ -6,7 +6,7 @@ from flax import nnx
 from kdlab.models._blocks import Layers, global_pool, relu_stages
 from kdlab.models._outputs import Model, Outputs
 
-# (width, stride of the first, number) of the units; each stage ends in a feature.
+# (width, first stride, number) of the units; each stage ends in a feature.
 STAGES = (
     ((64, 1, 1), (128, 2, 2)),
     ((256, 2, 2),),
@@ -16,7 +16,7 @@ STAGES = (
 
 
 class Separable(nnx.Module):
-    """A depthwise 3x3 and a pointwise convolution; no last ReLU."""
+    """A depthwise 3x3 and a pointwise convolution, without the last ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, layers: Layers):
         self.depthwise = layers.conv_norm(inputs, inputs, 3, stride, groups=inputs)
@@ -33,16 +33,16 @@ class MobileNetV1(Model):
     Args:
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     References:
         Howard et al., `MobileNets: Efficient Convolutional Neural Networks for Mobile
         Vision Applications <https://arxiv.org/abs/1704.04861>`_, 2017, table 1.
 
     Notes:
-        mdistiller (a08d46f) gives no stem, so that a loss on all features but the
-        first loses the 128-channel stage; here index 0 is the stem as in every family
-        and the four stages follow, aligned with those of a ResNet.
+        mdistiller (a08d46f) returns no stem, so that losses on all features but the
+        first miss the 128-channel stage. Here, as in every family, index 0 is the stem,
+        and the four stages that follow are aligned with those of a ResNet.
     """
 
     def __init__(

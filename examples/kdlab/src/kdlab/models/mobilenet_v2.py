@@ -13,7 +13,7 @@ Activation = Callable[[jax.Array], jax.Array]
 
 
 class InvertedResidual(nnx.Module):
-    """Expand, filter each channel, project; the projection is not activated."""
+    """An inverted residual block: expansion, depthwise filter, linear projection."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ def _stages(
     activation: Activation,
     layers: Layers,
 ) -> nnx.List:
-    """Makes the seven stages; only the first does not expand its channels."""
+    """Makes the seven stages, all of which except the first expand their channels."""
     stages = nnx.List([])
     counts = (1, 2, 3, 4, 3, 3, 1)
     for i, (count, outputs) in enumerate(zip(counts, widths, strict=True)):
@@ -84,7 +84,7 @@ class MobileNetV2(Model):
     Args:
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     References:
         Sandler et al., `MobileNetV2: Inverted Residuals and Linear Bottlenecks
@@ -92,8 +92,8 @@ class MobileNetV2(Model):
 
     Notes:
         As in RepDistiller and mdistiller (a08d46f): ReLU instead of ReLU6, a stride
-        of 2 in the stem, an expansion convolution even where it expands nothing, a
-        head that is not halved. They give no preactivations.
+        of 2 in the stem, an expansion convolution even without expansion, and a
+        full-width head. They return no preactivations.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class TinyMobileNetV2(Model):
     Args:
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Notes:
         As in mdistiller (a08d46f): convolutions have biases, the 1x1 stem pads its

@@ -18,23 +18,23 @@ class Network(NamedTuple):
 
     @classmethod
     def of(cls, model: nnx.Module) -> "Network":
-        """Splits an NNX model."""
+        """Makes a network from an NNX model."""
         return cls(*nnx.split(model, nnx.Param, ...))
 
     def outputs(self, images: jax.Array) -> Outputs:
-        """Runs it in evaluation mode."""
+        """Runs the network in evaluation mode."""
         model = nnx.merge(self.graphdef, self.params, self.rest, copy=True)
         model.eval()
-        return wide(model(images))
+        return to_float32(model(images))
 
-    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
-        """Outputs for a batch of images."""
+    def outputs_for(self, images: jax.Array, indices: jax.Array) -> Outputs:
+        """Returns the outputs for a batch of images."""
         del indices
         return self.outputs(images)
 
 
-class Remembered(NamedTuple):
-    """Logits of a network for every training image, in place of the network.
+class CachedLogits(NamedTuple):
+    """Cached logits of a network for all training images, in place of the network.
 
     Attributes:
         logits: ``[n, c]``.
@@ -42,14 +42,14 @@ class Remembered(NamedTuple):
 
     logits: jax.Array
 
-    def about(self, images: jax.Array, indices: jax.Array) -> Outputs:
-        """Logits of a batch; a loss that looks at more fails at once."""
+    def outputs_for(self, images: jax.Array, indices: jax.Array) -> Outputs:
+        """Returns the logits of a batch; losses that use other outputs fail at once."""
         del images
         absent: Any = None
         logits = self.logits[indices]
         return Outputs(logits, features=absent, preactivations=absent, pooled=absent)
 
 
-def wide(outputs: Outputs) -> Outputs:
-    """Outputs in float32, for the losses, whatever the networks compute in."""
+def to_float32(outputs: Outputs) -> Outputs:
+    """Casts outputs to float32 for the losses."""
     return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)

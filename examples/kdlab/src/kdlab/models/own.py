@@ -1,4 +1,4 @@
-"""Networks of the user's own: a function in any module that makes one."""
+"""Makes networks by users' functions."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ OPTIONS = {
     "batch_norm_group": "--batch-norm-group",
     "max_blocks": "--max-blocks",
 }
-"""What a function need not take, and the option that it is set by."""
+"""Optional arguments of a function, with the options that set them."""
 
 
-class LogitsAlone(Model):
-    """A network that returns nothing but its logits.
+class LogitsOnly(Model):
+    """A network that returns only logits.
 
     Args:
         network: Maps images ``[b, h, w, d]`` to logits ``[b, c]``.
@@ -31,13 +31,13 @@ class LogitsAlone(Model):
         self.network = network
 
     def __call__(self, x: jax.Array) -> Outputs:
-        """Runs the network; there are no features and no pooled vector."""
+        """Runs the network; there are no features."""
         absent: Any = None
         logits: Any = self.network
         return Outputs(logits(x), (), (), pooled=absent)
 
 
-def make_own(
+def make_user_model(
     name: str,
     *,
     num_classes: int,
@@ -45,7 +45,7 @@ def make_own(
     rngs: nnx.Rngs,
     options: Mapping[str, Any],
 ) -> Model:
-    """Makes a network by a function of the user's own, and checks what it returns.
+    """Makes a network by a user's function, and checks the result.
 
     Args:
         name: ``MODULE:FUNCTION``. The function takes ``num_classes``, ``image_shape``
@@ -54,11 +54,11 @@ def make_own(
             ``[b, h, w, d]`` to logits ``[b, c]`` or to :class:`Outputs`.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        rngs: Source of the initial values.
-        options: The other arguments; None is not passed on.
+        rngs: Random streams of the initial values.
+        options: Optional arguments; None is not passed on.
 
     Raises:
-        ValueError: If the function is not there, or returns something else.
+        ValueError: If the function does not exist or returns something else.
     """
     function = import_function(name)
     given = {key: value for key, value in options.items() if value is not None}
@@ -67,7 +67,7 @@ def make_own(
     for option in given:
         if not takes_all and option not in {p.name for p in parameters}:
             raise UserError(
-                f"{name} takes no argument {option!r}: give it one, or leave "
+                f"{name} takes no argument {option!r}: add it, or leave "
                 f"{OPTIONS[option]} out."
             )
     made = function(
@@ -87,7 +87,7 @@ def _wrapped(name: str, made: Any, image_shape: tuple[int, int, int]) -> Model:
     if isinstance(outputs, Outputs):
         return made
     if isinstance(outputs, jax.ShapeDtypeStruct):
-        return LogitsAlone(made)
+        return LogitsOnly(made)
     raise UserError(
         f"{name}: the network returned {type(outputs).__name__}, expected logits "
         "[b, c], or kdlab.models.Outputs for losses that compare features."
@@ -100,8 +100,8 @@ def _check(
     logits = _shapes(network, image_shape).logits
     if logits.shape != (2, num_classes):
         raise UserError(
-            f"{name}: the logits of 2 images {list(image_shape)} are of shape "
-            f"{list(logits.shape)}, expected [2, {num_classes}]: a score for each of "
+            f"{name}: the logits of 2 images {list(image_shape)} have the shape "
+            f"{list(logits.shape)}, expected [2, {num_classes}]: one score for each of "
             f"the {num_classes} classes of the data set (num_classes)."
         )
     if not jnp.issubdtype(logits.dtype, jnp.floating):

@@ -16,10 +16,10 @@ from kdlab.models._outputs import Model, Outputs
 
 
 class Residual(nnx.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1, beside a shortcut; no last ReLU.
+    """A residual block (two 3x3, or 1x1, 3x3 and 1x1) without the last ReLU.
 
-    The shortcut is a 1x1 convolution where the shape changes (option B). The stride
-    of a bottleneck is on its 3x3 convolution.
+    The shortcut is a 1x1 convolution if the shape changes (option B). The stride of a
+    bottleneck is in its 3x3 convolution.
     """
 
     def __init__(
@@ -60,23 +60,22 @@ class ResNet(Model):
 
     Args:
         blocks: Number of blocks of each stage.
-        widths: Width of each stage; bottlenecks put out four times as much.
+        widths: Width of each stage; the output of a bottleneck is four times as wide.
         stem: Width of the first convolution.
         bottleneck: Whether blocks are bottlenecks.
         imagenet_stem: Whether the stem is 7x7 with stride 2 and max-pool, for
             images of 224 pixels; otherwise 3x3.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     References:
         He et al., `Deep Residual Learning for Image Recognition
         <https://arxiv.org/abs/1512.03385>`_, CVPR 2016.
 
     Notes:
-        mdistiller (a08d46f) repeats the activated stem among the preactivations of
-        its CIFAR ResNets; here it is the stem before its ReLU, as in its ImageNet
-        ones.
+        The preactivations of mdistiller's CIFAR ResNets (a08d46f) hold the activated
+        stem; here, as in its ImageNet ResNets, they hold the stem before its ReLU.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class ResNet(Model):
     def __call__(self, x: jax.Array) -> Outputs:
         """Runs the network."""
         stem = self.stem(x)
-        # ReLU and max commute, so the pool may come first.
+        # ReLU and max commute, so pooling may come first.
         x = max_pool(stem, 3, 2, padding=1) if self.imagenet_stem else stem
         preactivations = (stem, *relu_stages(self.stages, x))
         features = tuple(nnx.relu(preactivation) for preactivation in preactivations)
@@ -137,7 +136,7 @@ def cifar_resnet(
         width: Width of the first stage.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Returns:
         The network.
@@ -147,7 +146,7 @@ def cifar_resnet(
     """
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest:
-        raise ValueError(f"depth is {depth}; a CIFAR ResNet has 6 n + 2 layers, as 20")
+        raise ValueError(f"depth is {depth}; expected 6 n + 2, such as 20")
     return ResNet(
         (blocks,) * 3,
         (width, 2 * width, 4 * width),

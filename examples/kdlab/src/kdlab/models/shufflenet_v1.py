@@ -18,15 +18,15 @@ STEM = 24
 
 
 class ShuffleUnit(nnx.Module):
-    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; no last ReLU.
+    """Grouped 1x1, shuffle, depthwise 3x3 and grouped 1x1, without the last ReLU.
 
-    A unit of stride 2 puts its pooled input beside the branch, others add the input.
+    Units of stride 2 concatenate the pooled input and the branch; others add them.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, layers: Layers):
         branch = outputs - inputs if stride == 2 else outputs
         mid = branch // 4
-        # The stem is too narrow to be split.
+        # The stem is too narrow for groups.
         self.groups = 1 if inputs == STEM else GROUPS
         self.stride = stride
         self.units = nnx.List(
@@ -49,12 +49,12 @@ class ShuffleUnit(nnx.Module):
 
 
 class ShuffleNetV1(Model):
-    """Stem and three stages of shuffle units; features are the end of each.
+    """A stem and three stages of shuffle units; features are their outputs.
 
     Args:
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     References:
         Zhang et al., `ShuffleNet: An Extremely Efficient Convolutional Neural Network

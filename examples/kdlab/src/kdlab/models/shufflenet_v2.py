@@ -11,7 +11,7 @@ STEM = 24
 
 
 class SplitUnit(nnx.Module):
-    """Half of the channels pass, the other half are filtered; then a shuffle."""
+    """A unit that filters half of the channels, passes the others, and shuffles."""
 
     def __init__(self, channels: int, *, layers: Layers):
         half = channels // 2
@@ -32,7 +32,7 @@ class SplitUnit(nnx.Module):
 
 
 class DownUnit(nnx.Module):
-    """Two branches of stride 2 side by side, then a shuffle."""
+    """A unit of two parallel branches of stride 2 and a shuffle."""
 
     def __init__(self, inputs: int, outputs: int, *, layers: Layers):
         half = outputs // 2
@@ -60,12 +60,12 @@ class DownUnit(nnx.Module):
 
 
 class ShuffleNetV2(Model):
-    """Stem and three stages; features are the end of each, before the head.
+    """A stem and three stages, whose outputs are the features, and a head.
 
     Args:
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     References:
         Ma et al., `ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture
@@ -73,9 +73,9 @@ class ShuffleNetV2(Model):
 
     Notes:
         As in RepDistiller and mdistiller (a08d46f): a 1x1 stem without pooling. They
-        average over 4x4 windows, which fails on 64-pixel images; here the head is
-        averaged over the whole image. Their preactivations are not shuffled, so their
-        channels are in another order than those of the features; here in the same.
+        average over 4x4 windows, which fails on 64-pixel images; here the average is
+        over the whole image. Their preactivations are not shuffled and so have their
+        channels in another order than the features; here the order is the same.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""State dicts of PyTorch, however the scripts that wrote them wrapped them."""
+"""Reads PyTorch state dicts, whichever way training scripts wrapped them."""
 
 import argparse
 import importlib
@@ -14,14 +14,14 @@ import safetensors.numpy
 
 from kdlab.basics.reading import reading
 
-# Names under which training scripts nest the weights; the first that is there is taken.
+# Names under which training scripts nest the weights; the first one found is used.
 _NESTS = (
     *("model", "state_dict", "model_state_dict", "student", "net", "network"),
     *("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict"),
 )
-_BESIDE = ("teacher",)  # what else a distiller has
+_BESIDE = ("teacher",)  # other parts of a distiller
 _ANEW = (
-    "Download or copy it again, or write it anew by torch.save(model.state_dict(), "
+    "Download or copy it again, or write it again by torch.save(model.state_dict(), "
     "FILE)."
 )
 
@@ -30,12 +30,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a ``.safetensors`` file or any file of ``torch.save``.
+    """Reads a state dict from a ``.safetensors`` file or any ``torch.save`` file.
 
     Weights nested under ``"model"``, ``"state_dict"``, ``"student"``, ``"ema"`` and the
-    like are found, at any depth and where these are the beginnings of all names; the
-    prefixes of ``DataParallel`` (``module.``) and ``torch.compile`` (``_orig_mod.``)
-    are dropped. Only safetensors files are read without PyTorch.
+    like are found at any depth, even if these are prefixes of all names. The prefixes
+    of ``DataParallel`` (``module.``) and ``torch.compile`` (``_orig_mod.``) are
+    dropped. Files other than safetensors need PyTorch.
 
     Args:
         path: The file.
@@ -44,7 +44,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         The tensors as arrays.
 
     Raises:
-        ImportError: If the file needs PyTorch, which is not installed.
+        ImportError: If the file needs PyTorch and it is not installed.
         ValueError: If the file is damaged, or holds no tensors.
     """
     path = Path(path)
@@ -53,17 +53,17 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             return _unwrap(safetensors.numpy.load_file(path))
         if importlib.util.find_spec("torch") is None:
             raise ImportError(
-                f"{path} needs PyTorch to be read: install it (pip install torch), or "
-                "convert the file to .safetensors where it is installed"
+                f"reading {path} needs PyTorch: install it (pip install torch), or "
+                "convert the file to .safetensors on a machine that has it"
             )
         torch = importlib.import_module("torch")
-        # The training scripts keep their options beside the weights.
+        # Training scripts store their options next to the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError as error:
                 raise ValueError(
-                    "it holds objects of Python besides tensors, or is damaged"
+                    "it holds Python objects other than tensors, or is damaged"
                 ) from error
         tensors = {
             key: _array(value)
@@ -71,12 +71,12 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             if hasattr(value, "detach")
         }
         if not tensors:
-            raise ValueError("it holds no tensors by name")
+            raise ValueError("it holds no named tensors")
         return _unwrap(tensors)
 
 
 def _dig(content: Any) -> Mapping[str, Any]:
-    """The innermost dictionary under names of nests."""
+    """Returns the innermost nested dictionary."""
     if not isinstance(content, Mapping):
         raise ValueError(
             f"it holds a {type(content).__name__}, expected a dictionary of tensors"
@@ -89,12 +89,12 @@ def _dig(content: Any) -> Mapping[str, Any]:
 
 def _array(tensor: Any) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    # NumPy has no such type.
+    # NumPy has no bfloat16.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def _unwrap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Drops what wrappers put before the names of a model's tensors.
+    """Drops the prefixes that wrappers add to the names of tensors.
 
     Examples:
         >>> _unwrap({"module.student._orig_mod.fc.bias": 1, "module.teacher.x": 2})
@@ -118,18 +118,18 @@ def _unwrap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         }
 
 
-def counts(key: str) -> bool:
-    """Whether a tensor counts batches, or the models in an average of them."""
+def is_counter(key: str) -> bool:
+    """Returns whether a tensor is a counter of batches or of averaged models."""
     return key.endswith("num_batches_tracked") or key == "n_averaged"
 
 
 def check_fit(wanted: Shapes, there: Shapes, where: dict[str, str], name: str) -> None:
-    """Refuses tensors that are not exactly those of a model.
+    """Refuses tensors that do not match a model exactly.
 
     Args:
-        wanted: Shapes by name, of the model.
-        there: The same of the file.
-        where: What each is in the model, for the message.
+        wanted: Shapes of the model's tensors by name.
+        there: Shapes of the file's tensors by name.
+        where: Location of each tensor in the model, for the message.
         name: Name of the model.
     """
     missing = [key for key in wanted if key not in there]

@@ -8,10 +8,10 @@ from kdlab.models._zoo import MODELS
 
 
 def print_table(console: Console | None = None) -> None:
-    """Prints every model with its data set's shapes, its size and its stage maps.
+    """Prints the shapes, size and stage maps of every model.
 
     Args:
-        console: Where to print; standard output if None.
+        console: Where to print; None: standard output.
     """
     rows = []
     for name, spec in MODELS.items():
@@ -32,4 +32,4 @@ def print_table(console: Console | None = None) -> None:
         "features (channels x height)",
     )
     view = console or Console()
-    display.table(view, head, rows, title="Models", text=(0, 2, 5), whole=False)
+    display.print_table(view, head, rows, title="Models", text=(0, 2, 5), whole=False)

@@ -16,15 +16,15 @@ from kdlab.models._outputs import Model, Outputs
 
 
 class VGG(Model):
-    """Five groups of 3x3 convolutions; features are the end of each, before pooling.
+    """Five groups of 3x3 convolutions; features are their outputs, before pooling.
 
     Images of 64 pixels and more are halved four times, smaller ones three times.
 
     Args:
-        blocks: Number of convolutions of each of the five groups.
+        blocks: Number of convolutions in each group.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Raises:
         ValueError: If the image is too small to be halved three times.

@@ -1,13 +1,13 @@
-r"""Weights from and to PyTorch checkpoints, safetensors files and Orbax checkpoints.
+r"""Reads and writes weights as PyTorch, safetensors and Orbax checkpoints.
 
-Layers correspond by name, by one small table a family. An order of layers would need
-no table, but safetensors files and JSON sort their keys and so lose it, and the way
-back needs names anyway. Everything is checked by shape, nothing is matched silently.
+Layers are matched by name, with one small table per family. Matching by order would
+need no table, but safetensors files and JSON sort their keys, and exporting needs names
+anyway. All shapes are checked; nothing is matched silently.
 
 Kernels go from OIHW to HWIO, matrices are transposed, and BatchNorm's ``weight``,
 ``running_mean`` and ``running_var`` become ``scale``, ``mean`` and ``var``.
 
-A teacher of mdistiller or RepDistiller, say, becomes an Orbax checkpoint by::
+For example, to convert a teacher of mdistiller or RepDistiller to Orbax::
 
     model = weights.load("resnet32x4", "resnet32x4_vanilla/ckpt_epoch_240.pth")
     weights.save_orbax("teachers/resnet32x4", model)
@@ -27,11 +27,11 @@ from flax import nnx
 
 from kdlab import models
 from kdlab.basics.reading import reading
-from kdlab.devices.checkpoint import quiet_orbax
+from kdlab.devices.checkpoint import silence_orbax
 from kdlab.models import Model
-from kdlab.models.state_dicts import Shapes, check_fit, counts, read_torch
+from kdlab.models.state_dicts import Shapes, check_fit, is_counter, read_torch
 
-# Of convolutions and matrices, of biases, of BatchNorm.
+# Names of our leaves in PyTorch.
 _LEAVES = {
     "kernel": "weight",
     "bias": "bias",
@@ -56,17 +56,17 @@ def load(
     Args:
         name: A key of :data:`~kdlab.models.MODELS`.
         path: A file that :func:`read_torch` reads.
-        num_classes: Number of classes; by default that of the model's own data set.
-        image_shape: ``(height, width, channels)``; the same.
-        **options: What else :func:`~kdlab.models.create` takes.
+        num_classes: Number of classes; by default that of the model's data set.
+        image_shape: ``(height, width, channels)``; by default that of its data set.
+        **options: Other arguments of :func:`~kdlab.models.create`.
 
     Returns:
-        The model, in training mode as any new one.
+        The model in training mode.
 
     Raises:
         ValueError: If the file does not hold exactly the weights of this model.
     """
-    # Abstract, as initial values would only be thrown away.
+    # Abstract, since initial values would be discarded.
     model = nnx.eval_shape(
         lambda: models.create(
             name,
@@ -81,19 +81,19 @@ def load(
 
 
 def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nnx.State:
-    """Turns a PyTorch state dict into the state of a model.
+    """Converts a PyTorch state dict to the state of a model.
 
     Args:
         name: The model's key in :data:`~kdlab.models.MODELS`.
-        model: The model, whose shapes and types the state takes; may be abstract.
+        model: The model that determines shapes and dtypes; may be abstract.
         tensors: The state dict, as arrays.
 
     Returns:
         Parameters and BatchNorm statistics, for ``nnx.update`` or ``nnx.merge``.
 
     Raises:
-        ValueError: If tensors are missing, left over or of other shapes than the
-            model's: names the first ones, and says how many there are.
+        ValueError: If tensors are missing, left over or of wrong shapes; the message
+            names the first ones and counts the others.
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     pairs = list(_pairs(name, state))
@@ -101,7 +101,7 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
         key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
         for _, key, variable in pairs
     }
-    there = {key: np.shape(x) for key, x in tensors.items() if not counts(key)}
+    there = {key: np.shape(x) for key, x in tensors.items() if not is_counter(key)}
     where = {key: f"{'.'.join(map(str, path))} of {name!r}" for path, key, _ in pairs}
     check_fit(wanted, there, where, name)
     flat = []
@@ -113,15 +113,15 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
 
 
 def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
-    """Turns a model into a PyTorch state dict, the inverse of :func:`from_torch`.
+    """Converts a model to a PyTorch state dict, the inverse of :func:`from_torch`.
 
     Args:
         name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model.
 
     Returns:
-        The state dict as arrays. BatchNorm's count of batches, which PyTorch does
-        not need, is not there.
+        The state dict as arrays, without BatchNorm's count of batches, which PyTorch
+        does not need.
 
     Raises:
         ValueError: If no PyTorch checkpoints of this model are known.
@@ -140,7 +140,7 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     return {
-        # Contiguous, as safetensors writes the bytes whatever the strides are.
+        # Contiguous, since safetensors ignores strides.
         key: np.ascontiguousarray(
             np.asarray(variable[...]).transpose(_TO_TORCH[variable.ndim])
         )
@@ -163,7 +163,7 @@ def save_orbax(path: str | Path, model: Model) -> None:
     """Writes parameters and BatchNorm statistics as an Orbax checkpoint.
 
     Args:
-        path: A directory that does not exist yet.
+        path: A new directory.
         model: The model.
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
@@ -172,7 +172,7 @@ def save_orbax(path: str | Path, model: Model) -> None:
 
 
 def load_orbax(path: str | Path, model: Model) -> None:
-    """Reads what :func:`save_orbax` wrote into a model of the same kind.
+    """Reads a checkpoint of :func:`save_orbax` into a model of the same kind.
 
     Args:
         path: The directory.
@@ -180,15 +180,15 @@ def load_orbax(path: str | Path, model: Model) -> None:
 
     Raises:
         ValueError: If the directory cannot be read, or does not hold exactly the
-            weights of this model; it then is as it was.
+            weights of this model, which is then unchanged.
     """
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     target, path = nnx.to_pure_dict(state), Path(path)
-    quiet_orbax()
+    silence_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
         with reading(path):
             if not (path / "_METADATA").exists():
-                raise ValueError("it is no Orbax checkpoint, which has a _METADATA")
+                raise ValueError("it is not an Orbax checkpoint: _METADATA is missing")
             content = checkpointer.metadata(path.absolute()).item_metadata
             there = _shapes(content.tree)
         wanted = _shapes(target)
@@ -208,8 +208,8 @@ def fill(name: str, model: Model, path: Path) -> None:
         path: An Orbax folder, or a file that :func:`read_torch` reads.
 
     Raises:
-        ValueError: If it cannot be read, or does not hold exactly these weights; the
-            model then is as it was.
+        ValueError: If it cannot be read, or does not hold exactly the weights of this
+            model, which is then unchanged.
     """
     if path.is_dir():
         load_orbax(path, model)
@@ -226,7 +226,7 @@ def _shapes(tree: Any) -> Shapes:
 def _pairs(
     name: str, state: nnx.State
 ) -> Iterator[tuple[tuple[Any, ...], str, nnx.Variable]]:
-    """Yields each variable with its path here and its key in PyTorch."""
+    """Yields each variable with its path in the model and its key in PyTorch."""
     names = models.find(name).torch_names
     if names is None:
         raise ValueError(f"no PyTorch checkpoints of {name!r} are known")

@@ -10,9 +10,9 @@ from kdlab.models._outputs import Model, Outputs
 
 
 class PreactBlock(nnx.Module):
-    """BatchNorm, ReLU, 3x3 convolution, twice, beside a shortcut.
+    """A pre-activation block: twice BatchNorm, ReLU and 3x3 convolution.
 
-    Where the width changes, the shortcut is a 1x1 convolution of the activated input.
+    If the width changes, the shortcut is a 1x1 convolution of the activated input.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, layers: Layers):
@@ -35,15 +35,15 @@ class PreactBlock(nnx.Module):
 class WideResNet(Model):
     """Three stages of pre-activation blocks.
 
-    Features are sums that no ReLU has seen yet: the stem and the output of each
-    stage. Their preactivations are what the next BatchNorm makes of them.
+    Features are the stem and the output of each stage, before any ReLU. Their
+    preactivations are the outputs of the next BatchNorm.
 
     Args:
         depth: Number of layers, 6 n + 4.
         widen: Factor on the widths 16, 32 and 64.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
-        layers: Maker of the layers.
+        layers: Factory of the layers.
 
     Raises:
         ValueError: If the depth is not 6 n + 4.
@@ -53,9 +53,9 @@ class WideResNet(Model):
         <https://arxiv.org/abs/1605.07146>`_, BMVC 2016.
 
     Notes:
-        mdistiller (a08d46f) evaluates the BatchNorms of the preactivations twice a
-        forward pass, so their statistics move twice; here once. Its preactivation of
-        the stem is the stem itself.
+        mdistiller (a08d46f) evaluates the BatchNorms of the preactivations twice per
+        forward pass and so updates their statistics twice; here they are updated once.
+        Its preactivation of the stem is the stem itself.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WideResNet(Model):
     ):
         count, rest = divmod(depth - 4, 6)
         if count < 1 or rest:
-            raise ValueError(f"depth is {depth}; a wide ResNet has 6 n + 4, as 16")
+            raise ValueError(f"depth is {depth}; expected 6 n + 4, such as 16")
         layers = dataclasses.replace(
             layers, conv_init=kaiming_fan_out, bias_init=nnx.initializers.zeros
         )

@@ -1,1 +1,1 @@
-"""The papers: their recipes, their claims, their figures."""
+"""The papers: their recipes, claims and figures."""

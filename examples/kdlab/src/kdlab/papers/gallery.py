@@ -1,4 +1,4 @@
-"""``kdlab figures``: every figure of the papers, from nothing."""
+"""``kdlab figures``: draws the figures of the papers from scratch."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,21 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.papers import claims
 from kdlab.papers.claims import ClaimsConfig
-from kdlab.papers.claims.trials import ALPHAS, DELTAS, MEASURED, Trial, name_of
+from kdlab.papers.claims.trials import ALPHAS, DELTAS, MEASURED, Trial, arm_name
 from kdlab.report import figures
 from kdlab.runs import plot
 
-DOT = name_of(DELTAS[-1])
+DOT = arm_name(DELTAS[-1])
 MOMENTA = ("labels_only", "kd", DOT, "gain_matched")
 WEIGHTS = ("kd", *(f"kd-task{alpha:g}" for alpha in ALPHAS), DOT)
 
 
 @dataclasses.dataclass(frozen=True)
 class FiguresConfig(ClaimsConfig):
-    """Draw the figures of DOT, DTO-KD and Kim et al. from students trained here.
+    """Draw the figures of DOT, DTO-KD and Kim et al. from students trained locally.
 
-    The students are those of `claims`: what is missing is trained first, the rest is
-    read. Everything is offline.
+    The students are those of `claims`; missing ones are trained first. No network is
+    needed.
     """
 
     out: Path = Path("runs/figures")
@@ -34,23 +34,23 @@ class FiguresConfig(ClaimsConfig):
 
 
 def run(config: FiguresConfig, console: Console) -> list[Path]:
-    """Trains what is missing and draws.
+    """Trains missing students and draws the figures.
 
     Args:
         config: The settings.
-        console: Where progress is shown.
+        console: Terminal for progress.
 
     Returns:
-        The files.
+        Paths of the figures.
     """
     done = claims.train(config, console)
     config.out.mkdir(parents=True, exist_ok=True)
     paths = []
-    with plot.style():
+    with plot.use_style():
         for name, figure in _figures(done["clean"], done["noisy"]):
             paths.append(config.out / f"{name}.png")
             figure.savefig(paths[-1], dpi=110)
-            display.written(console, paths[-1], "Figure")
+            display.print_path(console, paths[-1], "Figure")
     return paths
 
 
@@ -86,10 +86,10 @@ def _figures(clean: Trial, noisy: Trial) -> Iterator[tuple[str, Figure]]:
 
 
 def _chosen(found: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
-    """Those that are there: an arm all of whose seeds diverged has no history."""
+    """Selects arms, except those whose seeds all diverged, which have no history."""
     return {arm: found[arm] for arm in arms if found.get(arm)}
 
 
 def _first(minima: dict[str, list], arms: Sequence[str]) -> dict[str, Any]:
-    """Of each arm the first seed, unless that diverged."""
+    """Selects the first seed of each arm, unless it diverged."""
     return {arm: minima[arm][0] for arm in arms if minima[arm] and minima[arm][0]}

@@ -1,1 +1,1 @@
-"""What runs did, to look at: measurements at their end, figures, a page."""
+"""Reports on finished runs: figures and an HTML page."""

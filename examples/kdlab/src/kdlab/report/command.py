@@ -1,4 +1,4 @@
-"""``kdlab report RUN [RUN...]``: one page about finished runs."""
+"""``kdlab report RUN [RUN...]``: writes one page about finished runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,37 +24,37 @@ from kdlab.train.methods import METHODS
 class ReportConfig:
     """Write one self-contained HTML page about finished runs.
 
-    Tables, curves to zoom, weights and gradients, minima, times, settings and how to
-    reproduce it all. The page needs no network and no other file.
+    It holds tables, zoomable curves, weights and gradients, minima, times, settings and
+    the commands to reproduce everything. It needs no network and no other file.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Experiments, methods or seeds: folders with METHOD/seedN/result.json below."""
+    """Folders of experiments, methods or seeds, with METHOD/seedN/result.json below."""
     out: Path | None = None
     """The page; by default report.html in the first of RUNS."""
     minima: bool = True
-    """Look at the minimum of the first seed of each method, if its checkpoint and its
-    data are there and it was not done before: some seconds each."""
+    """Measure the minimum of the first seed of each method, unless that was done
+    before, if its checkpoint and data exist; this takes some seconds each."""
     data_dir: Path | None = None
-    """Where downloaded data sets lie, to look at the minima."""
+    """Folder of downloaded data sets, for measuring minima."""
 
     def __post_init__(self) -> None:
-        """Finds the home of the user."""
+        """Expands ``~``."""
         expand_home(self)
 
 
 def run(config: ReportConfig, console: Console) -> Path:
-    """Measures what is missing and writes the page.
+    """Measures missing minima and writes the page.
 
     Args:
         config: The settings.
-        console: Where progress is shown.
+        console: Terminal for progress.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
-        ValueError: If not one run has ended.
+        ValueError: If no run is finished.
     """
     sources, skipped = read(config.runs)
     if not sources:
@@ -69,19 +69,19 @@ def run(config: ReportConfig, console: Console) -> Path:
         skipped += reasons
     for place, reason in skipped:
         what = f"{place}: {reason}"
-        display.line(console, what, label="left out", style="yellow")
+        display.print_line(console, what, label="skipped", style="yellow")
     path = config.out or config.runs[0] / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page.render(sources, skipped))
     size = path.stat().st_size / 1e6
-    display.line(console, f"{path} ({size:.1f} MB)", label="Written:")
+    display.print_line(console, f"{path} ({size:.1f} MB)", label="Written:")
     return path
 
 
 def _measure(
     sources: Sequence[Source], progress: Progress, data_dir: Path | None
 ) -> list[tuple[str, str]]:
-    """Looks at minima that were not looked at; returns which could not, and why."""
+    """Measures missing minima; returns those that failed, with reasons."""
     failed = []
     for source in sources:
         todo = [g.method for g in source.groups if not g.measures]
@@ -92,8 +92,8 @@ def _measure(
             experiment = restore.reopen(source.folder, progress, data_dir)
             for method in progress.track(todo, description="minima"):
                 plan = experiment.students.plan(method)
-                restore.measured(experiment, plan, method, 0, Grid())
-        # A report without minima is better than none, whatever is amiss with them.
+                restore.load_or_measure(experiment, plan, method, 0, Grid())
+        # A report without minima is better than none, whatever the error.
         except Exception as error:
             failed.append((f"minima of {source.name}", f"{error}"))
     return failed

@@ -1,7 +1,7 @@
-"""Figures of the papers for one's own runs, drawn from what was written of them.
+"""Draws figures of the papers from the files of finished runs.
 
-The curves over epochs are in :mod:`kdlab.runs.plot`; here are the pictures of the
-gradients, of the minima and of the theory.
+Curves over epochs are in :mod:`kdlab.runs.plot`; this module draws gradients, minima
+and theory.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from kdlab.minima import kim
 from kdlab.minima.measure import Measures
-from kdlab.runs.plot import History, grid, legend, line
+from kdlab.runs.plot import History, add_legend, draw_lines, make_panels
 
 LAMBDAS = np.linspace(0, 1, 101)
 SAMPLE = 20_000
@@ -23,20 +23,22 @@ MAX_DIFFERENCE = 3.0
 
 
 def draw_curves(measures: Mapping[str, Measures]) -> Figure:
-    """Losses along one random direction through each minimum (DOT, Fig. 2)."""
-    figure, axes = grid(2, "Training losses along one filter-normalised direction")
+    """Draws losses along one random direction through each minimum (DOT, Fig. 2)."""
+    figure, axes = make_panels(
+        2, "Training losses along one filter-normalised direction"
+    )
     for panel, name in zip(axes, ("task", "distill"), strict=True):
         for i, (method, found) in enumerate(measures.items()):
             panel.plot(
                 found["axis"], found[f"curve/{name}"], color=f"C{i}", label=method
             )
-        panel.set(title=f"{name} loss", xlabel="step, in lengths of the filters")
-    legend(figure, axes)
+        panel.set(title=f"{name} loss", xlabel="step, in filter norms")
+    add_legend(figure, axes)
     return figure
 
 
 def draw_contours(measures: Mapping[str, Measures], name: str = "task") -> Figure:
-    """The plane of two random directions through each minimum, the same levels."""
+    """Draws contours along two random directions, with the same levels for all."""
     figure, axes = _panels(len(measures), f"Training {name} loss around each minimum")
     planes = [found[f"plane/{name}"] for found in measures.values()]
     low, high = min(map(np.min, planes)), float(np.median([p.max() for p in planes]))
@@ -58,7 +60,7 @@ def draw_contours(measures: Mapping[str, Measures], name: str = "task") -> Figur
 
 
 def draw_surfaces(measures: Mapping[str, Measures], name: str = "task") -> Figure:
-    """The same as surfaces, on one scale (DOT, Fig. 2)."""
+    """Draws surfaces along two random directions, on one scale (DOT, Fig. 2)."""
     figure, axes = _panels(
         len(measures), f"Training {name} loss around each minimum", projection="3d"
     )
@@ -76,8 +78,8 @@ def draw_surfaces(measures: Mapping[str, Measures], name: str = "task") -> Figur
 
 
 def draw_sharpness(measures: Mapping[str, list[Measures]]) -> Figure:
-    """Largest eigenvalue of the Hessian of each loss, one point a seed."""
-    figure, axes = grid(2, "Largest eigenvalue of the Hessian (lower: flatter)")
+    """Draws the largest eigenvalue of the Hessian of each loss, one point per seed."""
+    figure, axes = make_panels(2, "Largest eigenvalue of the Hessian (lower: flatter)")
     for panel, name in zip(axes, ("task", "distill"), strict=True):
         for i, found in enumerate(measures.values()):
             values = [one[f"eigenvalues/{name}"][0] for one in found]
@@ -90,7 +92,7 @@ def draw_sharpness(measures: Mapping[str, list[Measures]]) -> Figure:
 
 
 def draw_correlations(measures: Mapping[str, Measures]) -> Figure:
-    """How far the mean logits of each class are from the teacher's (DOT, Fig. 7)."""
+    """Draws the distance of class-mean logits from the teacher's (DOT, Fig. 7)."""
     figure, axes = _panels(len(measures), "|Student - teacher|, mean logits by class")
     for panel, (method, found) in zip(axes, measures.items(), strict=False):
         off = logit_difference(found)
@@ -102,43 +104,43 @@ def draw_correlations(measures: Mapping[str, Measures]) -> Figure:
 
 
 def logit_difference(found: Measures) -> np.ndarray:
-    """Absolute difference of the mean logits, ``[c, c]``, with a zero diagonal."""
+    """Returns absolute differences of mean logits, ``[c, c]``, with a zero diagonal."""
     off = np.abs(found["logits/student"] - found["logits/teacher"])
     return off * (1 - np.eye(len(off)))
 
 
 def draw_buffers(histories: Mapping[str, History]) -> Figure:
-    """Which momentum buffer leads the update, over epochs (DOT, Fig. 5)."""
-    figure, axes = grid(2, "Cosine of each momentum buffer with the update")
+    """Draws the cosine of each momentum buffer with the update (DOT, Fig. 5)."""
+    figure, axes = make_panels(2, "Cosine of each momentum buffer with the update")
     for panel, name in zip(axes, ("task", "distill"), strict=True):
-        line(panel, dict(histories), f"train/buffer/alignment/{name}")
+        draw_lines(panel, dict(histories), f"train/buffer/alignment/{name}")
         panel.set(title=f"buffer of the {name} loss", ylim=(-1.05, 1.05))
         panel.axhline(0, color="0.6", lw=0.8)
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def draw_conflict(histories: Mapping[str, History]) -> Figure:
-    """Share of steps in conflict, and who dominates (DTO-KD, Fig. 1)."""
-    figure, axes = grid(
+    """Draws the share of steps in conflict and the dominance (DTO-KD, Fig. 1)."""
+    figure, axes = make_panels(
         2, "Gradients of all parameters, mean over the steps of an epoch"
     )
-    line(axes[0], dict(histories), "train/gradient/conflict/distill", scale=100)
+    draw_lines(axes[0], dict(histories), "train/gradient/conflict/distill", scale=100)
     axes[0].set(title="steps with a conflict (%)", ylim=(-3, 103))
-    line(axes[1], dict(histories), "train/gradient/dominance/distill")
-    axes[1].set(title="length: distillation / task (dominance)", yscale="log")
+    draw_lines(axes[1], dict(histories), "train/gradient/dominance/distill")
+    axes[1].set(title="norm: distillation / task (dominance)", yscale="log")
     axes[1].axhline(1, color="0.6", lw=0.8)
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def draw_alpha(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Both losses at the end, by method or weight (DOT, Fig. 6).
+    """Draws both final losses by method or weight (DOT, Fig. 6).
 
     Args:
-        points: By label, the task and the distillation losses of all seeds.
+        points: Task and distillation losses of all seeds by label.
     """
-    figure, (panel,) = grid(1, "Losses on the training set after the last epoch")
+    figure, (panel,) = make_panels(1, "Losses on the training set after the last epoch")
     for i, (label, (task, distill)) in enumerate(points.items()):
         panel.plot(task, distill, "o", color=f"C{i}", ms=3, alpha=0.4)
         panel.plot(task.mean(), distill.mean(), "D", color=f"C{i}", label=label)
@@ -149,13 +151,13 @@ def draw_alpha(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(ticker.NullFormatter())
-    legend(figure, np.array([panel]))
+    add_legend(figure, np.array([panel]))
     return figure
 
 
 def draw_parabolas(shown: int = 12) -> Figure:
-    """Predicted decrease over lambda for random gradients (Kim et al., Fig. 2)."""
-    figure, axes = grid(2, "Predicted decrease of the weighted loss over lambda")
+    """Draws the predicted decrease for random gradients (Kim et al., Fig. 2)."""
+    figure, axes = make_panels(2, "Predicted decrease of the weighted loss over lambda")
     for panel, (kind, angles) in zip(axes, kim.ANGLES.items(), strict=True):
         grams, _ = kim.sample_grams(jax.random.key(0), SAMPLE, angles)
         for row in kim.decreases(grams[:shown], LAMBDAS):
@@ -167,14 +169,16 @@ def draw_parabolas(shown: int = 12) -> Figure:
 
 
 def draw_lambda(history: History, title: str, epochs: int = 5) -> Figure:
-    """The parabola of one run as it trains, and the lambda that was used.
+    """Draws the parabola of a run during training, and the lambda that was used.
 
     Args:
-        history: Metrics of a run with the gradients after each epoch.
-        title: Which run.
-        epochs: How many parabolas.
+        history: Metrics of a run with gradient diagnostics after each epoch.
+        title: Name of the run.
+        epochs: Number of parabolas.
     """
-    figure, axes = grid(2, f"Decrease over lambda, {title}, last batch of an epoch")
+    figure, axes = make_panels(
+        2, f"Decrease over lambda, {title}, last batch of an epoch"
+    )
     norms = [history[f"gradient/norm/{name}"][0] for name in ("task", "distill")]
     cosine = history["gradient/cosine/distill"][0]
     number = history["epoch"][0]

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no other file."""
+"""Renders the report as one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from kdlab.report.sections import sections
+from kdlab.report.sections import make_sections
 from kdlab.report.sources import Group, Source
 from kdlab.report.svg import COLORS
 from kdlab.runs import compare
-from kdlab.runs.table import spread
+from kdlab.runs.table import format_spread
 
 HERE = Path(__file__).parent
 
 
 def render(sources: Sequence[Source], skipped: Sequence[tuple[str, str]]) -> str:
-    """Makes the page.
+    """Renders the page.
 
     Args:
         sources: At least one experiment with a finished run.
-        skipped: What was left out, and why.
+        skipped: Skipped places with reasons.
 
     Returns:
         The HTML.
@@ -32,7 +32,7 @@ def render(sources: Sequence[Source], skipped: Sequence[tuple[str, str]]) -> str
     )
     template = environment.from_string((HERE / "page.html").read_text())
     head, rows, best = _results(sources)
-    fields = compare.differing([source.settings for source in sources])
+    fields = compare.find_differences([source.settings for source in sources])
     return template.render(
         title="Distillation: " + ", ".join(source.name for source in sources),
         css=(HERE / "page.css").read_text(),
@@ -50,7 +50,7 @@ def render(sources: Sequence[Source], skipped: Sequence[tuple[str, str]]) -> str
             (group.name, f"c{i % COLORS} d{i // COLORS % 2}")
             for i, group in enumerate(groups)
         ],
-        sections=[part for part in sections(groups) if part.charts or part.images],
+        sections=[part for part in make_sections(groups) if part.charts or part.images],
         skipped=list(skipped),
     )
 
@@ -65,18 +65,20 @@ def _results(sources: Sequence[Source]) -> tuple[list[str], list[dict], str]:
     for source in sources:
         for group in source.groups:
             cells = [group.name, str(len(group.results))]
-            cells += [spread(group.results, *column[1:]) for column in compare.COLUMNS]
+            cells += [
+                format_spread(group.results, *column[1:]) for column in compare.COLUMNS
+            ]
             times = source.step_times.get(group.method, {})
             for key, digits in (("milliseconds", 1), ("relative", 2)):
                 cells.append(f"{times[key]:.{digits}f}" if key in times else "")
             rows.append({"cells": cells, "best": group.name == leader})
     if not np.isfinite(means[leader]) or len(groups) < 2:
         return head, rows, ""
-    told = next(group for group in groups if group.name == leader)
+    first = next(group for group in groups if group.name == leader)
+    accuracy = format_spread(first.results, "accuracy/last", 100, 2)
     best = (
-        f"Highest mean test accuracy after the last epoch: {leader}, "
-        f"{spread(told.results, 'accuracy/last', 100, 2)} %. Differences within the "
-        "deviations are none."
+        f"Highest mean test accuracy after the last epoch: {leader}, {accuracy} %. "
+        "Differences within the deviations are not significant."
     )
     return head, rows, best
 
@@ -88,7 +90,7 @@ def _mean_accuracy(group: Group) -> float:
 
 
 def _source(source: Source) -> dict[str, Any]:
-    """What the template says of an experiment."""
+    """Returns the values of an experiment for the template."""
     last = source.starts[-1] if source.starts else {}
     commands = dict.fromkeys(
         str(start["command"]) for start in source.starts if start.get("command")
@@ -113,7 +115,7 @@ def _sentence(source: Source) -> str:
         f"{said('student', 'unknown student')}, {labels} labels"
     ]
     if noise:
-        parts.append(f"{noise:.0%} of them drawn again at random")
+        parts.append(f"{noise:.0%} of them replaced at random")
     parts.append(f"{said('epochs', '?')} epochs, distillation loss {said('loss', '?')}")
     text = ", ".join(parts) + "."
     if "accuracy/last" in source.teacher:
@@ -122,15 +124,15 @@ def _sentence(source: Source) -> str:
 
 
 def _origin(start: Mapping[str, Any]) -> str:
-    """Revision and date of the last start."""
+    """Describes the date, revision and outcome of the last start."""
     if not start:
-        return "How it was started was not recorded."
+        return "Its starts were not recorded."
     git = start.get("git")
     revision = "an unknown revision"
     if isinstance(git, dict):
         changed = " with changes" if git.get("dirty") else ""
         revision = f"revision {str(git.get('revision'))[:12]}{changed}"
     return (
-        f"Last started {start.get('started', 'at an unknown time')}, of {revision}: "
+        f"Last started {start.get('started', 'at an unknown time')} from {revision}: "
         f"{start.get('outcome', 'unknown outcome')}."
     )

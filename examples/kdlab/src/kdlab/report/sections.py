@@ -1,4 +1,4 @@
-"""The parts of the report between its table and its end: charts and figures."""
+"""The sections of the report with charts and figures."""
 
 import base64
 import io
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from kdlab.minima.measure import Measures
 from kdlab.report import figures
 from kdlab.report.sources import Group
-from kdlab.report.svg import Line, chart
-from kdlab.runs.plot import style
+from kdlab.report.svg import Line, draw_chart
+from kdlab.runs.plot import use_style
 
-MOST_IMAGES = 8  # minima in one figure
+MOST_IMAGES = 8  # maximum number of minima in one figure
 
 
 class Section(NamedTuple):
-    """A part of the page; it is left out if it shows nothing."""
+    """A section of the page, omitted if it has no charts and images."""
 
     anchor: str
     title: str
@@ -27,8 +27,8 @@ class Section(NamedTuple):
     images: list[dict[str, str]]
 
 
-def sections(groups: Sequence[Group]) -> Iterator[Section]:
-    """All parts, those that show nothing too."""
+def make_sections(groups: Sequence[Group]) -> Iterator[Section]:
+    """Yields all sections, including empty ones."""
     draw = _Drawer(groups)
     yield Section(
         "curves",
@@ -46,22 +46,27 @@ def sections(groups: Sequence[Group]) -> Iterator[Section]:
     yield Section(
         "balance",
         "Balance",
-        "Who moves the student. Weight: share of the distillation loss in the update. "
-        "The gradients of all parameters were looked at on the last batch of an epoch; "
-        "the steps in conflict are of all steps, for methods that see both gradients "
-        "anyway. Buffers: momentum of DOT, against the update.",
+        "Which loss drives the student. Weight: share of the distillation loss in the "
+        "update. Gradients: all parameters, last batch of each epoch. Steps in "
+        "conflict: all steps, for methods that compute both gradients anyway. Buffers: "
+        "DOT's momenta, compared with the update.",
         [
             *draw.one("Weight of the distillation loss", _share),
             *draw.many(
                 ("Cosine of the two gradients", "gradient/cosine/distill", 1, False),
-                ("Length, distillation / task", "gradient/dominance/distill", 1, True),
+                ("Norm, distillation / task", "gradient/dominance/distill", 1, True),
                 (
                     "Steps in conflict (%)",
                     "train/gradient/conflict/distill",
                     100,
                     False,
                 ),
-                ("Distance from Pareto-stationary", "gradient/stationarity", 1, False),
+                (
+                    "Distance from Pareto stationarity",
+                    "gradient/stationarity",
+                    1,
+                    False,
+                ),
                 (
                     "Cosine, distillation buffer",
                     "train/buffer/alignment/distill",
@@ -76,8 +81,9 @@ def sections(groups: Sequence[Group]) -> Iterator[Section]:
     yield Section(
         "minima",
         "Minima",
-        "Training losses along random directions, each filter scaled to that of the "
-        "network, in evaluation mode; of the first seed. The same draw for all.",
+        "Training losses of the first seed in evaluation mode, along random directions "
+        "scaled to the filter norms of each network. The random draw is the same for "
+        "all.",
         [
             *draw.measured("Task loss along a direction", "curve/task"),
             *draw.measured("Distillation loss along a direction", "curve/distill"),
@@ -88,20 +94,20 @@ def sections(groups: Sequence[Group]) -> Iterator[Section]:
         "cost",
         "Wall time",
         "Seconds of training in each epoch, without evaluation. Runs were not timed "
-        "side by side; the time of a step in the table was, where it is given.",
-        draw.many(("Seconds of an epoch", "seconds", 1, False)),
+        "side by side, but the step times in the table, if given, were.",
+        draw.many(("Seconds per epoch", "seconds", 1, False)),
         [],
     )
 
 
 class _Drawer:
-    """Charts with one line a group; a group keeps its colour."""
+    """A factory of charts with one line per group, in the group's colour."""
 
     def __init__(self, groups: Sequence[Group]):
         self._groups = groups
 
     def many(self, *wanted: tuple[str, str, float, bool]) -> list[str]:
-        """One chart for each (title, metric, scale, logarithmic)."""
+        """Draws one chart for each (title, metric, scale, logarithmic)."""
         out: list[str] = []
         for title, key, scale, log in wanted:
 
@@ -115,7 +121,7 @@ class _Drawer:
     def one(
         self, title: str, values: Callable[[Group], Any], *, log: bool = False
     ) -> list[str]:
-        """The chart of what a function makes of each group, ``[seeds, epochs]``."""
+        """Draws the chart of a function of each group, ``[seeds, epochs]``."""
         lines = []
         for i, group in enumerate(self._groups):
             rows = values(group)
@@ -123,18 +129,18 @@ class _Drawer:
                 spreads = rows.std(0, ddof=1) if len(rows) > 1 else 0 * rows[0]
                 epochs = group.history["epoch"][0]
                 lines.append(Line(group.name, i, epochs, rows.mean(0), spreads))
-        drawn = chart(title, lines, log=log)
+        drawn = draw_chart(title, lines, log=log)
         return [drawn] if drawn else []
 
     def measured(self, title: str, key: str) -> list[str]:
-        """The chart of a measure along the axis of a landscape."""
+        """Draws the chart of a measure along the axis of a landscape."""
         lines = []
         for i, group in enumerate(self._groups):
             if group.measures:
                 found = group.measures[0]
                 axis, curve = found["axis"], found[key]
                 lines.append(Line(group.name, i, axis, curve, 0 * curve))
-        drawn = chart(title, lines, xlabel="step, in lengths of the filters")
+        drawn = draw_chart(title, lines, xlabel="step, in filter norms")
         return [drawn] if drawn else []
 
 
@@ -146,7 +152,7 @@ def _share(group: Group) -> np.ndarray | None:
 
 
 def _lambda_images(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """The parabola of the method with weights of its own, if there is one."""
+    """Draws the parabola of the first method that adapts its weights, if any."""
     for group in groups:
         moves = _share(group)
         if moves is not None and "gradient/lambda/low" in group.history:
@@ -154,7 +160,7 @@ def _lambda_images(groups: Sequence[Group]) -> list[dict[str, str]]:
                 continue
             return [
                 _image(
-                    f"Decrease over lambda as {group.name} trains, first seed",
+                    f"Decrease over lambda during training, {group.name}, first seed",
                     figures.draw_lambda(group.history, group.name),
                 )
             ]
@@ -173,13 +179,13 @@ def _minima_images(groups: Sequence[Group]) -> list[dict[str, str]]:
     images = []
     if planes:
         images.append(_image("Task loss in a plane", figures.draw_contours(planes)))
-        images.append(_image("The same as surfaces", figures.draw_surfaces(planes)))
+        images.append(_image("Task loss as a surface", figures.draw_surfaces(planes)))
     if sharp:
         images.append(
-            _image("Sharpness, a point a seed", figures.draw_sharpness(sharp))
+            _image("Sharpness, one point per seed", figures.draw_sharpness(sharp))
         )
     if first:
-        title = "Mean logits by class against the teacher's, test images"
+        title = "Mean logits by class compared with the teacher's, test images"
         images.append(_image(title, figures.draw_correlations(_some(first))))
     return images
 
@@ -190,6 +196,6 @@ def _some(found: Mapping[str, Measures]) -> dict[str, Measures]:
 
 def _image(title: str, figure: Figure) -> dict[str, str]:
     file = io.BytesIO()
-    with style():
+    with use_style():
         figure.savefig(file, dpi=90)
     return {"title": title, "data": base64.b64encode(file.getvalue()).decode()}

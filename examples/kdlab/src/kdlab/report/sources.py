@@ -1,4 +1,4 @@
-"""Finished runs as the report needs them: groups of seeds, by experiment."""
+"""Reads finished runs for the report: groups of seeds by experiment."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from kdlab.train.methods import METHODS
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seed.
+    """Runs that differ only in their seed.
 
     Attributes:
-        name: In the report: the method, with its experiment if there are several.
-        method: The name of its folder.
-        folder: Where its seeds are.
-        results: Results of each seed that ended.
+        name: Name in the report: the method, with the experiment if there are several.
+        method: Name of its folder.
+        folder: Folder of its seeds.
+        results: Results of the finished seeds.
         history: Metrics over epochs, ``[seeds, epochs]``; empty if all diverged.
-        measures: Measures of each seed that has them.
+        measures: Measures of the seeds that have them.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Source(NamedTuple):
 
     Attributes:
         name: Name of its folder.
-        folder: Where it is.
-        settings: Its ``config.json``.
-        starts: Its ``record.json``, one entry a start.
-        step_times: Milliseconds and relative time of a step, by method.
+        folder: Its folder.
+        settings: Contents of its ``config.json``.
+        starts: Contents of its ``record.json``, one entry per start.
+        step_times: Milliseconds and relative time of a step by method.
         teacher: Result of the teacher.
         groups: Its finished runs.
     """
@@ -54,20 +54,21 @@ class Source(NamedTuple):
 
 
 def read(places: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
-    """Reads all runs below some folders; no file of theirs can make it fail.
+    """Reads all runs below some folders, skipping what cannot be read.
 
     Args:
-        places: Experiments, methods or seeds.
+        places: Folders of experiments, methods or seeds.
 
     Returns:
-        The experiments that have a finished run, and what was skipped, with reasons.
+        The experiments with a finished run, and the skipped places with reasons.
     """
     skipped: list[tuple[str, str]] = []
     folders: dict[Path, dict[Path, None]] = {}
     for place in places:
         seeds = list(files.find_seed_folders(place))
         if not seeds:
-            skipped.append((str(place), "no run in it" if place.exists() else "absent"))
+            reason = "contains no run" if place.exists() else "does not exist"
+            skipped.append((str(place), reason))
         for seed in seeds:
             group = seed.resolve().parent
             folders.setdefault(files.find_experiment(group), {})[group] = None
@@ -98,7 +99,7 @@ def _group(folder: Path, skipped: list[tuple[str, str]]) -> Group:
     except (OSError, ValueError, KeyError) as error:
         skipped.append((str(folder), f"curves cannot be read: {error}"))
         history = {}
-    measures = [measure.read(seed) for seed in files.seed_folders(folder)]
+    measures = [measure.read(seed) for seed in files.list_seed_folders(folder)]
     return Group(
         folder.name,
         folder.name,

@@ -1,4 +1,4 @@
-"""Line charts as SVG that a page can zoom, and that need no script to be seen."""
+"""Draws line charts as SVG, which a page can zoom but which need no script."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,19 +8,19 @@ import numpy as np
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 8, 8, 34
-UNITS = 1000  # of the plane of a chart, in each direction
+UNITS = 1000  # width and height of the plane of a chart
 COLORS = 10
-FEW = 4  # bands that can lie over each other
+FEW = 4  # maximum number of overlapping bands
 
 
 class Line(NamedTuple):
-    """One line with the band around it.
+    """A line with a band around it.
 
     Attributes:
-        name: In the legend.
-        number: Decides colour and dashes.
+        name: Name in the legend.
+        number: Number that determines colour and dashes.
         x: ``[n]``.
-        mean: ``[n]``; what is not finite leaves a gap.
+        mean: ``[n]``; values that are not finite leave a gap.
         spread: Half of the width of the band, ``[n]``.
     """
 
@@ -31,19 +31,19 @@ class Line(NamedTuple):
     spread: np.ndarray
 
 
-def chart(
+def draw_chart(
     title: str, lines: Sequence[Line], *, xlabel: str = "epoch", log: bool = False
 ) -> str:
     """Draws a chart.
 
     Args:
-        title: Above it.
-        lines: At least one, with a finite point.
-        xlabel: Below it.
+        title: Title of the chart.
+        lines: The lines.
+        xlabel: Label of the horizontal axis.
         log: Whether the vertical axis is logarithmic.
 
     Returns:
-        A ``<figure>``; nothing if there is nothing to draw.
+        A ``<figure>``, or an empty string if there is nothing to draw.
     """
     drawn = [(line, *_heights(line, log)) for line in lines]
     drawn = [row for row in drawn if np.isfinite(row[1]).any()]
@@ -83,7 +83,7 @@ def chart(
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> np.ndarray:
-    """Round numbers in an interval, about as many as wanted.
+    """Returns about `count` round numbers in an interval.
 
     Examples:
         >>> print(nice_ticks(0.0, 21.0))
@@ -97,7 +97,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> np.ndarray:
 
 
 def _heights(line: Line, log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and both edges of the band, on the axis."""
+    """Returns the mean and both edges of the band in axis coordinates."""
     rows = line.mean, line.mean - line.spread, line.mean + line.spread
     if not log:
         return rows
@@ -117,7 +117,7 @@ def _span(rows: Sequence[np.ndarray], pad: float) -> tuple[float, float]:
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """Segments between the finite points."""
+    """Returns the path through the finite points."""
     parts, pen = [], "M"
     for a, b in zip(x, y, strict=True):
         if not (np.isfinite(a) and np.isfinite(b)):
@@ -129,7 +129,7 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _ticks(x0: float, x1: float, y0: float, y1: float, log: bool) -> str:
-    """Labels of both axes and lines across; the page's script draws them like this."""
+    """Draws axis labels and grid lines; the page's script redraws them alike."""
     out = []
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     for tick in nice_ticks(x0, x1):

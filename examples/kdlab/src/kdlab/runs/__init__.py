@@ -1,1 +1,1 @@
-"""Run directories: what is written to them, and how it is read back."""
+"""Run directories: writes and reads their files, tables and figures."""

@@ -1,4 +1,4 @@
-"""An experiment takes a directory, or finds there what it was made from."""
+"""Claims the directory of an experiment for its settings and inputs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from kdlab.basics.reading import UserError, read_json
 from kdlab.basics.writing import write_json
 from kdlab.runs import files
-from kdlab.settings.checks import differences, flag
+from kdlab.settings.checks import describe_changes, flag
 from kdlab.settings.config import Config
 
 
@@ -15,16 +15,16 @@ def claim(config: Config) -> None:
     """Creates the directory of an experiment, or checks its settings.
 
     Raises:
-        ValueError: If it was made with other settings; nothing is changed then.
+        ValueError: If it was created with other settings; nothing is changed.
     """
     directory, settings = config.directory, config.settings()
     if not (directory / files.CONFIG).exists():
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / files.CONFIG, settings)
         return
-    # A setting that came later had its default value then.
+    # Settings that were added later had their default values.
     earlier = Config().settings() | files.read_settings(directory)
-    changed = differences(_by_flag(earlier), _by_flag(settings))
+    changed = describe_changes(_by_flag(earlier), _by_flag(settings))
     if changed:
         raise ValueError(
             f"{directory} holds runs with other settings ({changed}): choose another "
@@ -33,17 +33,17 @@ def claim(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def claimed(config: Config, data: str) -> Iterator[None]:
-    """Claims the directory, and gives it up if nothing came of a first start.
+def claim_for_run(config: Config, data: str) -> Iterator[None]:
+    """Claims the directory, and releases it if a first start fails before any run.
 
-    Otherwise a mistyped path could only be corrected under another name.
+    Otherwise a mistyped path could be corrected only under another name.
 
     Args:
         config: The settings.
         data: Fingerprint of the data set.
 
     Raises:
-        ValueError: If the directory was made with other settings or data.
+        ValueError: If the directory was created with other settings or data.
     """
     directory = config.directory
     first = not (directory / files.CONFIG).exists()
@@ -59,24 +59,24 @@ def claimed(config: Config, data: str) -> Iterator[None]:
 
 
 def claim_inputs(config: Config, **hashes: str) -> None:
-    """Writes what the runs are made from, or checks that it has not changed.
+    """Writes hashes of the inputs of the runs, or checks that they have not changed.
 
     Args:
         config: The settings.
         **hashes: Hash of the ``data``, or of the weights of the ``teacher``.
 
     Raises:
-        ValueError: If the directory holds runs from others; nothing is changed.
+        ValueError: If the directory holds runs with other inputs; nothing is changed.
     """
     path = config.directory / files.INPUTS
     earlier = read_json(path) if path.exists() else {}
     for name, value in hashes.items():
         if earlier.get(name, value) != value:
             raise UserError(
-                f"{config.directory} holds runs from another state of "
-                f"{_option(config, name)}: its contents have changed since. Choose "
-                f"another --name; or remove {path}, if only the times of its files "
-                "are others."
+                f"{config.directory} holds runs with other contents of "
+                f"{_option(config, name)}, which has changed since. Choose another "
+                f"--name; or remove {path} if only the modification times of its "
+                "files have changed."
             )
     write_json(path, earlier | hashes)
 

@@ -1,6 +1,6 @@
-"""``kdlab compare RUNS...``: one table over finished runs.
+"""``kdlab compare RUNS...``: compares finished runs in one table.
 
-A group is a folder of seeds, the runs that differ in nothing else: one row.
+A row is a group: a folder of runs that differ only in their seed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.basics.writing import write_json, write_text
 from kdlab.runs import files
-from kdlab.runs.table import spread
+from kdlab.runs.table import format_spread
 from kdlab.settings.parts import expand_home
 
 COLUMNS = (
@@ -28,10 +28,10 @@ COLUMNS = (
     ("s/epoch", "seconds/epoch", 1, 1),
 )
 NOTE = (
-    "Mean ± sample standard deviation over the seeds that ended. Accuracies: test set; "
+    "Mean ± sample standard deviation over finished seeds. Accuracies: test set; "
     "the best epoch was chosen on the test set. Losses: whole training set, after the "
     "last epoch. Conflict: share of epochs whose last batch has gradients at an obtuse "
-    "angle. s/epoch: median over epochs but the first, not measured side by side."
+    "angle. s/epoch: median over epochs except the first; not measured side by side."
 )
 
 
@@ -43,23 +43,23 @@ class CompareConfig:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, or folders that hold some at any depth."""
+    """Run directories, or folders that contain some at any depth."""
     out: Path | None = None
-    """Folder to write to; by default the one that holds all RUNS."""
+    """Folder to write to; by default the deepest one that contains all RUNS."""
 
     def __post_init__(self) -> None:
-        """Finds the home of the user."""
+        """Expands ``~``."""
         expand_home(self)
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seed.
+    """Runs that differ only in their seed.
 
     Attributes:
-        name: Where they are, from the common folder.
-        results: Results of each seed that ended, in the order of the seeds' names.
-        experiment: Where the ``config.json`` of their experiment is, if it has one.
-        settings: What that file holds.
+        name: Path of their folder, relative to the common folder.
+        results: Results of the finished seeds, ordered by name.
+        experiment: Folder of the ``config.json`` of their experiment, if it has one.
+        settings: Contents of that file.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Group(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What was found, and what was left out: places and reasons."""
+    """Groups of runs, and the skipped places with their reasons."""
 
     groups: list[Group]
     skipped: list[tuple[str, str]]
@@ -80,29 +80,29 @@ def run(config: CompareConfig, console: Console) -> None:
 
     Args:
         config: The settings.
-        console: Where it is shown.
+        console: Terminal for the tables.
 
     Raises:
-        ValueError: If not one run has ended.
+        ValueError: If no run is finished.
     """
     found = collect(config.runs)
     for place, reason in found.skipped:
         what = f"{place}: {reason}"
-        display.line(console, what, label="skipped", style="yellow")
+        display.print_line(console, what, label="skipped", style="yellow")
     if not found.groups:
         raise ValueError(
             f"no finished run in {', '.join(map(str, config.runs)) or 'RUNS'}: give "
             f"directories with {files.LAYOUT} below them."
         )
-    for title, head, rows in tables(found):
-        display.table(console, head, rows, title=title)
-    display.line(console, NOTE)
+    for title, head, rows in make_tables(found):
+        display.print_table(console, head, rows, title=title)
+    display.print_line(console, NOTE)
     for path in write(found, config.out or _common(config.runs)):
-        display.written(console, path)
+        display.print_path(console, path)
 
 
 def collect(runs: Sequence[Path]) -> Comparison:
-    """Reads all runs below some directories; no file of theirs can make it fail.
+    """Reads all runs below some directories, skipping what cannot be read.
 
     Args:
         runs: Directories.
@@ -116,7 +116,8 @@ def collect(runs: Sequence[Path]) -> Comparison:
     for place in runs:
         seeds = list(files.find_seed_folders(place))
         if not seeds:
-            skipped.append((str(place), "no run in it" if place.exists() else "absent"))
+            reason = "contains no run" if place.exists() else "does not exist"
+            skipped.append((str(place), reason))
         by_folder: dict[Path, list[dict[str, float]]] = {}
         for seed in seeds:
             if seed.resolve() in seen:
@@ -137,17 +138,17 @@ def collect(runs: Sequence[Path]) -> Comparison:
     return Comparison(groups, skipped)
 
 
-def tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Title, head and rows of the results and, if there are any, of the differences."""
+def make_tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yields title, head and rows of the results and, if any, of the differences."""
     head = ["run", "seeds", *(column[0] for column in COLUMNS)]
     rows = []
     for group in found.groups:
-        cells = (spread(group.results, *column[1:]) for column in COLUMNS)
+        cells = (format_spread(group.results, *column[1:]) for column in COLUMNS)
         rows.append([group.name, str(len(group.results)), *cells])
     yield "Results", head, rows
     experiments = {group.experiment: group.settings for group in found.groups}
-    fields = differing(list(experiments.values()))
-    fields = [field for field in fields if field != "name"]  # it is in the head
+    fields = find_differences(list(experiments.values()))
+    fields = [field for field in fields if field != "name"]  # already in the head
     if fields:
         rows = [
             [
@@ -159,11 +160,11 @@ def tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]
         yield "Settings that differ", ["setting", *experiments], rows
 
 
-def differing(settings: Sequence[dict[str, object]]) -> list[str]:
-    """Names of the settings that are not the same everywhere.
+def find_differences(settings: Sequence[dict[str, object]]) -> list[str]:
+    """Returns the names of the settings that are not the same everywhere.
 
     Examples:
-        >>> differing([{"epochs": 1, "noise": 0}, {"epochs": 2, "noise": 0}])
+        >>> find_differences([{"epochs": 1, "noise": 0}, {"epochs": 2, "noise": 0}])
         ['epochs']
     """
     fields = dict.fromkeys(field for one in settings for field in one)
@@ -177,7 +178,7 @@ def differing(settings: Sequence[dict[str, object]]) -> list[str]:
 def write(found: Comparison, folder: Path) -> tuple[Path, Path]:
     """Writes the tables as Markdown and the numbers behind them as JSON."""
     lines: list[str] = []
-    for title, head, rows in tables(found):
+    for title, head, rows in make_tables(found):
         lines += [f"**{title}**", "", _line(head)]
         lines += ["|---" + "|---:" * (len(head) - 1) + "|"]
         lines += [*map(_line, rows), ""]
@@ -198,7 +199,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _common(runs: Sequence[Path]) -> Path:
-    """The deepest folder that holds all runs, as far as they are there."""
+    """Returns the deepest folder that contains all existing runs."""
     there = [path.absolute() for path in runs if path.exists()]
     return Path(os.path.commonpath(there)) if there else Path.cwd()
 
@@ -209,10 +210,10 @@ def _name(path: Path, common: Path) -> str:
 
 
 def _read_run(seed: Path) -> files.Result:
-    """Result of a run with its time an epoch.
+    """Reads the result of a run, and adds its time per epoch.
 
     Raises:
-        ValueError: With the reason if it has not ended, or cannot be read.
+        ValueError: If it is not finished or cannot be read, with the reason.
     """
     if not files.has_result(seed):
         done = files.count_epochs(seed)
@@ -221,9 +222,9 @@ def _read_run(seed: Path) -> files.Result:
     if "accuracy/last" not in result and files.DIVERGED not in result:
         raise ValueError(f"{files.RESULT} has no accuracy/last")
     if not all(isinstance(value, int | float) for value in result.values()):
-        raise ValueError(f"{files.RESULT} holds values that are no numbers")
+        raise ValueError(f"{files.RESULT} holds values that are not numbers")
     seconds = [record["seconds"] for record in records if "seconds" in record]
     if seconds:
-        # The first epoch compiles.
+        # The first epoch includes compilation.
         result["seconds/epoch"] = float(np.median(seconds[1:] or seconds))
     return result

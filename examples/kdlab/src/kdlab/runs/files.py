@@ -1,4 +1,4 @@
-"""The files of a run directory: their names, and how they are read.
+"""The files of a run directory: their names, reading and writing.
 
 ::
 
@@ -29,54 +29,54 @@ MEASURES = "measures.npz"
 CHECKPOINTS = "checkpoints"
 
 LAYOUT = f"METHOD/seedN/{RESULT}"
-"""How a message calls the place of a result below an experiment."""
+"""Path of a result below an experiment, for messages."""
 
 DIVERGED = "diverged"
-"""In a result: the epoch in which a loss was not finite."""
+"""Key of a result: the epoch in which a loss was not finite."""
 
 Result = dict[str, float]
 
 
 def seed_folder(experiment: Path, method: str, seed: int) -> Path:
-    """The folder of one run of an experiment."""
+    """Returns the folder of one run of an experiment."""
     return experiment / method / f"seed{seed}"
 
 
-def seed_folders(folder: Path) -> list[Path]:
-    """The runs in the folder of a method, in the order of their names."""
+def list_seed_folders(folder: Path) -> list[Path]:
+    """Returns the runs in the folder of a method, ordered by name."""
     return sorted(path for path in folder.glob("seed*") if path.is_dir())
 
 
 def find_seed_folders(place: Path) -> Iterator[Path]:
-    """All runs at a place or anywhere below it, in the order of their paths."""
+    """Yields all runs at or below a path, ordered by path."""
     yield from (p for p in (place, *sorted(place.rglob("seed*"))) if is_seed(p))
 
 
 def is_seed(path: Path) -> bool:
-    """Whether a path is the folder of a run."""
+    """Returns whether a path is the folder of a run."""
     return path.name.startswith("seed") and path.is_dir()
 
 
 def find_experiment(folder: Path) -> Path:
-    """The experiment that a folder belongs to: the nearest one with settings.
+    """Finds the experiment that a folder belongs to: the nearest one with settings.
 
     Args:
-        folder: A run, a method or an experiment.
+        folder: Folder of a run, a method or an experiment.
 
     Returns:
-        The folder that holds the settings; the given one if none does.
+        The folder with the settings, or the given one if there is none.
     """
     above = (folder, *folder.absolute().parents[:3])
     return next((path for path in above if (path / CONFIG).exists()), folder)
 
 
 def has_result(seed: Path) -> bool:
-    """Whether a run has ended."""
+    """Returns whether a run is finished."""
     return (seed / RESULT).exists()
 
 
 def read_result(seed: Path) -> Result:
-    """The result of a run that has ended.
+    """Reads the result of a finished run.
 
     Raises:
         ValueError: If it cannot be read.
@@ -85,16 +85,16 @@ def read_result(seed: Path) -> Result:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The results of all runs in the folder of a method that have ended."""
-    return [read_result(seed) for seed in seed_folders(folder) if has_result(seed)]
+    """Reads the results of all finished runs in the folder of a method."""
+    return [read_result(seed) for seed in list_seed_folders(folder) if has_result(seed)]
 
 
 def read_metrics(seed: Path, epochs: int | None = None) -> list[dict[str, float]]:
-    """The metrics of a run, one record an epoch; none if there is no such file.
+    """Reads the metrics of a run, one record per epoch; empty if there is no file.
 
     Args:
         seed: The folder of the run.
-        epochs: How many; what follows is not looked at. None: all.
+        epochs: Number of epochs to read; None: all.
 
     Raises:
         ValueError: If they cannot be read.
@@ -111,13 +111,13 @@ def read_metrics(seed: Path, epochs: int | None = None) -> list[dict[str, float]
 
 
 def count_epochs(seed: Path) -> int:
-    """Number of epochs whose metrics are written; the last line may be half a one."""
+    """Counts the epochs whose metrics are written, without an incomplete last line."""
     path = seed / METRICS
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def read_settings(experiment: Path) -> dict[str, Any]:
-    """The settings of an experiment; none if it has no such file.
+    """Reads the settings of an experiment; empty if there is no file.
 
     Raises:
         ValueError: If they cannot be read.
@@ -127,7 +127,7 @@ def read_settings(experiment: Path) -> dict[str, Any]:
 
 
 def read_step_times(experiment: Path) -> dict[str, dict[str, float]]:
-    """Milliseconds and relative time of a step, by method; empty before a timing.
+    """Reads milliseconds and relative time of a step by method; empty if not timed.
 
     Raises:
         ValueError: If they cannot be read.
@@ -137,12 +137,12 @@ def read_step_times(experiment: Path) -> dict[str, dict[str, float]]:
 
 
 def read_leniently(path: Path, default: Any) -> Any:
-    """The content of a JSON file; the default where that is not to be had.
+    """Reads a JSON file, falling back to a default.
 
     Args:
         path: The file.
-        default: Returned if the file is not there, is broken, or holds another type
-            than this one has.
+        default: Returned if the file is missing, damaged, or of another type than this
+            default.
     """
     try:
         content = json.loads(path.read_text())
@@ -152,25 +152,25 @@ def read_leniently(path: Path, default: Any) -> Any:
 
 
 def write_result(seed: Path, result: Result) -> None:
-    """Writes the result of a run, which says that it has ended."""
+    """Writes the result of a run, which marks it as finished."""
     write_json(seed / RESULT, result)
 
 
 def append_metrics(seed: Path, record: dict[str, float]) -> None:
-    """Adds the metrics of an epoch to those of a run."""
+    """Appends the metrics of an epoch to those of a run."""
     with (seed / METRICS).open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def cut_metrics(seed: Path, epochs: int) -> list[dict[str, float]]:
-    """Drops the metrics behind a checkpoint, of epochs that will be run again.
+    """Drops the metrics after a checkpoint, whose epochs will be repeated.
 
     Args:
         seed: The folder of the run.
         epochs: Number of epochs before the checkpoint.
 
     Returns:
-        The records that stay.
+        The remaining records.
     """
     records = read_metrics(seed, epochs)
     write_text(seed / METRICS, "".join(json.dumps(one) + "\n" for one in records))
@@ -178,10 +178,10 @@ def cut_metrics(seed: Path, epochs: int) -> list[dict[str, float]]:
 
 
 def write_step_times(experiment: Path, times: dict[str, dict[str, float]]) -> None:
-    """Writes milliseconds and relative time of a step, by method."""
+    """Writes milliseconds and relative time of a step by method."""
     write_json(experiment / STEP_TIME, times)
 
 
 def write_teacher(experiment: Path, result: Result) -> None:
-    """Writes how good the teacher of an experiment is."""
+    """Writes the accuracy of the teacher of an experiment."""
     write_json(experiment / TEACHER, result)

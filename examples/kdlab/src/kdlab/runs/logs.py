@@ -1,4 +1,4 @@
-"""Writers of metrics to TensorBoard and Weights & Biases, if asked for."""
+"""Logs metrics to TensorBoard and Weights & Biases."""
 
 import contextlib
 import importlib
@@ -12,17 +12,17 @@ from kdlab.runs import files
 
 Record = dict[str, float]
 Write = Callable[[Mapping[str, float], int], None]
-"""Takes metrics by name and the number of steps that were done."""
+"""Takes metrics by name and the number of completed steps."""
 
 
 class Report(NamedTuple):
-    """Progress of a training: a step that the device has done.
+    """A completed step of a training.
 
     Attributes:
-        epoch: From 0.
-        step: From 1, within the epoch.
-        steps: Number of steps of an epoch.
-        metrics: Metrics of this step alone.
+        epoch: Index of the epoch, from 0.
+        step: Number of the step within the epoch, from 1.
+        steps: Number of steps per epoch.
+        metrics: Metrics of this step.
     """
 
     epoch: int
@@ -32,7 +32,7 @@ class Report(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Number of steps since the training began."""
+        """Number of completed steps since the beginning of the training."""
         return self.epoch * self.steps + self.step
 
 
@@ -40,39 +40,39 @@ _PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def check_installed(*, tensorboard: bool, wandb: bool) -> None:
-    """Fails before a training, not in it, if a package that it logs to is missing.
+    """Fails before a training starts if a package that it needs for logs is missing.
 
     Args:
-        tensorboard: Whether TensorBoard files are wanted.
-        wandb: Whether Weights & Biases is wanted.
+        tensorboard: Whether TensorBoard files are requested.
+        wandb: Whether Weights & Biases is requested.
 
     Raises:
-        ModuleNotFoundError: If so and its package is not there; says how to get it.
+        ModuleNotFoundError: If its package is missing; the message says how to get it.
     """
     for option, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
         package = _PACKAGES[option]
         if wanted and importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(
                 f"--{option} needs the package {package}: pip install {package}, or "
-                f"leave --{option} out; {files.METRICS} is written in any case."
+                f"leave --{option} out; {files.METRICS} is always written."
             )
 
 
 @contextlib.contextmanager
-def writers(
+def open_loggers(
     directory: Path, *, done: int, tensorboard: bool, wandb: bool
 ) -> Iterator[Write]:
-    """Opens what was asked for, and closes it however the run ends.
+    """Opens the requested loggers, and closes them however the run ends.
 
     Args:
         directory: Folder of the run.
-        done: Number of steps before this start; what was logged of later ones was lost
-            with them, and is hidden.
+        done: Number of steps before this start; logs of later steps, which an
+            interruption lost, are hidden.
         tensorboard: Whether to write TensorBoard files.
         wandb: Whether to log to Weights & Biases.
 
     Yields:
-        A function that logs to all of them; to none if none is wanted.
+        A function that logs to all of them.
     """
     with contextlib.ExitStack() as stack:
         opened: list[Write] = []
@@ -93,7 +93,7 @@ def writers(
 def _tensorboard(directory: Path, done: int) -> Iterator[Write]:
     from tensorboardX import SummaryWriter
 
-    # A number of its own: the names end in seconds, and two starts may share one.
+    # Names have a resolution of a second, so two starts need distinct suffixes.
     number = len(list(directory.glob("*.tfevents.*")))
     writer = SummaryWriter(
         str(directory), purge_step=done + 1, filename_suffix=f".{number}"
@@ -112,7 +112,7 @@ def _tensorboard(directory: Path, done: int) -> Iterator[Write]:
 @contextlib.contextmanager
 def _wandb(directory: Path) -> Iterator[Write]:
     wandb = importlib.import_module("wandb")
-    # The identity outlives a kill, so that a resumed run goes on in the same one.
+    # The id survives a kill, so that a resumed run continues the same W&B run.
     identity = directory / "wandb_id.txt"
     if not identity.exists():
         identity.write_text(uuid.uuid4().hex)
@@ -125,7 +125,7 @@ def _wandb(directory: Path) -> Iterator[Write]:
         config=files.read_settings(files.find_experiment(directory)),
     )
     try:
-        # W&B keeps the first record of a step; a resumed run repeats it bit for bit.
+        # W&B keeps the first record of a step; a resumed run repeats it exactly.
         yield lambda metrics, step: session.log(dict(metrics), step=step)
     finally:
         session.finish()

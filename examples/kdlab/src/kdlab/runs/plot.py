@@ -1,4 +1,4 @@
-"""Figures of an experiment, drawn from its files and never from a live training."""
+"""Draws the figures of an experiment from its files."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from kdlab.runs import files
 from kdlab.settings.config import Config
 
 History = dict[str, np.ndarray]
-"""Metrics over epochs, ``[seeds, epochs]`` by name."""
+"""Metrics by name, ``[seeds, epochs]``."""
 
 
-def figures(config: Config) -> Iterator[Path]:
-    """Draws every figure into ``figures/`` and yields its path."""
+def draw_figures(config: Config) -> Iterator[Path]:
+    """Draws all figures into ``figures/`` and yields their paths."""
     histories = {m: read_history(config.directory / m) for m in config.methods}
     histories = {method: h for method, h in histories.items() if h}
     if not histories:
@@ -30,7 +30,7 @@ def figures(config: Config) -> Iterator[Path]:
         ("gradients", draw_gradients),
         ("weights", draw_weights),
     ):
-        with style():
+        with use_style():
             figure = draw(histories)
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=150)
@@ -38,17 +38,17 @@ def figures(config: Config) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """How all figures look."""
+def use_style() -> Iterator[None]:
+    """Sets the style of all figures."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False}):
         yield
 
 
 def read_history(folder: Path) -> History:
-    """Metrics of the finished seeds in a folder; none if there are none."""
+    """Reads the metrics of the finished seeds in a folder."""
     runs = []
-    for seed in files.seed_folders(folder):
-        # Those that diverged are shorter than the others.
+    for seed in files.list_seed_folders(folder):
+        # Diverged runs are shorter than the others.
         if files.has_result(seed) and files.DIVERGED not in files.read_result(seed):
             records = files.read_metrics(seed)
             runs += [records] if records else []
@@ -58,10 +58,10 @@ def read_history(folder: Path) -> History:
     return {key: np.array([[r[key] for r in run] for run in runs]) for key in keys}
 
 
-def line(
+def draw_lines(
     axes: Axes, histories: dict[str, History], key: str, *, scale: float = 1.0
 ) -> None:
-    """One line a method: the mean over seeds, with a band of one deviation."""
+    """Draws one line per method: the mean over seeds, with a band of one deviation."""
     for i, (method, history) in enumerate(histories.items()):
         if key not in history:
             continue
@@ -76,65 +76,67 @@ def line(
     axes.set_xlabel("epoch")
 
 
-def grid(columns: int, title: str) -> tuple[Figure, np.ndarray]:
-    """A figure with panels in a row, ``[columns]``."""
+def make_panels(columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    """Makes a figure with a row of panels, ``[columns]``."""
     figure = Figure(figsize=(4.4 * columns, 3.6), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     figure.suptitle(title)
     return figure, axes
 
 
-def legend(figure: Figure, axes: np.ndarray) -> None:
-    """One legend for all panels, beside them."""
+def add_legend(figure: Figure, axes: np.ndarray) -> None:
+    """Adds one legend for all panels, beside them."""
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
 
 
 def draw_accuracy(histories: dict[str, History]) -> Figure:
-    """Test accuracy over epochs."""
-    figure, axes = grid(1, "Test accuracy (mean over seeds, band: one deviation)")
-    line(axes[0], histories, "test/accuracy", scale=100)
+    """Draws test accuracy over epochs."""
+    figure, axes = make_panels(
+        1, "Test accuracy (mean over seeds, band: one deviation)"
+    )
+    draw_lines(axes[0], histories, "test/accuracy", scale=100)
     final = [h["test/accuracy"][:, -1].mean() * 100 for h in histories.values()]
     axes[0].set_ylim(max(0.0, min(final) - 25), 100)
     axes[0].set_ylabel("%")
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def draw_losses(histories: dict[str, History]) -> Figure:
-    """Task and distillation loss over epochs (the manner of DOT, Fig. 3)."""
-    figure, axes = grid(2, "Training losses, mean over the batches of an epoch")
+    """Draws task and distillation loss over epochs (as in DOT, Fig. 3)."""
+    figure, axes = make_panels(2, "Training losses, mean over the batches of an epoch")
     for ax, name in zip(axes, ("task", "distill"), strict=True):
-        line(ax, histories, f"train/loss/{name}")
+        draw_lines(ax, histories, f"train/loss/{name}")
         ax.set_yscale("log")
         ax.set_title(f"{name} loss")
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def draw_gradients(histories: dict[str, History]) -> Figure:
-    """Cosine of the two gradients and ratio of their lengths (DTO-KD, Fig. 1)."""
-    figure, axes = grid(2, "Gradients of the two losses, all parameters")
-    line(axes[0], histories, "gradient/cosine/distill")
+    """Draws the cosine of the two gradients and the ratio of norms (DTO-KD, Fig. 1)."""
+    figure, axes = make_panels(2, "Gradients of the two losses, all parameters")
+    draw_lines(axes[0], histories, "gradient/cosine/distill")
     axes[0].axhline(0, color="0.6", lw=0.8)
     axes[0].set_title("cosine (negative: conflict)")
-    line(axes[1], histories, "gradient/dominance/distill")
+    draw_lines(axes[1], histories, "gradient/dominance/distill")
     axes[1].set_yscale("log")
     axes[1].axhline(1, color="0.6", lw=0.8)
-    axes[1].set_title("length: distillation / task (dominance)")
-    legend(figure, axes)
+    axes[1].set_title("norm: distillation / task (dominance)")
+    add_legend(figure, axes)
     return figure
 
 
 def draw_weights(histories: dict[str, History]) -> Figure:
-    """Share of the distillation loss in the update, for methods that have weights."""
-    figure, axes = grid(1, "Weight of the distillation loss, as a share of both")
-    shares = dict(histories)  # all of them: a method keeps its colour
+    """Draws the relative weight of the distillation loss, for methods with weights."""
+    figure, axes = make_panels(1, "Weight of the distillation loss, as a share of both")
+    shares = dict(histories)  # including methods without weights: colours stay the same
     for method, history in histories.items():
         if "train/weight/distill" in history:
             task, distill = (history[f"train/weight/{n}"] for n in ("task", "distill"))
             shares[method] = history | {"share": distill / (task + distill)}
-    line(axes[0], shares, "share")
+    draw_lines(axes[0], shares, "share")
     axes[0].set_ylim(-0.03, 1.03)
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure

@@ -1,6 +1,6 @@
-"""Records how a run was made: code, environment, command, times.
+"""Records the provenance of a run: code, environment, command, times.
 
-``record.json`` holds one entry a start: a resumed run adds another to those before.
+``record.json`` holds one entry per start; a resumed run appends another.
 """
 
 import contextlib
@@ -24,17 +24,18 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "kdo
 
 
 @contextlib.contextmanager
-def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """Records a start of a run and how it ended.
+def record_start(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Records the start of a run and its outcome.
 
-    It is written at once, so a killed one is there without an end. Process 0 writes.
+    The record is written at once, so that a killed run has one without an end. Only
+    process 0 writes.
 
     Args:
-        directory: Folder of the run; exists.
+        directory: Existing folder of the run.
         arguments: Arguments of ``kdlab``.
 
     Raises:
-        ValueError: If the record that is there cannot be read.
+        ValueError: If the existing record cannot be read.
     """
     if jax.process_index() != 0:
         yield
@@ -43,8 +44,8 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
     attempts = _read(path)
     entry: dict[str, Any] = {
         "command": shlex.join(["kdlab", *arguments]),
-        "git": git_state(Path(__file__).parent),
-        "environment": environment(),
+        "git": describe_git(Path(__file__).parent),
+        "environment": describe_environment(),
         "started": _now(),
         "ended": None,
         "outcome": "running or killed",
@@ -64,12 +65,12 @@ def attempt(directory: Path, arguments: Sequence[str]) -> Iterator[None]:
         raise
     finally:
         entry["ended"] = _now()
-        with contextlib.suppress(OSError):  # that of a full disk is on its way
+        with contextlib.suppress(OSError):  # a full disk is already being reported
             write_json(path, [*attempts, entry])
 
 
-def environment() -> dict[str, Any]:
-    """Versions and devices; nothing that names the machine or its user.
+def describe_environment() -> dict[str, Any]:
+    """Returns versions and devices, but nothing that identifies machine or user.
 
     Returns:
         JSON values by name.
@@ -86,21 +87,21 @@ def environment() -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | str:
-    """Revision of the code, and whether files have changed since.
+def describe_git(folder: Path) -> dict[str, Any] | str:
+    """Returns the revision of the code, and whether files have changed since.
 
     Args:
-        folder: Where the code lies.
+        folder: Folder of the code.
 
     Returns:
-        The revision and whether tracked files were changed since; a sentence if the
-        code is not in a checkout, or git is not there.
+        The revision and whether tracked files have changed since; a sentence if the
+        code is not in a checkout or git is missing.
 
     Examples:
-        >>> git_state(Path("/"))
+        >>> describe_git(Path("/"))
         'not in a git checkout'
     """
-    # Another project's repository around an installed copy says nothing of the code.
+    # A repository that merely contains an installed copy says nothing about the code.
     if not folder.is_dir() or not _git(folder, "ls-files", "."):
         return "not in a git checkout"
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
@@ -108,7 +109,7 @@ def git_state(folder: Path) -> dict[str, Any] | str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What a git command prints; nothing if it fails."""
+    """Returns the output of a git command; empty if it fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -143,6 +144,6 @@ def _read(path: Path) -> list[Any]:
     except ValueError:
         pass
     raise ValueError(
-        f"{path} is no list of starts, as this program writes it: move it away, and "
-        "the same command begins a new one."
+        f"{path} is not a list of starts as this program writes it: move it away, and "
+        "the same command writes a new one."
     )

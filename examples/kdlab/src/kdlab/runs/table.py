@@ -1,4 +1,4 @@
-"""The table of an experiment, from the files of its runs."""
+"""Makes the table of an experiment from the files of its runs."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ COLUMNS = (
 )
 
 
-def rows(config: Config) -> list[tuple[str, ...]]:
-    """One row a method: mean and standard deviation over seeds of what is done."""
+def make_rows(config: Config) -> list[tuple[str, ...]]:
+    """Returns one row per method: mean and standard deviation over finished seeds."""
     times = files.read_step_times(config.directory)
     out: list[tuple[str, ...]] = []
     for method in config.methods:
@@ -34,19 +34,19 @@ def rows(config: Config) -> list[tuple[str, ...]]:
         out.append(
             (
                 method,
-                spread(results, "accuracy/last", 100, 2),
-                spread(results, "accuracy/best", 100, 2),
-                spread(done, "train/loss/task", 1, 3),
-                spread(done, "train/loss/distill", 1, 3),
-                spread(done, "conflict_rate", 100, 0),
+                format_spread(results, "accuracy/last", 100, 2),
+                format_spread(results, "accuracy/best", 100, 2),
+                format_spread(done, "train/loss/task", 1, 3),
+                format_spread(done, "train/loss/distill", 1, 3),
+                format_spread(done, "conflict_rate", 100, 0),
                 "" if relative is None else f"{relative:.2f}",
             )
         )
     return out
 
 
-def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
-    """Mean ± sample standard deviation, or how many runs diverged."""
+def format_spread(results: list[dict], key: str, scale: float, digits: int) -> str:
+    """Formats mean ± sample standard deviation, or the number of diverged runs."""
     lost = sum(files.DIVERGED in result for result in results)
     if lost:
         return f"diverged ({lost} of {len(results)})"
@@ -58,8 +58,8 @@ def spread(results: list[dict], key: str, scale: float, digits: int) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
-def caption(config: Config) -> str:
-    """What was run, in one sentence."""
+def describe(config: Config) -> str:
+    """Describes an experiment in one sentence."""
     labels = "all" if config.data.labels is None else config.data.labels
     teacher = (
         "" if config.networks.teacher is None else f"{config.networks.teacher} to "
@@ -67,7 +67,7 @@ def caption(config: Config) -> str:
     over = f"mean ± standard deviation over {config.seeds} seeds"
     return (
         f"{config.data.dataset}: {teacher}{config.networks.student}, {labels} labels, "
-        f"{config.data.noise:.0%} of them drawn again at random, "
+        f"{config.data.noise:.0%} of them replaced at random, "
         f"{config.training.epochs} epochs; {over if config.seeds > 1 else 'one seed'}."
     )
 
@@ -81,15 +81,15 @@ NOTES = (
 
 def show(config: Config, console: Console) -> None:
     """Prints the table."""
-    display.table(console, COLUMNS, rows(config))
-    display.line(console, f"{caption(config)} {NOTES}")
+    display.print_table(console, COLUMNS, make_rows(config))
+    display.print_line(console, f"{describe(config)} {NOTES}")
 
 
 def write(config: Config) -> Path:
     """Writes the table as Markdown into the directory of the experiment."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1)]
     lines[1] += "|"
-    lines += ["| " + " | ".join(row) + " |" for row in rows(config)]
+    lines += ["| " + " | ".join(row) + " |" for row in make_rows(config)]
     path = config.directory / files.TABLE
-    write_text(path, "\n".join([*lines, "", f"{caption(config)} {NOTES}", ""]))
+    write_text(path, "\n".join([*lines, "", f"{describe(config)} {NOTES}", ""]))
     return path

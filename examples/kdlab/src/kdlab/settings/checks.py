@@ -9,15 +9,15 @@ from typing import Any
 
 
 def check_types(config: Any) -> None:
-    """Refuses values of another type than that of their field.
+    """Refuses values whose type is not that of their field.
 
-    The command line makes no such values, but a file of settings may.
+    The command line never produces such values, but a settings file may.
 
     Args:
         config: A dataclass.
 
     Raises:
-        ValueError: At the first one; the message says what is expected.
+        ValueError: At the first such value; the message says what is expected.
     """
     for field, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, field)
@@ -69,10 +69,10 @@ def check_range(part: Any) -> None:
     """Refuses numbers out of their range.
 
     Args:
-        part: A dataclass of settings; those that it does not have are passed over.
+        part: A dataclass of settings; fields that it lacks are not checked.
 
     Raises:
-        ValueError: At the first one; the message gives the range.
+        ValueError: At the first such number; the message gives the range.
     """
     for fields, valid, rule in _RANGES:
         for field in fields:
@@ -106,12 +106,12 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 
 
 def flag(field: str) -> str:
-    """The option of a setting: errors name what a user types."""
+    """Returns the command-line option of a setting, for error messages."""
     return f"--{field.replace('_', '-')}"
 
 
-def differences(earlier: dict, now: dict) -> str:
-    """Which settings are not what they were, in words; empty if none."""
+def describe_changes(earlier: dict, now: dict) -> str:
+    """Describes which settings changed; empty if none did."""
     return "; ".join(
         f"{name} was {earlier.get(name)!r}, is {value!r}"
         for name, value in now.items()

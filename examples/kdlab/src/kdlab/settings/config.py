@@ -1,4 +1,4 @@
-"""Settings of a distillation experiment, in parts, every field explained."""
+"""Settings of a distillation experiment."""
 
 import dataclasses
 import json
@@ -22,11 +22,12 @@ class Config:
     """All settings of an experiment; the defaults are those of the demo."""
 
     name: str = "demo"
-    """Everything is written to RUNS/NAME; a second start resumes it."""
+    """Everything is written to RUNS/NAME; the same command resumes it."""
     methods: tuple[str, ...] = METHODS
     """Methods to compare, in this order."""
     seeds: int = 3
-    """Seeds 0, 1, ...: each draws labels, noise, initial weights and batches anew."""
+    """Number of seeds (0, 1, ...); each draws its own labels, noise, initial weights
+    and batches."""
     data: Data = dataclasses.field(default_factory=Data)
     networks: Networks = dataclasses.field(default_factory=Networks)
     distillation: Distillation = dataclasses.field(default_factory=Distillation)
@@ -34,7 +35,7 @@ class Config:
     execution: Execution = dataclasses.field(default_factory=Execution)
 
     def __post_init__(self) -> None:
-        """Refuses wrong values, and parts that contradict each other."""
+        """Refuses invalid values, and parts that contradict each other."""
         check_types(self)
         check_range(self)
         self._check_name()
@@ -43,21 +44,21 @@ class Config:
     def _check_name(self) -> None:
         if ".." in Path(self.name).parts or Path(self.name).is_absolute():
             raise ValueError(
-                f"--name {self.name!r} is no folder below --runs: give a name, or "
-                "several with slashes between them."
+                f"--name {self.name!r} is not a folder below --runs: give a name, or "
+                "several separated by slashes."
             )
 
     def _check_methods(self) -> None:
         delta, momentum = self.distillation.delta, self.training.momentum
         if self.networks.teacher is None and self.methods != ("labels_only",):
             raise ValueError(
-                "--teacher None needs --methods labels_only: no other method can do."
+                "--teacher None needs --methods labels_only: all others need a teacher."
             )
         if "dot" not in self.methods:
             return
         if self.training.clip is not None:
             raise ValueError(
-                "--clip needs a combined gradient, but `dot` has two momenta instead: "
+                "--clip needs a combined gradient, but `dot` keeps two momenta: "
                 "leave dot out of --methods, or give --clip None."
             )
         if not abs(delta) <= min(momentum, 1 - momentum):
@@ -67,12 +68,12 @@ class Config:
 
     @property
     def directory(self) -> Path:
-        """Where everything of this experiment is written."""
+        """Folder to which everything of this experiment is written."""
         return self.execution.runs / self.name
 
     def settings(self) -> dict[str, Any]:
-        """What decides the results, as JSON values by the names of the fields."""
-        kept = {k: v for k, v in flat(self).items() if k not in WITHOUT_EFFECT}
+        """Returns the settings that affect the results, as JSON values by name."""
+        kept = {k: v for k, v in flatten(self).items() if k not in WITHOUT_EFFECT}
         return json.loads(json.dumps(kept, default=str))
 
 
@@ -90,19 +91,19 @@ PART_OF = {
     for part, kind in PARTS.items()
     for field in dataclasses.fields(kind)
 }
-"""The part that a setting is in; those of :class:`Config` itself are in none."""
+"""The part that holds each setting; fields of :class:`Config` itself are not here."""
 
 NAMES = (*(f.name for f in dataclasses.fields(Config) if f.name not in PARTS), *PART_OF)
-"""Names of all settings: their options on the command line, with underscores."""
+"""Names of all settings: their command-line options, with underscores."""
 
 WITHOUT_EFFECT = {"methods", "seeds", "data_dir", "workers"} | {
     name for name, part in PART_OF.items() if part == "execution"
 }
-"""Settings that leave the result of a run as it is, up to rounding."""
+"""Settings that do not change the result of a run, up to rounding."""
 
 
-def flat(config: Config) -> dict[str, Any]:
-    """All settings by name, whatever part they are in."""
+def flatten(config: Config) -> dict[str, Any]:
+    """Returns all settings by name, whichever part holds them."""
     return {
         name: getattr(
             getattr(config, PART_OF[name]) if name in PART_OF else config, name
@@ -112,15 +113,15 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def configure(config: Config | None = None, **settings: Any) -> Config:
-    """Replaces settings by name, whatever part they are in.
+    """Replaces settings by name, whichever part holds them.
 
     Args:
-        config: What to start from; None: the defaults.
-        **settings: Values by the name of their option.
+        config: Settings to start from; None: the defaults.
+        **settings: New values by name.
 
     Raises:
         TypeError: If there is no such setting.
-        ValueError: If a value is wrong.
+        ValueError: If a value is invalid.
 
     Examples:
         >>> config = configure(labels=1000, epochs=5)

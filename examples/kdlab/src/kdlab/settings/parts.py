@@ -1,4 +1,4 @@
-"""The parts of an experiment's settings; a function is given the part that it needs."""
+"""The parts of an experiment's settings; functions take only the part they need."""
 
 import dataclasses
 from itertools import pairwise
@@ -9,7 +9,7 @@ import tyro
 
 from kdlab.settings.checks import check_range, check_types, flag
 
-# `kd` with other distances, and with a temperature of the student's own.
+# `kd` with other distances, and with a separate temperature for the student.
 SOFT = ("soft_ce", "soft_kl", "soft_mse")
 _TAKERS = {
     "student_temperature": SOFT,
@@ -24,25 +24,26 @@ class Data:
 
     dataset: str = "mnist5k"
     """Data set: mnist5k, digits, fashion_mnist, mnist, cifar10, cifar100, synthetic,
-    the path of a folder or of an .npz file, MODULE:FUNCTION for a function of your own,
-    or a name of the TFDS catalogue. imagenet2012 is streamed from the disk, and so is
-    stream:NAME."""
+    the path of a folder or of an .npz file, MODULE:FUNCTION for your own function, or a
+    name in the TFDS catalogue. imagenet2012 and stream:NAME are streamed from disk."""
     image_size: int | None = None
-    """Side to bring the images of folders and of the catalogue to; None: as they are,
-    or 224 when streamed."""
+    """Side to which images of folders and of the catalogue are resized; None: their own
+    size, or 224 when streamed."""
     labels: int | None = 400
-    """Number of labelled images the student sees, balanced over classes; None: all."""
+    """Number of labelled images that the student sees, balanced over classes; None:
+    all."""
     noise: float = 0.4
-    """Fraction of the student's labels that is drawn again at random."""
+    """Fraction of the student's labels that is replaced at random."""
     augment: str = "shift"
     """Augmentation: none, shift, crop_flip, rotation_flip or resized_crop_flip."""
     data_dir: Path | None = None
-    """Where downloaded data sets lie."""
+    """Folder of downloaded data sets."""
     workers: int = 0
-    """Processes that decode a streamed data set ahead; 0: threads of this one."""
+    """Processes that decode a streamed data set ahead of training; 0: threads of this
+    process."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong types and numbers out of their range."""
+        """Refuses wrong types and numbers out of range."""
         prepare(self)
 
 
@@ -52,26 +53,26 @@ class Networks:
 
     teacher: str | None = "cnn_teacher"
     """Network of the teacher: a name that `kdlab models` lists, or MODULE:FUNCTION for
-    one of your own. None: there is no teacher, and the student of `labels_only` is
-    written to RUNS/NAME/weights, to be one."""
+    your own. None: there is no teacher; the student of `labels_only` is written to
+    RUNS/NAME/weights, ready to be used as one."""
     teacher_epochs: int = 6
-    """Epochs of the teacher over all training images."""
+    """Epochs of training the teacher on all training images."""
     teacher_weights: Path | None = None
-    """Trained weights of the teacher instead of training it: an Orbax folder, a
-    safetensors file or a file of torch.save."""
+    """Trained weights of the teacher, instead of training it: an Orbax folder, a
+    safetensors file or a torch.save file."""
     student: str = "cnn_student"
-    """Network of the student; names as for the teacher."""
+    """Network of the student, named like that of the teacher."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation in the networks; parameters stay float32."""
+    """Dtype of the computation in the networks; parameters stay float32."""
     batch_norm_group: int | None = None
-    """Images that share BatchNorm statistics, for example 64 as on one device of the
-    references; None: the whole batch of all devices."""
+    """Images that share BatchNorm statistics, for example 64, as on one device of the
+    reference implementations; None: the whole batch over all devices."""
     max_blocks: int | None = None
-    """Greatest number of blocks in a stage of teacher and student, for a quick trial;
-    None: as many as they have."""
+    """Maximum number of blocks in each stage of teacher and student, for a quick trial;
+    None: no limit."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong types and numbers out of their range."""
+        """Refuses wrong types and numbers out of range."""
         prepare(self)
 
 
@@ -84,79 +85,81 @@ class Distillation:
     (`soft_distance`: two temperatures), `ctkd` (learned temperature),
     `reviewkd` (`hcl` of fused maps) or `reviewkd_pp` (the same, and `nd`)."""
     alpha: float | None = None
-    """Weight of the distillation loss in `kd`, `dot` and `dynamic_lambda`, beside 1 -
-    alpha for the task; None takes those of the loss, for `kd` 0.9."""
+    """Weight of the distillation loss in `kd`, `dot` and `dynamic_lambda`; the task
+    gets 1 - alpha. None: the weights that come with the loss, for `kd` 0.9."""
     loss_weights: tuple[float, float] | None = None
-    """Both weights, task and distillation, where they do not add up to 1."""
+    """Weights of task and distillation, if they do not add up to 1."""
     loss_beta: float | None = None
-    """Weight of the other classes in `dkd`, None: 8; of the fused maps in
-    `reviewkd_pp`, None: 1.2."""
+    """Weight of the non-target classes in `dkd` (None: 8) or of the fused maps in
+    `reviewkd_pp` (None: 1.2)."""
     loss_warmup: float | None = None
-    """Epochs over which `dkd` and `reviewkd` come in linearly, 0: none; None: a twelfth
-    of the training."""
+    """Epochs over which the weight of `dkd` and `reviewkd` rises linearly; 0: none;
+    None: a twelfth of the training."""
     temperature: float = 4.0
-    """Temperature of teacher and student in `kd`, `dkd` and the `soft_` losses; others
-    have their own."""
+    """Temperature of teacher and student in `kd`, `dkd` and the `soft_` losses; other
+    losses have their own."""
     student_temperature: float | None = None
-    """Another temperature of the student in the `soft_` losses."""
+    """Separate temperature of the student in the `soft_` losses."""
     delta: float = 0.075
-    """DOT: the distillation momentum is momentum + delta, the task's is - delta."""
+    """DOT: the momentum of the distillation loss is momentum + delta, that of the task
+    momentum - delta."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong types, numbers out of their range and contradictions."""
+        """Refuses wrong types, numbers out of range and contradictions."""
         prepare(self)
         if self.alpha is not None and self.loss_weights is not None:
             raise ValueError(
-                "--alpha and --loss-weights both set the weights of the losses; leave "
-                "one out (None)."
+                "--alpha and --loss-weights both set the weights of the losses; set "
+                "one of them to None."
             )
         for field, losses in _TAKERS.items():
             if getattr(self, field) is not None and self.loss not in losses:
                 raise ValueError(
-                    f"{flag(field)} belongs to --loss {' or '.join(losses)}, not "
+                    f"{flag(field)} applies to --loss {' or '.join(losses)}, not "
                     f"{self.loss!r}; give {flag(field)} None."
                 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How the parameters of the student move."""
+    """How the student is trained."""
 
     epochs: int = 20
-    """Epochs of the student."""
+    """Epochs of training the student."""
     batch_size: int = 50
-    """Images in a step, over all devices."""
+    """Images per step, over all devices."""
     accumulate: int = 1
-    """Parts into which a step divides its batch, to need less memory; the gradients of
-    each loss are averaged over them."""
+    """Number of micro-batches per step, to save memory; the gradients of each loss are
+    averaged over them."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimiser of the student; the methods balance before it."""
+    """Optimiser of the student; the methods combine the gradients before it."""
     learning_rate: float = 0.02
     """Peak learning rate."""
     schedule: Literal["cosine", "steps"] = "cosine"
-    """Course of the learning rate: along a cosine to 0, or down in steps."""
+    """Learning-rate schedule: a cosine to 0, or steps."""
     decay_epochs: tuple[int, ...] = ()
-    """Steps: epochs after which the rate falls; 150 means from the 151st epoch on."""
+    """Steps: epochs after which the rate drops; 150 means from the 151st epoch on."""
     decay_rate: float = 0.1
-    """Steps: factor by which it falls each time."""
+    """Steps: factor by which it is multiplied each time."""
     warmup_epochs: float = 0.0
-    """Epochs in which the rate rises linearly from 0 to its peak, before the rest."""
+    """Epochs of linear warm-up from 0 to the peak rate."""
     momentum: float = 0.9
-    """Momentum of SGD and first decay of AdamW, and the centre of DOT's two."""
+    """Momentum of SGD or b1 of AdamW; DOT's two momenta lie around it."""
     nesterov: bool = False
-    """Nesterov's momentum."""
+    """Use Nesterov momentum."""
     weight_decay: float = 5e-4
-    """SGD: L2 penalty, added to the gradient; AdamW: decoupled decay."""
+    """SGD: L2 penalty, added to the gradient; AdamW: decoupled weight decay."""
     clip: float | None = None
-    """Greatest global norm of the combined gradient, before weight decay; not with
-    `dot`, which combines the momenta instead."""
+    """Maximum global norm of the combined gradient, before weight decay; not with
+    `dot`, which combines momenta instead."""
     ema: float | None = None
-    """Decay of averaged parameters, which then are the ones evaluated."""
+    """Decay of the averaged parameters, which are then the ones evaluated; None: no
+    averaging."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do when a loss is not finite: stop with a report, or skip the step."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong types, numbers out of their range and contradictions."""
+        """Refuses wrong types, numbers out of range and contradictions."""
         prepare(self)
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -168,7 +171,7 @@ class Training:
     def _check_schedule(self) -> None:
         decays = self.decay_epochs
         if self.schedule == "cosine" and decays:
-            raise ValueError("--decay-epochs belongs to --schedule steps.")
+            raise ValueError("--decay-epochs applies to --schedule steps only.")
         if self.schedule == "steps" and not decays:
             raise ValueError(
                 "--schedule steps needs --decay-epochs, such as 150 180 210."
@@ -181,61 +184,60 @@ class Training:
         bounds = (self.warmup_epochs, *decays, self.epochs)
         if decays and not all(a < b for a, b in pairwise(bounds)):
             raise ValueError(
-                f"--decay-epochs {' '.join(map(str, decays))} must rise, after the "
-                f"warm-up and below --epochs {self.epochs}; give those of the shorter "
-                "training."
+                f"--decay-epochs {' '.join(map(str, decays))} must increase, start "
+                f"after the warm-up and end before --epochs {self.epochs}."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Where and on what the training runs; the results do not depend on it."""
+    """Where and on what the training runs; does not affect the results."""
 
     runs: Path = Path("runs")
-    """Folder of all runs, and of the cached teachers."""
+    """Folder of all runs and of the cached teachers."""
     devices: int | None = None
-    """Devices among which a batch is divided; None: all of them."""
+    """Number of devices that share a batch; None: all."""
     shard_params: bool = False
-    """Divide parameters and optimiser state among the devices as well as the batch."""
+    """Shard parameters and optimiser state over the devices as well as the batch."""
     cache_teacher: bool = True
-    """Without augmentation, ask the teacher of a loss on logits once about each image
-    and keep what it says, in RUNS/teachers/outputs."""
+    """Without augmentation and with a loss on logits, run the teacher once on each
+    image and keep its logits in RUNS/teachers/outputs."""
     checkpoint_seconds: float = 60.0
-    """Seconds between checkpoints; an epoch's end is saved after a tenth of them."""
+    """Seconds between checkpoints; at the end of an epoch a tenth of them is enough."""
     coordinator: str | None = None
-    """HOST:PORT of process 0 of several; `auto` asks the cluster; None: the environment
-    variable JAX_COORDINATOR_ADDRESS, or this process is alone."""
+    """HOST:PORT of process 0 of several; `auto` detects the cluster; None: the
+    environment variable JAX_COORDINATOR_ADDRESS, or else a single process."""
     num_processes: int | None = None
-    """How many processes there are; None: JAX_NUM_PROCESSES."""
+    """Number of processes; None: JAX_NUM_PROCESSES."""
     process_id: int | None = None
-    """Number of this process, from 0; None: JAX_PROCESS_ID."""
+    """Index of this process, from 0; None: JAX_PROCESS_ID."""
     tensorboard: bool = False
-    """Write TensorBoard event files too."""
+    """Also write TensorBoard event files."""
     wandb: bool = False
-    """Log to Weights & Biases too."""
+    """Also log to Weights & Biases."""
     timing_rounds: int = 60
-    """Steps of each method in the interleaved timing at the end; 0 skips it."""
+    """Steps of each method in the interleaved timing at the end; 0: no timing."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong types and numbers out of their range."""
+        """Refuses wrong types and numbers out of range."""
         prepare(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Untimed(Execution):
-    """Where and on what several trainings run; no steps are timed."""
+    """Where and on what several trainings run; steps are not timed."""
 
     timing_rounds: Annotated[int, tyro.conf.Suppress] = 0
 
 
 def prepare(part: Any) -> None:
-    """Expands ``~`` in the paths of a part of the settings and checks its values.
+    """Expands ``~`` in the paths of a part of the settings and validates its values.
 
     Args:
-        part: A frozen dataclass, in its ``__post_init__``.
+        part: A frozen dataclass, from its ``__post_init__``.
 
     Raises:
-        ValueError: At the first wrong value; the message names its option.
+        ValueError: At the first invalid value; the message names its option.
     """
     expand_home(part)
     check_types(part)
@@ -243,10 +245,10 @@ def prepare(part: Any) -> None:
 
 
 def expand_home(config: Any) -> None:
-    """Replaces ``~`` in all paths of a frozen dataclass, as the shell does not always.
+    """Expands ``~`` in all paths of a frozen dataclass, as shells do not always.
 
     Args:
-        config: A dataclass, in its ``__post_init__``.
+        config: A dataclass, from its ``__post_init__``.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -1,4 +1,4 @@
-"""Which distillation settings matter on a task, and what a bad choice of them costs."""
+"""Studies of which distillation settings matter, and what a bad choice costs."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ def main(arguments: Sequence[str], *, prog: str, console: Console) -> None:
     """Runs the command line of a study.
 
     Args:
-        arguments: What follows the name of the command.
-        prog: Name of the program, for its help.
+        arguments: The arguments after the name of the command.
+        prog: Name of the program.
         console: Where to print.
 
     Raises:
-        ValueError: If a setting is wrong; the message has the right ones.
+        ValueError: If a setting is invalid; the message lists the valid ones.
         ModuleNotFoundError: If the extra ``study`` is not installed.
     """
     config = tyro.cli(StudyConfig, prog=prog, args=arguments)

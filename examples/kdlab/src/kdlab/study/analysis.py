@@ -1,4 +1,4 @@
-"""Analysis of the scores of a study: pure functions of finished trainings."""
+"""Analyses the scores of finished trainings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,10 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 from kdlab.study.search import Search, search
-from kdlab.study.space import RECOMMENDED, Setting, Space, distinct, key, points
+from kdlab.study.space import (
+    RECOMMENDED,
+    Setting,
+    Space,
+    deduplicate,
+    key,
+    list_settings,
+)
 
 Scores = Mapping[tuple, Sequence[float]]
-"""Accuracy of each seed, by the name of the training."""
+"""Accuracies by seed, for each training."""
 
 
 class Spread(NamedTuple):
@@ -20,29 +27,29 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> "Spread":
-        """Of some numbers; no deviation of a single one."""
+        """Computes the spread of some numbers; the deviation of a single one is 0."""
         array = np.asarray(values, float)
         deviation = array.std(ddof=1) if len(array) > 1 else 0.0
         return cls(float(array.mean()), float(deviation))
 
     def text(self, scale: float = 100, digits: int = 1) -> str:
-        """For a table, in points."""
+        """Formats the spread for a table, in points."""
         mean, deviation = scale * self.mean, scale * self.deviation
         return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def effects(space: Space, scores: Scores) -> dict[str, dict[object, np.ndarray]]:
-    """Main effects: what a value of a knob scores on average over all other knobs.
+def main_effects(space: Space, scores: Scores) -> dict[str, dict[object, np.ndarray]]:
+    """Computes main effects: mean scores of each value of a knob over the other knobs.
 
     Args:
         space: The grid.
-        scores: Those of its trainings that are finished; the average is over them.
+        scores: Scores of its finished trainings, over which the means are taken.
 
     Returns:
-        By knob and value, the average for each seed, ``[s]``. Knobs with one value and
-        values without a finished training are left out.
+        Means for each seed, ``[s]``, by knob and value, without knobs that have only
+        one value and values without a finished training.
     """
-    done = [point for point in points(space) if key(point) in scores]
+    done = [point for point in list_settings(space) if key(point) in scores]
     out: dict[str, dict[object, np.ndarray]] = {}
     for knob, values in space.items():
         if len(values) == 1:
@@ -55,14 +62,16 @@ def effects(space: Space, scores: Scores) -> dict[str, dict[object, np.ndarray]]
     return out
 
 
-def cost(effect: Mapping[object, np.ndarray]) -> tuple[object, object, Spread]:
-    """Best and worst value of a knob, and what lies between them, over seeds."""
+def cost_of_choice(
+    effect: Mapping[object, np.ndarray],
+) -> tuple[object, object, Spread]:
+    """Returns the best and worst values of a knob and their difference over seeds."""
     order = sorted(effect, key=lambda value: float(np.mean(effect[value])))
     return order[-1], order[0], Spread.of(effect[order[-1]] - effect[order[0]])
 
 
-def best(settings: Sequence[Setting], scores: Scores) -> Setting | None:
-    """The first of the best finished settings; None if none is finished."""
+def find_best(settings: Sequence[Setting], scores: Scores) -> Setting | None:
+    """Returns the (first) best finished setting; None if none is finished."""
     return max(
         (setting for setting in settings if key(setting) in scores),
         key=lambda setting: float(np.mean(scores[key(setting)])),
@@ -70,8 +79,8 @@ def best(settings: Sequence[Setting], scores: Scores) -> Setting | None:
     )
 
 
-def worst(settings: Sequence[Setting], scores: Scores) -> Setting | None:
-    """The first of the worst finished settings; None if none is finished."""
+def find_worst(settings: Sequence[Setting], scores: Scores) -> Setting | None:
+    """Returns the (first) worst finished setting; None if none is finished."""
     return min(
         (setting for setting in settings if key(setting) in scores),
         key=lambda setting: float(np.mean(scores[key(setting)])),
@@ -80,18 +89,18 @@ def worst(settings: Sequence[Setting], scores: Scores) -> Setting | None:
 
 
 def recommended_family(space: Space) -> list[Setting]:
-    """The settings that the recommendation leaves open: alpha and tau_teacher."""
+    """Returns the recommended settings for all values of alpha and tau_teacher."""
     named = ("distance", "tau_student", "teacher")
     return [
         point
-        for point in points(space)
+        for point in list_settings(space)
         if all(point[knob] == RECOMMENDED[knob] for knob in named)
     ]
 
 
-def gain(score: float, space: Space, scores: Scores) -> float:
-    """Share of the grid's gain over its worst setting that a score has."""
-    means = [np.mean(scores[key(p)]) for p in points(space) if key(p) in scores]
+def relative_gain(score: float, space: Space, scores: Scores) -> float:
+    """Returns a score as a fraction of the way from the grid's worst to its best."""
+    means = [np.mean(scores[key(p)]) for p in list_settings(space) if key(p) in scores]
     lowest, highest = min(means), max(means)
     return float((score - lowest) / (highest - lowest)) if highest > lowest else 1.0
 
@@ -104,9 +113,9 @@ def replay(
     trials: int,
     repeats: int,
 ) -> list[float]:
-    """What a random search finds on a finished grid, for several of its own seeds.
+    """Repeats a random search on a finished grid with several search seeds.
 
-    No training is run: the grid knows all the answers.
+    Scores are looked up in the grid; nothing is trained.
     """
     means = {name: float(np.mean(values)) for name, values in scores.items()}
 
@@ -119,7 +128,7 @@ def replay(
 
 
 def alpha_sweep(space: Space, scores: Scores) -> dict[float, Sequence[float]]:
-    """Scores over alpha with the other knobs as recommended, as far as finished."""
+    """Returns finished scores by alpha, with the other knobs as recommended."""
     (balancer,) = space["balancer"]
     line = [RECOMMENDED | {"balancer": balancer, "alpha": a} for a in space["alpha"]]
     return {
@@ -127,7 +136,7 @@ def alpha_sweep(space: Space, scores: Scores) -> dict[float, Sequence[float]]:
     }
 
 
-def finished(space: Space, scores: Scores) -> tuple[int, int]:
-    """Number of finished trainings of a grid, and of all."""
-    all_of = distinct(points(space))
+def count_finished(space: Space, scores: Scores) -> tuple[int, int]:
+    """Counts the finished trainings of a grid and all of them."""
+    all_of = deduplicate(list_settings(space))
     return sum(key(point) in scores for point in all_of), len(all_of)

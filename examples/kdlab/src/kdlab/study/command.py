@@ -1,4 +1,4 @@
-"""``kdlab study``: which settings matter on a task."""
+"""``kdlab study``: finds out which settings matter on a task."""
 
 import dataclasses
 import time
@@ -13,26 +13,26 @@ from kdlab.basics import display
 from kdlab.experiment.progress import progress_bars
 from kdlab.study import figures, recipe, report, search, tasks
 from kdlab.study.config import StudyConfig
-from kdlab.study.lab import Lab, made_of
+from kdlab.study.lab import Lab, describe_task
 from kdlab.study.report import Results, describe
 from kdlab.study.search import Found, Search
-from kdlab.study.space import RECOMMENDED, Setting, distinct, key, points
+from kdlab.study.space import RECOMMENDED, Setting, deduplicate, key, list_settings
 from kdlab.study.store import Store
 from kdlab.study.task import Task
 
-SAMPLED_TRIALS = 30  # of random and TPE search, which have no end of their own
+SAMPLED_TRIALS = 30  # for random and TPE search, which do not end by themselves
 
 
 def run(config: StudyConfig, console: Console) -> None:
-    """Runs what is missing of a study; writes tables, figures and the best setting.
+    """Runs a study, or resumes it; writes tables, figures and the best setting.
 
     Args:
         config: The settings.
-        console: Where progress and the tables are shown.
+        console: Terminal for progress and tables.
 
     Raises:
         ValueError: If the task is unknown, or the directory holds other trials.
-        FileNotFoundError: If the texts are not there; the message says what to do.
+        FileNotFoundError: If the texts are missing; the message says what to do.
     """
     started = time.monotonic()
 
@@ -42,7 +42,7 @@ def run(config: StudyConfig, console: Console) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     task = tasks.load(config.task, data_dir=config.data_dir)
-    config.claim_directory(made_of(task))
+    config.claim_directory(describe_task(task))
     with progress_bars(console) as progress:
         lab = _lab(config, task, progress)
         store = Store(config.directory, task.name, config.storage)
@@ -54,20 +54,20 @@ def run(config: StudyConfig, console: Console) -> None:
         spaces = {name: config.space(name) for name in _balancers(config)}
         results = Results(spaces, scores, found, lab.test, config.margin)
         if key(RECOMMENDED) not in scores:
-            console.print("No training was finished; the same command goes on.")
+            console.print("No training is finished yet; run the same command again.")
             return
         bar = progress.add_task("test: students of other seeds", total=None)
-        sheets = report.sheets(results)
+        sheets = report.make_sheets(results)
         progress.remove_task(bar)
     caption = _caption(config, task)
     for sheet in sheets:
         sheet.show(console)
-    display.line(console, caption)
+    display.print_line(console, caption)
     paths = [report.write(config.directory, caption, sheets)]
     paths += figures.draw(results, config.directory / "figures")
     paths.append(recipe.write(task, results.chosen, config.directory))
     for path in paths:
-        display.written(console, path)
+        display.print_path(console, path)
 
 
 def _balancers(config: StudyConfig) -> list[str]:
@@ -95,12 +95,12 @@ def _lab(config: StudyConfig, task: Task, progress: Progress) -> Lab:
 
 @dataclasses.dataclass(frozen=True)
 class _Explorer:
-    """Runs searches with the trials of a store.
+    """A runner of searches on the trials of a store.
 
     Attributes:
-        store: Remembers the trials.
-        lab: Trains what is missing.
-        progress: Shows the best so far.
+        store: Store of the trials.
+        lab: Trainer of missing trials.
+        progress: Progress display, with the best setting so far.
         may_start: Whether there is time for another training.
     """
 
@@ -115,8 +115,8 @@ class _Explorer:
         Args:
             name: Name of the search, for the progress bar.
             run: The search.
-            trials: Most trainings that it may ask for.
-            size: About how many it will ask for.
+            trials: Maximum number of trainings.
+            size: Estimated number of trainings.
         """
         bar = self.progress.add_task(name, total=size)
         asked, best = 0, (-1.0, "")
@@ -137,7 +137,7 @@ class _Explorer:
             scores = self.store.scores(settings, train, may_start=self.may_start)
             for setting, score in zip(settings, scores, strict=True):
                 note(setting, score)
-            asked += len(settings)  # those that were remembered among them
+            asked += len(settings)  # including stored ones
             self.progress.update(bar, completed=asked)
             return scores
 
@@ -147,9 +147,9 @@ class _Explorer:
 
 
 def _explore(config: StudyConfig, go: _Explorer) -> dict[str, Found]:
-    """Runs the searches one after the other, until all are done or the time is over."""
+    """Runs the searches in turn, until all are done or the time is up."""
     fixed, limit = config.space("fixed"), config.trials
-    size = len(distinct(points(fixed)))
+    size = len(deduplicate(list_settings(fixed)))
     makers: dict[str, tuple[Search, int | None]] = {
         "greedy": (search.greedy(fixed, RECOMMENDED), limit),
         "grid": (search.grid(fixed), limit),
@@ -157,7 +157,7 @@ def _explore(config: StudyConfig, go: _Explorer) -> dict[str, Found]:
         "tpe": (search.tpe(fixed, 0), limit or SAMPLED_TRIALS),
     }
     first = "greedy" if config.search == "all" else config.search
-    if first != "greedy":  # which begins with it; the tables compare with it
+    if first != "greedy":  # greedy starts with it; the tables compare with it
         go("recommended", lambda evaluate: evaluate([RECOMMENDED]), None, 1)
     found = {first: go(first, *makers[first], size)}
     price = len(found[first].trials)

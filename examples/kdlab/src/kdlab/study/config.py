@@ -7,12 +7,12 @@ from typing import Literal
 
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
-from kdlab.settings.checks import differences
+from kdlab.settings.checks import describe_changes
 from kdlab.settings.parts import expand_home
 from kdlab.study import space
 from kdlab.study.space import BALANCERS, SPACE, Space
 
-# A name that cannot be a folder of its own: a set with configs, glue/sst2.
+# Replaces the slash of sets with configs, such as glue/sst2, in names of folders.
 _SEPARATOR = "-"
 
 
@@ -22,52 +22,53 @@ class StudyConfig:
 
     The objective is (1 - alpha) CE(label) + alpha L2(teacher / tau_teacher, student /
     tau_student). A greedy search starts from the recommended setting (low-loss teacher,
-    cross-entropy, tau_student 1), one knob at a time; a full grid, random and TPE
-    search compare with it, and other balancers with the fixed alpha at equal budget.
-    Settings are chosen on the validation part; the test part is looked at once, at the
-    end. An interrupted study goes on with the same command, and the command may be
-    started several times at once.
+    cross-entropy, tau_student 1) and changes one knob at a time. It is compared with a
+    full grid, random and TPE search, and other balancers are compared with the fixed
+    alpha at equal budget. Settings are chosen on the validation part; the test part is
+    used once, at the end. The same command resumes an interrupted study, and several
+    copies of it may run at once.
     """
 
     task: str = "languages"
-    """languages, verses, mnist5k, or a set of labelled texts that TFDS prepared in the
-    data dir, such as glue/sst2."""
+    """languages, verses, mnist5k, or a set of labelled texts that TFDS prepared in
+    DATA_DIR, such as glue/sst2."""
     search: Literal["greedy", "grid", "random", "tpe", "all"] = "all"
-    """Search of the settings of a fixed alpha; all: greedy, grid, then random and TPE
-    at the price of greedy."""
+    """Search over settings with a fixed alpha; all: greedy and grid, then random and
+    TPE with as many trials as greedy."""
     trials: int | None = None
-    """Most trainings of a search, earlier ones among them; None: as many as it takes,
-    for random and tpe 30."""
+    """Maximum number of trainings of a search, including earlier ones; None: no limit,
+    but 30 for random and tpe."""
     minutes: float | None = None
-    """Start no training after this many minutes; the same command goes on."""
+    """Start no training after this many minutes; the same command resumes."""
     seeds: int = 3
-    """Seeds of each training; the test uses as many others."""
+    """Number of seeds of each training; the test uses as many other seeds."""
     balancers: tuple[str, ...] = BALANCERS
-    """Compared with `fixed` at equal budget: dynamic_lambda (the fixed alpha, moved
-    where a loss would rise), min_norm (both losses fall equally), dto_kd, dot."""
+    """Balancers to compare with `fixed` at equal budget: dynamic_lambda (the fixed
+    alpha, moved if a loss would rise), min_norm (both losses fall equally), dto_kd,
+    dot."""
 
     alpha: tuple[float, ...] = SPACE["alpha"]
-    """Weights of the distillation loss to try; 0: labels alone, 1: teacher alone."""
+    """Weights of the distillation loss to try; 0: labels only, 1: teacher only."""
     distance: tuple[str, ...] = SPACE["distance"]
-    """Distances: ce, kl (matters to dto_kd alone), mse."""
+    """Distances: ce, kl (differs from ce for dto_kd only), mse."""
     tau_teacher: tuple[float, ...] = SPACE["tau_teacher"]
     """Temperatures of the teacher."""
     tau_student: tuple[str, ...] = tuple(map(str, SPACE["tau_student"]))
-    """Temperatures of the student; tied: that of the teacher."""
+    """Temperatures of the student; tied: same as the teacher's."""
     teacher: tuple[str, ...] = SPACE["teacher"]
     """Checkpoints of the teacher: highest score (t_hs), lowest loss (t_ll)."""
 
     margin: float = 0.5
-    """Points of accuracy by which the recommended setting may miss the best."""
+    """Points of accuracy by which the recommended setting may miss the best one."""
     runs: Path = Path("runs")
     """Everything is written to RUNS/study/TASK."""
     data_dir: Path | None = None
-    """Root of the sets that TFDS prepared."""
+    """Root of the sets prepared by TFDS."""
     storage: str | None = None
-    """Database of the trials, as SQLAlchemy writes it; None: SQLite in the folder."""
+    """SQLAlchemy URL of the database of the trials; None: SQLite in the folder."""
 
     def __post_init__(self) -> None:
-        """Refuses wrong values with the right ones."""
+        """Refuses invalid values, listing the valid ones."""
         expand_home(self)
         space.check(self.space("fixed") | {"balancer": self.balancers})
         for field in ("trials", "seeds"):
@@ -81,11 +82,11 @@ class StudyConfig:
 
     @property
     def directory(self) -> Path:
-        """Where everything of this study is written."""
+        """Folder to which everything of this study is written."""
         return self.runs / "study" / self.task.replace("/", _SEPARATOR)
 
     def space(self, balancer: str) -> Space:
-        """The values to try under a balancer, in the order of the greedy search."""
+        """Returns the values to try with a balancer, in the greedy search's order."""
         distance = self.distance
         if balancer == "dto_kd" and "ce" in distance and "kl" not in distance:
             distance = (*distance, "kl")
@@ -102,16 +103,16 @@ class StudyConfig:
         """Creates the directory, or checks that its trials are of the same kind.
 
         Args:
-            made_of: What decides the result of a training besides its setting.
+            made_of: Whatever affects the result of a training besides its setting.
 
         Raises:
-            ValueError: If they are not; nothing is changed then.
+            ValueError: If they are not; nothing is changed.
         """
         path = self.directory / "study.json"
         made_of = json.loads(json.dumps(made_of | {"seeds": self.seeds}))
         if path.exists():
             earlier = read_json(path)
-            changed = differences(earlier, made_of)
+            changed = describe_changes(earlier, made_of)
             if changed:
                 raise ValueError(
                     f"{self.directory} holds other trials ({changed}): "

@@ -1,4 +1,4 @@
-"""Figures of a study."""
+"""Draws the figures of a study."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from kdlab.study import analysis
 from kdlab.study.report import Results
-from kdlab.study.space import Space, canonical, distinct, key, points
+from kdlab.study.space import Space, canonicalize, deduplicate, key, list_settings
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:
-    """Draws every figure and yields its path."""
+    """Draws all figures and yields their paths."""
     folder.mkdir(exist_ok=True)
     figures: dict[str, Callable[[Results], Figure]] = {
         "main_effects": main_effects,
@@ -38,8 +38,8 @@ def _points(row: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def main_effects(results: Results) -> Figure:
-    """Mean accuracy at each value of each knob, over all other knobs."""
-    effects = analysis.effects(results.space, results.scores)
+    """Draws the mean accuracy at each value of each knob, over all other knobs."""
+    effects = analysis.main_effects(results.space, results.scores)
     figure = Figure(figsize=(2.2 * len(effects), 3), layout="constrained")
     axes = figure.subplots(1, len(effects), sharey=True, squeeze=False)[0]
     for ax, (knob, effect) in zip(axes, effects.items(), strict=True):
@@ -56,16 +56,18 @@ def main_effects(results: Results) -> Figure:
 
 
 def parallel_coordinates(results: Results) -> Figure:
-    """Every training of the grid as a line over its knobs, the best on top."""
+    """Draws every training of the grid as a line over its knobs, the best on top."""
     space = {k: v for k, v in results.space.items() if len(v) > 1}
-    done = [p for p in distinct(points(results.space)) if key(p) in results.scores]
+    done = [
+        p for p in deduplicate(list_settings(results.space)) if key(p) in results.scores
+    ]
     means = np.array([100 * np.mean(results.scores[key(p)]) for p in done])
     norm = Normalize(means.min(), means.max())
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     ax = figure.subplots()
     rng = np.random.default_rng(0)
     for i in np.argsort(means):
-        # Apart a little, so that lines through one value can be told apart.
+        # Jitter, so that lines through the same value can be told apart.
         heights = [
             (space[knob].index(done[i][knob]) + 0.5) / len(space[knob])
             + rng.uniform(-0.06, 0.06)
@@ -88,7 +90,7 @@ def parallel_coordinates(results: Results) -> Figure:
 
 
 def over_alpha(results: Results) -> Figure:
-    """Accuracy over alpha for each balancer, the other knobs as recommended."""
+    """Draws accuracy over alpha for each balancer, other knobs as recommended."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     ax = figure.subplots()
     for i, (name, space) in enumerate(results.spaces.items()):
@@ -109,7 +111,7 @@ def over_alpha(results: Results) -> Figure:
 
 
 def _balancer(name: str, space: Space) -> str:
-    has_alpha = "alpha" in canonical(points(space)[0])
+    has_alpha = "alpha" in canonicalize(list_settings(space)[0])
     return name if has_alpha else f"{name} (no alpha)"
 
 

@@ -12,14 +12,14 @@ import numpy as np
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
 from kdlab.study.locks import exclusive
-from kdlab.study.space import Setting, canonical, key
+from kdlab.study.space import Setting, canonicalize, key
 from kdlab.study.task import Task
 from kdlab.study.teacher import teacher_logits
-from kdlab.study.training import Trainer, metrics
+from kdlab.study.training import Trainer, compute_metrics
 
 
-def made_of(task: Task) -> dict[str, Any]:
-    """What decides the result of a training besides its setting, as JSON values."""
+def describe_task(task: Task) -> dict[str, Any]:
+    """Returns what affects the result of a training besides its setting, as JSON."""
     digest = hashlib.sha256()
     for part in (task.train, task.validation, task.test):
         digest.update(np.ascontiguousarray(part.inputs).tobytes())
@@ -33,13 +33,13 @@ def made_of(task: Task) -> dict[str, Any]:
 
 
 class Lab:
-    """A task with its teacher, and one compiled training a balancer.
+    """A task with its teacher, and one compiled training per balancer.
 
     Args:
         task: The task.
-        folder: Keeps the teacher and the results on the test part.
-        seeds: Number of seeds of a training.
-        progress: Told of the teacher's epochs done, and of all.
+        folder: Folder of the teacher and of the test results.
+        seeds: Number of seeds per training.
+        progress: Called with the teacher's completed epochs and their total.
     """
 
     def __init__(
@@ -50,25 +50,27 @@ class Lab:
         self._trainers: dict[str, Trainer] = {}
 
     def train(self, setting: Setting) -> dict[str, Any]:
-        """Trains students by a setting; looks at the validation part.
+        """Trains students with a setting and scores them on the validation part.
 
         Returns:
             ``score``, the mean accuracy, and accuracy and cross-entropy of each seed.
         """
         task = self._task
         students = self._students(setting, 0)
-        hits, values = metrics(students(task.validation.inputs), task.validation)
+        hits, values = compute_metrics(
+            students(task.validation.inputs), task.validation
+        )
         return {"score": float(np.mean(hits)), "by_seed": hits, "loss_by_seed": values}
 
     def test(self, setting: Setting) -> list[float]:
-        """Accuracy on the test part of students with other seeds, each setting once."""
+        """Returns test accuracies of students with other seeds; cached by setting."""
         path = self._folder / "test.json"
         with exclusive(path.with_suffix(".lock")):
             known = read_json(path) if path.exists() else {}
             name = json.dumps(key(setting))
             if name not in known:
-                students = self._students(canonical(setting), self._seeds)
-                known[name], _ = metrics(
+                students = self._students(canonicalize(setting), self._seeds)
+                known[name], _ = compute_metrics(
                     students(self._task.test.inputs), self._task.test
                 )
                 write_json(path, known)

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks between processes."""
 
 import contextlib
 import fcntl
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Waits until no other process is inside; a killed process is outside.
+    """Holds a lock between processes, which a killed process releases.
 
     Args:
-        path: A file for this purpose alone.
+        path: A file used only as a lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

@@ -1,7 +1,7 @@
-"""The objective of a study as a function of numbers, and the ways to balance it.
+"""The objective of a study as a function of its knobs, and the ways to balance it.
 
-Every number is an argument of the compiled step, so that all settings of a balancer
-share one program.
+All knobs are arguments of the compiled step, so that all settings of a balancer share
+one program.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonical
+from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonicalize
 from kdlab.study.task import Training
 from kdlab.train.methods import METHODS, Numbers
 from kdopt import losses
@@ -22,11 +22,11 @@ Batch = dict[str, Any]
 """``inputs``, ``labels`` and the logits of the ``teacher``."""
 
 LogitsFn = Callable[[Any, Batch], jax.Array]
-"""From parameters and batch to the logits of the student, ``[b, c]``."""
+"""Maps parameters and a batch to the logits of the student, ``[b, c]``."""
 
 
 class Knobs(NamedTuple):
-    """The numeric side of a setting.
+    """The numeric values of a setting.
 
     Attributes:
         alpha: Weight of the distillation loss, float32.
@@ -42,8 +42,8 @@ class Knobs(NamedTuple):
 
     @classmethod
     def of(cls, setting: Setting) -> "Knobs":
-        """The numbers of a canonical setting; what it leaves out has no effect."""
-        full = RECOMMENDED | canonical(setting)
+        """Converts a canonical setting; knobs that it leaves out have no effect."""
+        full = RECOMMENDED | canonicalize(setting)
         return cls(
             jnp.asarray(full["alpha"], jnp.float32),
             jnp.asarray(DISTANCES.index(full["distance"]), jnp.int32),
@@ -52,10 +52,12 @@ class Knobs(NamedTuple):
         )
 
 
-def pair(logits: jax.Array, batch: Batch, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
-    """The two losses at the student's logits ``[b, c]``, without their weights."""
+def compute_losses(
+    logits: jax.Array, batch: Batch, knobs: Knobs
+) -> tuple[jax.Array, jax.Array]:
+    """Computes both losses at the student's logits ``[b, c]``, without weights."""
     task = losses.cross_entropy(logits, batch["labels"])
-    # All distances: next to the network they cost nothing, and the program is one.
+    # All distances, so that there is one program; their cost is negligible.
     distances = [
         losses.soft_distance(
             logits,
@@ -73,8 +75,8 @@ class Update(NamedTuple):
     """How one step changes the parameters.
 
     Attributes:
-        init: From parameters to the state.
-        apply: From parameters, state and batch to new parameters and state.
+        init: Maps parameters to the initial state.
+        apply: Maps parameters, state and batch to new parameters and state.
     """
 
     init: Callable[[Any], Any]
@@ -88,20 +90,20 @@ METHOD_OF = {
     "dto_kd": "dto_kd_shared",
     "dot": "dot",
 }
-"""The method that a study calls a balancer of a fixed alpha, by that name."""
+"""Methods by the names that a study gives to its balancers."""
 
 
 def make_update(
     logits_fn: LogitsFn, balancer: str, knobs: Knobs, training: Training, steps: int
 ) -> Update:
-    """Binds a balancer, the knobs and an optimiser.
+    """Makes the update of a balancer, given knobs and an optimiser.
 
     Args:
-        logits_fn: From parameters and batch to logits ``[b, c]``.
+        logits_fn: Maps parameters and a batch to logits ``[b, c]``.
         balancer: One of ``BALANCERS``.
-        knobs: May be traced.
+        knobs: The knobs; may be traced.
         training: How the network is trained.
-        steps: Length of the training, for the cosine of the learning rate.
+        steps: Number of steps of the training, for the learning-rate schedule.
     """
     schedule = optax.cosine_decay_schedule(training.learning_rate, steps)
     numbers = Numbers(
@@ -113,10 +115,10 @@ def make_update(
 
     def head(params: Any, logits: jax.Array, batch: Batch) -> tuple:
         del params
-        return pair(logits, batch, knobs)
+        return compute_losses(logits, batch, knobs)
 
     def losses_fn(params: Any, batch: Batch) -> tuple:
-        return pair(logits_fn(params, batch), batch, knobs)
+        return compute_losses(logits_fn(params, batch), batch, knobs)
 
     def init(params: Any) -> tuple[Any, Any]:
         at_logits = () if plan.balancer is None else plan.balancer.init(params)

@@ -1,26 +1,26 @@
-"""The best setting of a study as a recipe of the plain command."""
+"""Writes the best setting of a study as a recipe for ``kdlab distill``."""
 
 from pathlib import Path
 from typing import Any
 
 from kdlab.basics.writing import write_json
 from kdlab.study.objective import METHOD_OF
-from kdlab.study.space import RECOMMENDED, Setting, canonical
+from kdlab.study.space import RECOMMENDED, Setting, canonicalize
 from kdlab.study.task import Task
 
 
-def fields(task: Task, setting: Setting) -> dict[str, Any]:
-    """The settings of the plain command that train as a trial of the study does.
+def make_settings(task: Task, setting: Setting) -> dict[str, Any]:
+    """Returns the settings with which ``kdlab distill`` repeats a trial of the study.
 
     The teacher is the study's own checkpoint. The students differ from those of the
-    study in the draw of their labels alone: here from all training images, there from
-    those that are not kept for validation.
+    study only in the draw of their labels: here from all training images, in the study
+    from those not held out for validation.
 
     Args:
-        task: A task that the plain command knows.
+        task: A task that ``kdlab distill`` knows.
         setting: The setting.
     """
-    known = RECOMMENDED | canonical(setting)
+    known = RECOMMENDED | canonicalize(setting)
     return {
         **(task.recipe or {}),
         "name": f"study-{task.name}",
@@ -29,19 +29,19 @@ def fields(task: Task, setting: Setting) -> dict[str, Any]:
         "alpha": known["alpha"],
         "temperature": known["tau_teacher"],
         "student_temperature": known["tau_student"],
-        "teacher_weights": f"teacher/{known['teacher']}",  # from the folder of the file
+        "teacher_weights": f"teacher/{known['teacher']}",  # relative to the file
     }
 
 
 def write(task: Task, setting: Setting, folder: Path) -> Path:
-    """Writes ``recipe.json`` where the plain command knows the task, else the setting.
+    """Writes the setting: as ``recipe.json`` if ``kdlab distill`` knows the task.
 
     Returns:
-        The path; ``setting.json`` for a task that only a study knows.
+        The path: ``recipe.json``, or ``setting.json`` for a task of studies only.
     """
     if task.recipe is None:
         path, record = folder / "setting.json", dict(setting)
     else:
-        path, record = folder / "recipe.json", fields(task, setting)
+        path, record = folder / "recipe.json", make_settings(task, setting)
     write_json(path, record)
     return path

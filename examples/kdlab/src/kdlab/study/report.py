@@ -1,4 +1,4 @@
-"""The tables of a study."""
+"""Makes the tables of a study."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,24 +14,24 @@ from kdlab.study.space import (
     RECOMMENDED,
     Setting,
     Space,
-    canonical,
-    distinct,
+    canonicalize,
+    deduplicate,
     key,
-    points,
+    list_settings,
 )
 
 REPEATS = 20
-SMALL_BUDGET = 0.3  # share of the grid at which greedy is judged too
+SMALL_BUDGET = 0.3  # fraction of the grid at which greedy is evaluated as well
 Test = Callable[[Setting], Sequence[float]]
 
 
 def describe(setting: Setting) -> str:
-    """A training in a few words.
+    """Describes a setting briefly.
 
     >>> describe(RECOMMENDED | {"tau_teacher": 4.0})
     'alpha 0.9, ce, tau_t 4, tau_s 1, t_ll'
     """
-    known = canonical(setting)
+    known = canonicalize(setting)
     if known.get("alpha") == 0 and len(known) == 2:
         return "labels only (alpha 0)"
     parts = [f"alpha {known['alpha']:g}"] if "alpha" in known else []
@@ -42,15 +42,15 @@ def describe(setting: Setting) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Everything that the tables are made from.
+    """The results from which the tables are made.
 
     Attributes:
-        spaces: The grid of each balancer; that of ``fixed`` first.
-        scores: Validation accuracy by seed of every finished training.
-        found: What each search found, the first one being the search of the study;
-            those of other balancers under their names.
-        test: Accuracy on the test part, by other seeds.
-        margin: In points.
+        spaces: Grid of each balancer, that of ``fixed`` first.
+        scores: Validation accuracies by seed of every finished training.
+        found: Result of each search, that of the study first; searches with other
+            balancers have the names of these.
+        test: Returns test accuracies of a setting, with other seeds.
+        margin: Margin in points of accuracy.
     """
 
     spaces: Mapping[str, Space]
@@ -66,43 +66,43 @@ class Results:
 
     @property
     def chosen(self) -> Setting:
-        """What the search of the study chose."""
+        """Setting that the search of the study chose."""
         setting = next(iter(self.found.values())).setting
         return RECOMMENDED if setting is None else setting
 
     def validation(self, setting: Setting) -> str:
-        """Accuracy on the validation part, for a table."""
+        """Formats the validation accuracy of a setting."""
         return Spread.of(self.scores[key(setting)]).text()
 
     def tested(self, setting: Setting) -> str:
-        """Accuracy on the test part, for a table."""
+        """Formats the test accuracy of a setting."""
         return Spread.of(self.test(setting)).text()
 
 
-def sheets(results: Results) -> list[Sheet]:
-    """All tables that the finished trainings allow."""
-    out = [costs(results), knobs(results)]
-    done, size = analysis.finished(results.space, results.scores)
+def make_sheets(results: Results) -> list[Sheet]:
+    """Makes all tables that the finished trainings allow."""
+    out = [tabulate_costs(results), tabulate_knobs(results)]
+    done, size = analysis.count_finished(results.space, results.scores)
     if done == size:
-        out.append(prices(results))
+        out.append(tabulate_searches(results))
     if len(results.spaces) > 1:
-        out.append(balancers(results))
+        out.append(tabulate_balancers(results))
     return out
 
 
-def costs(results: Results) -> Sheet:
-    """Best, worst and recommended settings."""
-    grid, scores = distinct(points(results.space)), results.scores
-    family = analysis.best(analysis.recommended_family(results.space), scores)
+def tabulate_costs(results: Results) -> Sheet:
+    """Tabulates the best, worst and recommended settings."""
+    grid, scores = deduplicate(list_settings(results.space)), results.scores
+    family = analysis.find_best(analysis.recommended_family(results.space), scores)
     rows = {
-        "best": analysis.best(grid, scores),
+        "best": analysis.find_best(grid, scores),
         "chosen by the search": results.chosen,
         "recommended": RECOMMENDED,
         "recommended, alpha and tau_t searched": family,
         "labels only": RECOMMENDED | {"alpha": 0.0},
-        "worst": analysis.worst(grid, scores),
+        "worst": analysis.find_worst(grid, scores),
     }
-    done, size = analysis.finished(results.space, scores)
+    done, size = analysis.count_finished(results.space, scores)
     gap = np.subtract(results.test(results.chosen), results.test(RECOMMENDED))
     spread, margin = Spread.of(gap), results.margin
     verdict = "within" if 100 * spread.mean <= margin else "not within"
@@ -119,21 +119,21 @@ def costs(results: Results) -> Sheet:
             for name, setting in rows.items()
             if setting is not None and key(setting) in scores
         ],
-        f"{done} of {size} different trainings of the grid. On the test part the "
+        f"{done} of {size} distinct trainings of the grid. On the test part the "
         f"chosen setting is {spread.text(digits=2)} points above the recommended one: "
         f"{verdict} the margin of {margin:g}.",
     )
 
 
-def knobs(results: Results) -> Sheet:
-    """Main effect of each knob."""
-    effects = analysis.effects(results.space, results.scores)
+def tabulate_knobs(results: Results) -> Sheet:
+    """Tabulates the main effect of each knob."""
+    effects = analysis.main_effects(results.space, results.scores)
     rows: list[tuple[str, ...]] = []
     for knob, effect in effects.items():
-        high, low, spread = analysis.cost(effect)
+        high, low, spread = analysis.cost_of_choice(effect)
         means = ", ".join(f"{v}: {100 * np.mean(effect[v]):.1f}" for v in effect)
         rows.append((knob, means, str(high), str(low), spread.text()))
-    done, size = analysis.finished(results.space, results.scores)
+    done, size = analysis.count_finished(results.space, results.scores)
     return Sheet(
         "Main effect of each knob",
         ("knob", "mean accuracy by value (%)", "best", "worst", "difference (points)"),
@@ -143,10 +143,10 @@ def knobs(results: Results) -> Sheet:
     )
 
 
-def prices(results: Results) -> Sheet:
-    """How near the searches come to the grid, and at what price."""
+def tabulate_searches(results: Results) -> Sheet:
+    """Tabulates how close the searches come to the grid, and at what cost."""
     space, scores = results.space, results.scores
-    size = len(distinct(points(space)))
+    size = len(deduplicate(list_settings(space)))
     rows = []
     for name, found in results.found.items():
         if name not in results.spaces:
@@ -168,15 +168,15 @@ def prices(results: Results) -> Sheet:
             *("validation (%)", "share of the gain (%)"),
         ),
         rows,
-        "Gain: above the worst setting of the grid, whose best has 100 %. Repetitions "
-        "look their scores up in the grid; mean ± standard deviation.",
+        "Gain: 0 % for the worst setting of the grid, 100 % for the best. Repetitions "
+        "look scores up in the grid; mean ± standard deviation.",
     )
 
 
 def _price(
     name: str, scores: Sequence[float], trials: int, size: int, results: Results
 ) -> tuple[str, ...]:
-    gains = [analysis.gain(s, results.space, results.scores) for s in scores]
+    gains = [analysis.relative_gain(s, results.space, results.scores) for s in scores]
     found = results.found.get(name)
     setting = None if found is None else found.setting
     several = len(scores) > 1
@@ -190,8 +190,8 @@ def _price(
     )
 
 
-def balancers(results: Results) -> Sheet:
-    """Does balancing remove the need to search alpha?"""
+def tabulate_balancers(results: Results) -> Sheet:
+    """Tabulates whether balancing removes the need to search alpha."""
     rows: list[tuple[str, ...]] = []
     for name, space in results.spaces.items():
         found = results.found.get(name) or next(iter(results.found.values()))
@@ -201,7 +201,7 @@ def balancers(results: Results) -> Sheet:
             continue
         means = {alpha: float(np.mean(row)) for alpha, row in sweep.items()}
         tuned = start | {"alpha": max(means, key=lambda alpha: means[alpha])}
-        free = "alpha" in canonical(start)
+        free = "alpha" in canonicalize(start)
         low, high = 100 * min(means.values()), 100 * max(means.values())
         rows.append(
             (
@@ -224,8 +224,8 @@ def balancers(results: Results) -> Sheet:
         ),
         rows,
         "No search: the recommended setting, alpha 0.9. Over alpha: worst and best, "
-        "the other knobs as recommended. All searched: the search of the study, other "
-        "balancers greedily with as many trainings at most.",
+        "other knobs as recommended. All searched: the search of the study; for other "
+        "balancers, a greedy search with at most as many trainings.",
     )
 
 

@@ -1,8 +1,7 @@
-"""Searches: from a function that scores settings to the settings worth trying.
+"""Searches for good settings by a function that scores them.
 
-A search knows nothing of training. It asks for scores in lists, higher is better, and
-asks for the same ones when it is run again, so that with remembered scores it goes on
-where it was stopped.
+A search knows nothing about training. It requests lists of scores, higher being better.
+It is deterministic, so with stored scores it resumes where it was interrupted.
 """
 
 import math
@@ -12,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 
-from kdlab.study.space import Setting, Space, distinct, key, points
+from kdlab.study.space import Setting, Space, deduplicate, key, list_settings
 
 Evaluate = Callable[[Sequence[Setting]], Sequence[float]]
-"""From settings to their scores; may raise :class:`BudgetSpent`."""
+"""Scores settings; may raise :class:`BudgetSpent`."""
 
 
 class BudgetSpent(Exception):
     """No more trainings may be started.
 
     Attributes:
-        scores: Those of a list that were finished before, by name.
+        scores: Scores of the requested settings that were finished before.
     """
 
     def __init__(self, scores: dict[tuple, float] | None = None):
@@ -31,13 +30,13 @@ class BudgetSpent(Exception):
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        setting: The best setting that was scored; None if none was.
+        setting: Best scored setting; None if none was scored.
         score: Its score.
-        trials: Scores of the different trainings it asked for, by name, in order.
-        complete: Whether it came to its own end.
+        trials: Scores of the distinct trainings that it requested, in order.
+        complete: Whether it ended by itself.
     """
 
     setting: Setting | None
@@ -47,25 +46,25 @@ class Found(NamedTuple):
 
 
 Search = Callable[[Evaluate], object]
-"""Asks for scores; returns False where it did not come to its own end."""
+"""Requests scores; returns False if it did not end by itself."""
 
 
 def search(run: Search, evaluate: Evaluate, *, trials: int | None = None) -> Found:
-    """Runs a search and keeps a record of it.
+    """Runs a search and records it.
 
     Args:
-        run: The search with everything but the scoring function given.
+        run: The search.
         evaluate: Scores settings.
-        trials: Most different trainings that it may ask for.
+        trials: Maximum number of distinct trainings.
 
     Returns:
-        The best setting, the first of equals, and the record.
+        The (first) best setting and the record.
     """
     scores: dict[tuple, float] = {}
     settings_of: dict[tuple, Setting] = {}
 
     def recorded(settings: Sequence[Setting]) -> list[float]:
-        fresh = [s for s in distinct(settings) if key(s) not in scores]
+        fresh = [s for s in deduplicate(settings) if key(s) not in scores]
         settings_of.update({key(setting): dict(setting) for setting in fresh})
         room = len(fresh) if trials is None else trials - len(scores)
         try:
@@ -89,10 +88,10 @@ def search(run: Search, evaluate: Evaluate, *, trials: int | None = None) -> Fou
 
 
 def greedy(space: Space, start: Setting) -> Search:
-    """One knob at a time, from a start, until a pass over all knobs improves nothing.
+    """Makes a greedy search: one knob at a time, until a full pass improves nothing.
 
-    The knobs are taken in the order of the space; each keeps its best value, the
-    present one among equals.
+    Knobs are visited in the order of the space; each takes its best value, and keeps
+    the current one in case of a tie.
     """
 
     def run(evaluate: Evaluate) -> None:
@@ -112,20 +111,20 @@ def greedy(space: Space, start: Setting) -> Search:
 
 
 def grid(space: Space) -> Search:
-    """Every setting."""
+    """Makes a search over all settings."""
 
     def run(evaluate: Evaluate) -> None:
-        evaluate(distinct(points(space)))
+        evaluate(deduplicate(list_settings(space)))
 
     return run
 
 
-def sampled(space: Space, sampler: optuna.samplers.BaseSampler) -> Search:
-    """Settings that an Optuna sampler proposes, until the budget is spent.
+def sample(space: Space, sampler: optuna.samplers.BaseSampler) -> Search:
+    """Makes a search over proposals of an Optuna sampler, until the budget is spent.
 
-    The sampler learns from this search alone, whatever else is remembered.
+    The sampler learns from this search only, whatever else is stored.
     """
-    size = len(distinct(points(space)))
+    size = len(deduplicate(list_settings(space)))
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
         knob: optuna.distributions.CategoricalDistribution(values)
         for knob, values in space.items()
@@ -134,7 +133,7 @@ def sampled(space: Space, sampler: optuna.samplers.BaseSampler) -> Search:
     def run(evaluate: Evaluate) -> bool:
         study = optuna.create_study(direction="maximize", sampler=sampler)
         seen: set[tuple] = set()
-        # A sampler proposes some settings again and again.
+        # Samplers may propose the same setting repeatedly.
         for _ in range(20 * size):
             trial = study.ask(distributions)
             seen.add(key(trial.params))
@@ -147,10 +146,10 @@ def sampled(space: Space, sampler: optuna.samplers.BaseSampler) -> Search:
 
 
 def random(space: Space, seed: int) -> Search:
-    """Random settings."""
-    return sampled(space, optuna.samplers.RandomSampler(seed=seed))
+    """Makes a random search."""
+    return sample(space, optuna.samplers.RandomSampler(seed=seed))
 
 
 def tpe(space: Space, seed: int) -> Search:
-    """Settings by the tree-structured Parzen estimator."""
-    return sampled(space, optuna.samplers.TPESampler(seed=seed))
+    """Makes a search by the tree-structured Parzen estimator."""
+    return sample(space, optuna.samplers.TPESampler(seed=seed))

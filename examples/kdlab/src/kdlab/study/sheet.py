@@ -1,4 +1,4 @@
-"""A table, for a terminal and as Markdown."""
+"""Tables for a terminal and as Markdown."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ class Sheet:
     """A table.
 
     Attributes:
-        title: Its heading.
+        title: Title of the table.
         columns: Names of the columns.
         rows: The cells.
-        note: What is below it.
+        note: Note below the table.
     """
 
     title: str
@@ -25,13 +25,15 @@ class Sheet:
     note: str = ""
 
     def show(self, console: Console) -> None:
-        """Prints it."""
-        display.table(console, self.columns, self.rows, title=self.title, text=(0, 1))
+        """Prints the table."""
+        display.print_table(
+            console, self.columns, self.rows, title=self.title, text=(0, 1)
+        )
         if self.note:
-            display.line(console, self.note)
+            display.print_line(console, self.note)
 
     def markdown(self) -> str:
-        """For a file."""
+        """Formats the table as Markdown."""
         rule = "|" + "---|" * 2 + "---:|" * (len(self.columns) - 2)
         lines = [_line(self.columns), rule, *map(_line, self.rows)]
         return "\n".join([f"### {self.title}", "", *lines, "", self.note, ""])

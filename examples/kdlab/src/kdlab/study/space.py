@@ -1,15 +1,16 @@
-r"""The settings that a study tries, and which of them are the same training.
+r"""The settings that a study tries, and which of them are equivalent.
 
 .. math::
     L = (1 - \alpha) \, \mathrm{CE}(q, p^s)
         + \alpha \, L_2(o^t_{\tau_t}, o^s_{\tau_s})
 
-with :math:`L_2` the cross-entropy of probabilities or the mean square of logits.
+where :math:`L_2` is the cross-entropy of probabilities or the mean squared difference
+of logits.
 
 References:
     Sultan et al., `An Empirical Investigation into the Effect of Parameter Choices in
-    Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024. The paper's
-    grids and the order of its greedy search are not known: those here are ours.
+    Knowledge Distillation <https://arxiv.org/abs/2401.06356>`_, 2024. The grids and the
+    order of the greedy search are our own, since the paper does not give them.
 """
 
 import itertools
@@ -30,7 +31,7 @@ number or ``tied`` to the teacher's), ``teacher`` and ``balancer``."""
 Space: TypeAlias = dict[str, tuple]
 """The values of every knob, in the order of the greedy search."""
 
-# Alpha last: at 0 the other knobs change nothing, and a greedy search would end there.
+# Alpha last: at 0 the other knobs have no effect, and a greedy search would stop there.
 SPACE: Space = {
     "teacher": TEACHERS,
     "distance": ("ce", "mse"),
@@ -40,7 +41,7 @@ SPACE: Space = {
     "balancer": ("fixed",),
 }
 
-# The recommended configuration names three of them; alpha and tau_teacher are ours.
+# The paper recommends three of these; alpha and tau_teacher are our choice.
 RECOMMENDED: Setting = {
     "alpha": 0.9,
     "distance": "ce",
@@ -51,20 +52,20 @@ RECOMMENDED: Setting = {
 }
 
 
-def canonical(setting: Setting) -> Setting:
-    """Leaves the knobs out that change nothing, so that equal trainings are equal.
+def canonicalize(setting: Setting) -> Setting:
+    """Removes knobs without effect, so that equivalent trainings compare equal.
 
-    * ``tied`` becomes the number;
-    * ``kl`` has the gradient of ``ce``: only ``dto_kd``, which looks at values, tells
-      them apart;
-    * at ``alpha`` 0 a weighted sum has no teacher;
-    * ``min_norm`` balances the losses without weights, and ``dto_kd`` does not see
-      constant factors of them, so these have no ``alpha``;
-    * the mean square of logits does not change with tied temperatures.
+    * ``tied`` becomes a number;
+    * ``kl`` has the gradient of ``ce``, so only ``dto_kd``, which uses loss values,
+      distinguishes them;
+    * at ``alpha`` 0 a weighted sum does not use the teacher;
+    * ``min_norm`` balances the losses without weights, and ``dto_kd`` is invariant to
+      constant factors, so these have no ``alpha``;
+    * tied temperatures do not affect the mean squared difference of logits.
 
-    >>> canonical(RECOMMENDED | {"alpha": 0.0})
+    >>> canonicalize(RECOMMENDED | {"alpha": 0.0})
     {'alpha': 0.0, 'balancer': 'fixed'}
-    >>> canonical(RECOMMENDED | {"tau_teacher": 4.0, "tau_student": "tied"})
+    >>> canonicalize(RECOMMENDED | {"tau_teacher": 4.0, "tau_student": "tied"})
     ... # doctest: +NORMALIZE_WHITESPACE
     {'alpha': 0.9, 'distance': 'ce', 'tau_teacher': 4.0, 'tau_student': 4.0,
      'teacher': 't_ll', 'balancer': 'fixed'}
@@ -85,20 +86,20 @@ def canonical(setting: Setting) -> Setting:
 
 
 def key(setting: Setting) -> tuple:
-    """A hashable name of a training."""
-    return tuple(sorted(canonical(setting).items()))
+    """Returns a hashable key of a training."""
+    return tuple(sorted(canonicalize(setting).items()))
 
 
-def points(space: Space) -> list[Setting]:
-    """Every setting of a space, the last knob fastest."""
+def list_settings(space: Space) -> list[Setting]:
+    """Returns all settings of a space; the last knob varies fastest."""
     return [
         dict(zip(space, values, strict=True))
         for values in itertools.product(*space.values())
     ]
 
 
-def distinct(settings: Sequence[Setting]) -> list[Setting]:
-    """One setting for each training, the first of its equals."""
+def deduplicate(settings: Sequence[Setting]) -> list[Setting]:
+    """Returns the first setting of each distinct training."""
     firsts: dict[tuple, Setting] = {}
     for setting in settings:
         firsts.setdefault(key(setting), setting)
@@ -106,10 +107,10 @@ def distinct(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def check(space: Space) -> None:
-    """Refuses wrong values with the right ones.
+    """Refuses invalid values, listing the valid ones.
 
     Raises:
-        ValueError: If a knob has no values or one that it cannot take.
+        ValueError: If a knob has no values or an invalid one.
     """
     words = {"distance": DISTANCES, "teacher": TEACHERS, "balancer": BALANCERS}
     for knob, values in space.items():

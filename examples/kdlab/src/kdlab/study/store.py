@@ -1,6 +1,6 @@
-"""Trials in an Optuna study: remembered, shared by processes, safe from a kill.
+"""Stores trials in an Optuna study that processes share and that survives a kill.
 
-The study lies in SQLite unless told otherwise, so that ``optuna-dashboard`` shows it.
+By default the study is in SQLite, where ``optuna-dashboard`` can show it.
 """
 
 import fcntl
@@ -26,12 +26,12 @@ from kdlab.study.space import (
     DISTANCES,
     TEACHERS,
     Setting,
-    canonical,
-    distinct,
+    canonicalize,
+    deduplicate,
     key,
 )
 
-# The widest values, so that another grid may be tried in the same study.
+# Wide ranges, so that other grids can be tried in the same study.
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "alpha": FloatDistribution(0.0, 1.0),
     "distance": CategoricalDistribution(DISTANCES),
@@ -43,24 +43,23 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
 POLL_SECONDS = 0.2
 
 Train = Callable[[Setting], dict[str, Any]]
-"""From a canonical setting to its result: JSON values, of which ``score`` is one."""
+"""Maps a canonical setting to its result: JSON values, including ``score``."""
 
 
 class Store:
-    """Scores of settings: looked up, waited for, or trained.
+    """The trials of a study: looks scores up, waits for them, or trains.
 
-    Several processes may share one. Each holds a lock on a file of its own as long as
-    it lives; a trial whose process has died is trained again.
+    Several processes may share a store. Each locks its own file as long as it lives;
+    trials of dead processes are trained again.
     """
 
     def __init__(self, folder: Path, name: str, url: str | None = None):
-        """Opens the study, or makes it.
+        """Opens or creates the study.
 
         Args:
-            folder: Where the database and the locks are.
+            folder: Folder of the database and the locks.
             name: Name of the study.
-            url: URL of another database, as SQLAlchemy writes it; None for a file in
-                the folder.
+            url: SQLAlchemy URL of another database; None: a file in the folder.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._locks = folder / "locks"
@@ -70,10 +69,10 @@ class Store:
         fcntl.flock(self._alive, fcntl.LOCK_EX)
         database = folder / "study.db" if url is None else "--storage"
         try:
-            # Two processes would both make the tables.
+            # Otherwise two processes would both create the tables.
             with (
                 exclusive(self._locks / "claim"),
-                reading(database, "Move it away to begin a new study."),
+                reading(database, "Move it away to start a new study."),
             ):
                 self.study = optuna.create_study(
                     study_name=name,
@@ -86,12 +85,12 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Gives up the trials of this process."""
+        """Releases the trials of this process."""
         self._alive.close()
         (self._locks / self._worker).unlink(missing_ok=True)
 
     def results(self) -> dict[tuple, dict[str, Any]]:
-        """What is finished, by the name of its training."""
+        """Returns the results of finished trainings by key."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return {key_of(trial): trial.user_attrs for trial in done}
 
@@ -102,17 +101,17 @@ class Store:
         *,
         may_start: Callable[[], bool] = lambda: True,
     ) -> list[float]:
-        """The scores of settings; trains what neither is finished nor being trained.
+        """Returns scores; trains settings that are neither finished nor in progress.
 
         Args:
             settings: The settings.
-            train: Trains one.
-            may_start: Asked before each training.
+            train: Trains one setting.
+            may_start: Called before each training; whether it may start.
 
         Raises:
             BudgetSpent: If a training may not be started.
         """
-        waiting = distinct(settings)
+        waiting = deduplicate(settings)
         found: dict[tuple, float] = {}
         while waiting:
             results = self.results()
@@ -135,7 +134,7 @@ class Store:
     def _train(self, trial: Trial, setting: Setting, train: Train) -> float:
         began = time.monotonic()
         try:
-            result = train(canonical(setting))
+            result = train(canonicalize(setting))
         except BaseException:
             self.study.tell(trial, state=TrialState.FAIL)
             raise
@@ -146,8 +145,8 @@ class Store:
         return result["score"]
 
     def _claim(self, setting: Setting) -> Trial | None:
-        """Marks a setting as being trained here, unless it is done or in hand."""
-        wanted = canonical(setting)
+        """Claims a setting for this process, unless it is finished or in progress."""
+        wanted = canonicalize(setting)
         with exclusive(self._locks / "claim"):
             for trial in self.study.get_trials(deepcopy=False):
                 if trial.state == TrialState.RUNNING and self._died(trial):
@@ -161,7 +160,7 @@ class Store:
                 trial = self.study.ask({knob: DISTRIBUTIONS[knob] for knob in wanted})
                 if trial.params == wanted:
                     return trial
-                # Put into the queue by a process that was killed at that moment.
+                # Enqueued by a process that was killed right afterwards.
                 self.study.tell(trial, state=TrialState.FAIL)
 
     def _died(self, trial: FrozenTrial) -> bool:
@@ -178,5 +177,5 @@ class Store:
 
 
 def key_of(trial: FrozenTrial) -> tuple:
-    """The name of the training of a trial."""
+    """Returns the key of the training of a trial."""
     return tuple(sorted(trial.params.items()))

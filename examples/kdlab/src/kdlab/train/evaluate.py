@@ -1,4 +1,4 @@
-"""How good a network is: accuracy and losses over a whole split."""
+"""Evaluates networks: accuracy and losses over a whole split."""
 
 import functools
 from collections.abc import Iterable
@@ -22,35 +22,35 @@ Metrics = dict[str, jax.Array]
 def evaluate(
     network: Network, data: Split | Stream, layout: Layout, moments: tuple
 ) -> dict[str, float]:
-    """Accuracy and loss of a network alone over a whole split.
+    """Returns accuracy and task loss of a network over a whole split.
 
     Args:
         network: The network, on the devices.
         data: Images and labels.
-        layout: Where batches lie.
+        layout: Placement of the batches.
         moments: Mean and standard deviation of the images, a tuple each.
     """
-    return means(
-        _plain_sums(network, moments, batch)
+    return average(
+        _sum_batch(network, moments, batch)
         for batch in iterate_once(data, layout, EVALUATION_BATCH)
     )
 
 
-def class_means(
+def compute_class_means(
     network: Network,
     data: Split | Stream,
     layout: Layout,
     moments: tuple,
     num_classes: int,
 ) -> jax.Array:
-    """Mean penultimate vectors of the images of each class, ``[c, d]``.
+    """Returns the mean penultimate features of each class, ``[c, d]``.
 
     Args:
         network: The network.
         data: Images and labels.
-        layout: Where batches lie.
+        layout: Placement of the batches.
         moments: Mean and standard deviation of the images, a tuple each.
-        num_classes: Number of rows; those without an image are 0.
+        num_classes: Number of rows; the row of a class without images is 0.
     """
 
     @jax.jit
@@ -69,8 +69,8 @@ def class_means(
     return total / jnp.maximum(count, 1)
 
 
-def means(parts: Iterable[Metrics]) -> dict[str, float]:
-    """Means over examples, from the sums over the batches of a split."""
+def average(parts: Iterable[Metrics]) -> dict[str, float]:
+    """Returns means over examples, given sums over the batches of a split."""
     total: dict[str, float] = {}
     for part in parts:
         total = {key: total.get(key, 0.0) + float(part[key]) for key in part}
@@ -79,24 +79,24 @@ def means(parts: Iterable[Metrics]) -> dict[str, float]:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _plain_sums(network: Network, moments: tuple, batch: dict) -> Metrics:
-    """Compiled once for all distillation losses: it sees the network only."""
+def _sum_batch(network: Network, moments: tuple, batch: dict) -> Metrics:
+    """Depends on the network only: compiled once for all distillation losses."""
     logits = network.outputs(normalize(batch["images"], *moments)).logits
     labels, weights = batch["labels"], batch["weights"]
     task = losses.cross_entropy(logits, labels, sample_weights=weights)
-    return sums(logits, (task,), batch)
+    return sum_metrics(logits, (task,), batch)
 
 
-def sums(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
-    """Sums of hits and losses over a batch, and its number of examples."""
+def sum_metrics(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
+    """Sums correct predictions, losses and examples over a batch."""
     labels, weights = batch["labels"], batch["weights"]
-    hits = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+    correct = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
     count = jnp.sum(weights)
-    sums = {"count": count, "accuracy": jnp.sum(hits * weights)}
-    return sums | {k: v * count for k, v in named("loss", values).items()}
+    sums = {"count": count, "accuracy": jnp.sum(correct * weights)}
+    return sums | {k: v * count for k, v in name_losses("loss", values).items()}
 
 
-def named(prefix: str, values: Any) -> Metrics:
-    """Metrics of one kind: of the task and, if there is one, of the other loss."""
+def name_losses(prefix: str, values: Any) -> Metrics:
+    """Names per-loss values: ``PREFIX/task`` and, if present, ``PREFIX/distill``."""
     names = ("task", "distill")[: len(values)]
     return {f"{prefix}/{n}": v for n, v in zip(names, values, strict=True)}

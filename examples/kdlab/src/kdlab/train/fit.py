@@ -1,4 +1,4 @@
-"""One training run: epochs, what is measured after each, and a result."""
+"""Trains one student: epochs, a measurement after each, and a result."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,27 +21,27 @@ def fit(
     state: TrainState,
     report: Callable[[logs.Report], None] = lambda _: None,
 ) -> Iterator[dict[str, float]]:
-    """Trains, yielding the metrics of each epoch; goes on where it was interrupted.
+    """Trains, yielding the metrics of each epoch; resumes an interrupted training.
 
-    A checkpoint may be at any step: what follows is bit for bit what it would have
-    been. A run ends with the first loss or update that is not finite; its result then
-    says ``diverged``, with the epoch and the step, and holds the accuracies of the
-    epochs before; the last checkpoint is of a finite state.
+    Checkpoints may be at any step, and a resumed training is bit for bit the same as
+    one without interruption. The first loss or update that is not finite ends the run;
+    its result then holds ``diverged`` (the epoch), the step, and the accuracies of the
+    epochs before. The last checkpoint holds a finite state.
 
     Args:
-        run: What and where.
+        run: The training.
         problem: The losses.
-        step: The compiled step of a method.
+        step: The compiled training step of a method.
         state: The state before the first step.
-        report: Called within an epoch, every `run.report_every` steps.
+        report: Called every `run.report_every` steps of an epoch.
 
     Yields:
         Metrics by name, with ``epoch`` from 1.
 
     Raises:
         ValueError: If the devices cannot share a batch.
-        TerminatedError: After a SIGTERM, when the state is saved.
-        KeyboardInterrupt: The same after a Ctrl-C.
+        TerminatedError: After a SIGTERM, once the state is saved.
+        KeyboardInterrupt: After a Ctrl-C, once the state is saved.
     """
     problem.layout.check_batch(run.batch_size)
     run.directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def fit(
         state, position = saver.restore(state)
         history = files.cut_metrics(run.directory, position.epoch) if first else []
         write = stack.enter_context(
-            logs.writers(
+            logs.open_loggers(
                 run.directory,
                 done=position.epoch * run.steps + position.step,
                 tensorboard=run.tensorboard and first,
@@ -68,7 +68,7 @@ def fit(
         try:
             while loop.position.epoch < run.epochs:
                 state = loop.epoch(step, state, seed)
-                record = loop.means() | _looked_at(loop, problem, state, seed)
+                record = loop.means() | _measure(loop, problem, state, seed)
                 history.append(record)
                 if first:
                     files.append_metrics(run.directory, record)
@@ -91,10 +91,10 @@ def fit(
     mesh.wait_for_all(f"{run.directory} is done")
 
 
-def _looked_at(
+def _measure(
     loop: Loop, problem: Problem, state: TrainState, seed: int
 ) -> dict[str, float]:
-    """What is measured after an epoch."""
+    """Measures the state after an epoch: test metrics and gradient diagnostics."""
     run, record = loop.run, {}
     if problem.teacher is not None and run.diagnose:
         last = loop.last(seed)
@@ -105,7 +105,7 @@ def _looked_at(
 
 
 def summarize(history: list[dict[str, float]]) -> dict[str, float]:
-    """The numbers of a run, from its metrics: the last epoch and the best."""
+    """Summarizes the metrics of a run: its last and its best epoch."""
     if not history:
         return {}
     best = max(history, key=lambda record: record["test/accuracy"])

@@ -1,10 +1,10 @@
-"""Losses and gradients of one step, in the way of its method, in parts if need be.
+"""Losses and gradients of one step, with gradient accumulation.
 
-A batch that is too large for the memory is divided into micro-batches. The losses of
-the whole are the means of those of the parts, weighted by the sample weights in them,
-and so are the gradients of each loss; what balances them sees the whole. This is exact
-for losses that are means over examples and networks without BatchNorm, whose statistics
-are those of a part.
+A batch that is too large for the memory is divided into micro-batches. Losses and
+per-loss gradients of the batch are means over the micro-batches, weighted by their
+sample weights; the balancer sees those of the whole batch. This is exact for losses
+that are means over examples and networks without BatchNorm, whose statistics are those
+of a micro-batch.
 """
 
 from typing import Any, NamedTuple
@@ -22,11 +22,11 @@ class Gradients(NamedTuple):
     """Losses and gradients of one batch.
 
     Attributes:
-        values: The losses, ``[k]``.
-        rest: State of the pupil that is not trained.
-        grads: One tree, or a tuple of one a loss: what the plan's transform takes.
+        values: Loss values, ``[k]``.
+        rest: Non-trainable state of the pupil.
+        grads: One tree, or a tuple of one tree per loss: the input of ``plan.tx``.
         balancer: State of the balancer at the logits.
-        weights: Weights of the losses, as far as they are known before the transform.
+        weights: Weights of the losses, if they are known before ``plan.tx`` is applied.
     """
 
     values: jax.Array
@@ -36,16 +36,16 @@ class Gradients(NamedTuple):
     weights: jax.Array | None
 
 
-def gradients(
+def compute_gradients(
     problem: Problem, plan: Plan, state: Any, parts: list[Batch]
 ) -> Gradients:
-    """Differentiates the losses as the plan wants it.
+    """Differentiates the losses in the way that the plan asks for.
 
     Args:
         problem: The losses.
-        plan: How gradients are combined.
+        plan: How the gradients are combined.
         state: The state before the step.
-        parts: Micro-batches, see :func:`micro_batches`.
+        parts: Micro-batches, see :func:`split_batch`.
     """
     params = problem.layout.replicate_inside(state.params)
     if plan.balancer is not None:
@@ -61,8 +61,8 @@ def gradients(
         return used_at(opt_state, values)
 
     if len(parts) > 1:
-        # The weights are those of the whole batch; if they do not depend on the
-        # values, the compiler leaves this forward pass out.
+        # The weights are those of the whole batch. If they do not depend on the
+        # values, the compiler removes this forward pass.
         used = weights(_values(problem, params, parts))
         weights = lambda _: used  # noqa: E731
     values, rest, grads = _mean(
@@ -71,21 +71,21 @@ def gradients(
     return Gradients(values, rest, grads, state.balancer, used_at(opt_state, values))
 
 
-def micro_batches(
+def split_batch(
     problem: Problem, batch: Batch, teacher: Any, count: int
 ) -> list[Batch]:
-    """Divides a batch into parts, each with the outputs of the teacher.
+    """Divides a batch into micro-batches and adds the teacher's outputs to each.
 
     Args:
         problem: The losses.
-        batch: As :meth:`Problem.load` returns it without a teacher.
+        batch: A batch from :meth:`Problem.load` without a teacher.
         teacher: A network, or None.
-        count: Number of parts; must divide the batch.
+        count: Number of micro-batches; must divide the batch size.
 
     Returns:
-        Batches with ``share``, the part of all sample weights that is in them.
+        Micro-batches; ``share`` is the fraction of all sample weight in each.
     """
-    # At least one: a batch is never empty.
+    # Positive: a batch is never empty.
     total = jnp.sum(batch.weights)
     parts = []
     for i in range(count):
@@ -98,7 +98,7 @@ def micro_batches(
                 for name in names
             }
             weight = jnp.sum(rows["weights"])
-            # Means over a part that is all padding are of anything, and count nothing.
+            # A micro-batch of padding alone has share 0, so its means do not matter.
             rows["weights"] = jnp.where(weight > 0, rows["weights"], 1)
             key = jax.random.fold_in(batch.key, i)
             part = batch._replace(**rows, key=key, share=weight / total)
@@ -107,13 +107,13 @@ def micro_batches(
 
 
 def _mean(grads_fn: Any, params: Any, parts: list[Batch]) -> tuple[Any, Any, Any]:
-    """Values, rest and gradients, averaged over the parts one after the other."""
+    """Averages values and gradients over micro-batches, processed in sequence."""
     (values, rest), grads = grads_fn(params, parts[0])
     if len(parts) == 1:
         return values, rest, grads
     total = _scaled(parts[0], (values, grads))
     for part in parts[1:]:
-        # One after the other, or the compiler may keep the activations of all.
+        # In sequence; otherwise the compiler may keep all activations at once.
         params, total = jax.lax.optimization_barrier((params, total))
         (values, rest), grads = grads_fn(params, part._replace(rest=rest))
         total = jax.tree.map(jnp.add, total, _scaled(part, (values, grads)))
@@ -135,7 +135,7 @@ def _values(problem: Problem, params: Any, parts: list[Batch]) -> jax.Array:
 def _shared(
     problem: Problem, balancer: Any, params: Any, state: Any, parts: list[Batch]
 ) -> Gradients:
-    """Balances at the logits of the whole batch, which stay in memory."""
+    """Balances at the logits of the whole batch, which are kept in memory."""
     encode, head = problem.encode, problem.head
     args: Any = parts[0]
     if len(parts) > 1:
@@ -144,7 +144,7 @@ def _shared(
         def encode(params: Any, parts: list[Batch]) -> tuple[list, Any]:
             rest, shared = parts[0].rest, []
             for part in parts:
-                # The activations are computed again in the backward pass.
+                # Activations are recomputed in the backward pass.
                 again = jax.checkpoint(problem.encode)
                 one, rest = again(params, part._replace(rest=rest))
                 shared.append(one)

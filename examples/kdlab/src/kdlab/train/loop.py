@@ -1,4 +1,4 @@
-"""The loop over the steps of an epoch: bounded, resumable at any step."""
+"""The loop over the steps of an epoch, resumable at any step."""
 
 import time
 from collections import deque
@@ -10,42 +10,42 @@ import jax
 import numpy as np
 
 from kdlab.data import num_batches
-from kdlab.data.feed import Fed, Feed, Stream
+from kdlab.data.feed import Feed, StepInputs, Stream
 from kdlab.data.split import Split
 from kdlab.devices import interrupt, mesh
 from kdlab.devices.checkpoint import Position, Saver
-from kdlab.models.network import Remembered
+from kdlab.models.network import CachedLogits
 from kdlab.runs import logs
 from kdlab.train.evaluate import Metrics
 from kdlab.train.problem import Problem
 from kdlab.train.state import TrainState
 from kdlab.train.step import Step
 
-STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust the devices' buffers
-STEPS_TO_AGREE = 32  # between which several processes do not ask each other the time
+STEPS_IN_FLIGHT = 8  # an unbounded queue of steps may exhaust device memory
+STEPS_TO_AGREE = 32  # steps after which several processes agree on whether to save
 
 
 class Run(NamedTuple):
-    """One training: which data, for how long, where it is written.
+    """One training: its data, its length and its folder.
 
     Attributes:
-        directory: Made if it is not there; holds ``metrics.jsonl`` (one line an
-            epoch), ``checkpoints`` and, at the end, ``result.json``.
+        directory: Created if necessary; holds ``metrics.jsonl`` (one line per epoch),
+            ``checkpoints`` and, at the end, ``result.json``.
         train: Training images and labels.
         test: Test images and labels.
         epochs: Number of epochs.
-        batch_size: Images in a step.
-        checkpoint_seconds: Seconds between checkpoints. The end of an epoch, where
-            there is the least to do again, is saved after a tenth of it already.
-        diagnose: Whether to look at the gradients after each epoch, and at the losses
+        batch_size: Images per step.
+        checkpoint_seconds: Seconds between checkpoints; at the end of an epoch, where
+            the least work would be lost, a tenth of it is enough.
+        diagnose: Whether to diagnose the gradients after each epoch, and to evaluate
             on the training set at the end.
         report_every: Steps between reports within an epoch.
-        tensorboard: Whether to write TensorBoard files too.
-        wandb: Whether to log to Weights & Biases too.
-        skip_nonfinite: Whether the steps skip what is not finite; see
+        tensorboard: Whether to write TensorBoard files as well.
+        wandb: Whether to log to Weights & Biases as well.
+        skip_nonfinite: Whether steps that are not finite are skipped; see
             :func:`~kdlab.train.step.train_step`.
-        remembered: What the teacher said of the training images, to be used instead of
-            asking it again.
+        cached_logits: Logits of the teacher on the training images, used instead of
+            running it.
     """
 
     directory: Path
@@ -59,11 +59,11 @@ class Run(NamedTuple):
     tensorboard: bool = False
     wandb: bool = False
     skip_nonfinite: bool = False
-    remembered: Remembered | None = None
+    cached_logits: CachedLogits | None = None
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         return num_batches(self.train.size, self.batch_size)
 
 
@@ -72,7 +72,7 @@ class DivergedError(Exception):
 
 
 class Loop:
-    """Runs the steps of a training: keeps its position, saves and reports."""
+    """The steps of a training: tracks the position, saves and reports."""
 
     position: Position
 
@@ -85,15 +85,15 @@ class Loop:
         tell: Callable[[logs.Report], None],
         stopped: Callable[[int], bool],
     ):
-        """Begins at a position.
+        """Starts at a position.
 
         Args:
-            run: What and where.
+            run: The training.
             problem: The losses.
             saver: Writer of the checkpoints.
-            position: Position of the state that :meth:`epoch` will be given.
+            position: Position of the state that is passed to :meth:`epoch`.
             tell: Called every `run.report_every` steps.
-            stopped: From the number of steps done to whether to save and end.
+            stopped: Maps the number of completed steps to whether to save and stop.
         """
         self.run, self.position = run, position
         self._problem, self._saver = problem, saver
@@ -101,15 +101,15 @@ class Loop:
         self._saved = time.monotonic()
         self._waiting: deque[Metrics] = deque()
         self._feed = Feed(run.train, problem.layout, run.batch_size)
-        self._last: Fed | None = None
-        self.teacher = run.remembered or problem.teacher
+        self._last: StepInputs | None = None
+        self.teacher = run.cached_logits or problem.teacher
 
     def epoch(self, step: Step, state: TrainState, seed: int) -> TrainState:
         """Trains to the end of the epoch.
 
         Raises:
-            DivergedError: At a step that is not finite, unless those are skipped.
-            TerminatedError: If the training was asked to end; the state is saved.
+            DivergedError: At a step that is not finite, unless such steps are skipped.
+            TerminatedError: If the training was told to stop; the state is saved.
         """
         run, position = self.run, self.position
         began = time.monotonic() - position.seconds
@@ -131,26 +131,26 @@ class Loop:
         position.seconds = time.monotonic() - began
         return state
 
-    def last(self, seed: int) -> Fed:
-        """The last batch of the epoch."""
-        if self._last is None:  # resumed behind it
+    def last(self, seed: int) -> StepInputs:
+        """Returns the last batch of the epoch."""
+        if self._last is None:  # resumed after it
             self._last = next(
                 self._feed.epoch(seed, self.position.epoch, self.run.steps - 1)
             )
         return self._last
 
     def save(self, state: TrainState) -> None:
-        """Begins a checkpoint."""
+        """Starts writing a checkpoint."""
         position = self.position
         done = position.epoch * self.run.steps + position.step
         self._saver.save(done, state, position)
         self._saved = time.monotonic()
 
     def end_epoch(self, state: TrainState) -> None:
-        """Goes on to the next epoch, and saves unless that was just done.
+        """Advances to the next epoch, and saves unless that was just done.
 
         Raises:
-            TerminatedError: If the training was asked to end; the state is saved.
+            TerminatedError: If the training was told to stop; the state is saved.
         """
         epoch = self.position.epoch + 1
         self.position = Position(epoch)
@@ -162,10 +162,10 @@ class Loop:
             raise interrupt.TerminatedError
 
     def means(self) -> dict[str, float]:
-        """Metrics of the epoch, averaged over the steps that count.
+        """Returns the metrics of the epoch, averaged over its finite steps.
 
         Raises:
-            DivergedError: If there are none.
+            DivergedError: If no step was finite.
         """
         position = self.position
         if not position.counted:
@@ -180,7 +180,7 @@ class Loop:
             self._settle()
 
     def _settle(self) -> None:
-        """Waits for the oldest step and takes its metrics in."""
+        """Waits for the oldest step and adds its metrics."""
         seen = {k: float(v) for k, v in jax.device_get(self._waiting.popleft()).items()}
         position, run = self.position, self.run
         position.step += 1
@@ -203,4 +203,4 @@ class Loop:
         return self._elapsed(self.run.checkpoint_seconds)
 
     def _elapsed(self, seconds: float) -> bool:
-        return mesh.agreed(time.monotonic() - self._saved >= seconds)
+        return mesh.broadcast(time.monotonic() - self._saved >= seconds)

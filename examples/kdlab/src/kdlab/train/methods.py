@@ -1,7 +1,7 @@
-"""The methods that are compared: each makes a plan for one training step.
+"""The methods to compare: each makes a plan for one training step.
 
-A method is a function of numbers and of a schedule of the learning rate. Experiments,
-claims and studies take them from the same table.
+A method is a function of hyperparameters and a learning-rate schedule. Experiments,
+claims and studies use the same table of methods.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from kdlab.settings.parts import Training
 
 
 class Plan(NamedTuple):
-    """How one step gets its gradient and its update.
+    """How one step computes its gradient and its update.
 
     Exactly one way applies: ``weights`` (one backward pass), ``balancer`` (at the
     logits, one backward pass), or neither (one backward pass per loss, and ``tx`` takes
@@ -24,9 +24,9 @@ class Plan(NamedTuple):
 
     Attributes:
         tx: The Optax transform of the parameters.
-        weights: From optimiser state and loss values to the weights of the losses.
+        weights: Maps optimiser state and loss values to the weights of the losses.
         balancer: Balances the gradients at the logits.
-        reports_weights: Whether the state of ``tx`` holds weights to log.
+        reports_weights: Whether the state of ``tx`` holds loss weights to log.
     """
 
     tx: optax.GradientTransformationExtraArgs
@@ -36,19 +36,19 @@ class Plan(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """What the methods are given; weights may be traced arrays.
+    """Hyperparameters of the methods; weights may be traced arrays.
 
     Attributes:
-        weights: Weights of the task and of the distillation loss, where they are fixed.
-        momentum: Momentum of SGD, or the first decay of AdamW; the centre of DOT's two.
-        delta: Difference of DOT's momenta from the centre.
-        matched: The Delta of DOT whose steady-state gains ``momenta`` gives the
+        weights: Fixed weights of the task and the distillation loss.
+        momentum: Momentum of SGD, or b1 of AdamW; DOT's two momenta lie around it.
+        delta: Distance of DOT's momenta from ``momentum``.
+        matched: Delta of the DOT whose steady-state gains ``momenta`` applies to the
             losses, as in :func:`kdopt.gain_matched_sgd`.
-        weight_decay: SGD: L2 penalty; AdamW: decoupled decay.
-        optimizer: The optimiser after the method.
-        nesterov: Whether the momentum is Nesterov's.
-        clip: Greatest norm of the combined gradient; None: any.
-        reach: From parameters to the masks of those that each loss reaches; None: each
+        weight_decay: SGD: L2 penalty; AdamW: decoupled weight decay.
+        optimizer: Optimiser applied after the method.
+        nesterov: Whether to use Nesterov momentum.
+        clip: Maximum norm of the combined gradient; None: no clipping.
+        reach: Maps parameters to masks of those that each loss reaches; None: each
             loss reaches all.
     """
 
@@ -66,33 +66,33 @@ class Numbers(NamedTuple):
 Method = Callable[[Numbers, optax.Schedule], Plan]
 
 
-def numbers(training: Training, **others: Any) -> Numbers:
-    """The numbers of a training.
+def make_numbers(training: Training, **others: Any) -> Numbers:
+    """Returns the hyperparameters of a training.
 
     Args:
-        training: How the parameters move.
-        **others: Fields of :class:`Numbers` that the training does not say.
+        training: The settings.
+        **others: Fields of :class:`Numbers` that are not among the settings.
     """
     names = ("momentum", "weight_decay", "optimizer", "nesterov", "clip")
     return Numbers(**{name: getattr(training, name) for name in names}, **others)
 
 
-def learning_rate(training: Training, steps_per_epoch: int) -> optax.Schedule:
-    r"""The learning rate at each step.
+def make_schedule(training: Training, steps_per_epoch: int) -> optax.Schedule:
+    r"""Returns the learning-rate schedule.
 
     .. math::
         \gamma_{steps}(e) = \gamma \, r^{\#\{d \,:\, e \geq d\}} \qquad
         \gamma_{cosine}(e) = \frac{\gamma}{2} (1 + \cos \pi e / E)
 
-    with :math:`e` the number of epochs that are done. A warm-up replaces the beginning
-    of the steps and shortens the cosine.
+    with :math:`e` the number of completed epochs. A warm-up replaces the beginning of
+    the steps and shortens the cosine.
 
     Args:
         training: The settings.
-        steps_per_epoch: Steps in an epoch.
+        steps_per_epoch: Steps per epoch.
 
     Returns:
-        From the number of steps done to the rate.
+        A function from the number of completed steps to the rate.
     """
     warm = round(training.warmup_epochs * steps_per_epoch)
     if training.schedule == "steps":
@@ -110,10 +110,10 @@ def learning_rate(training: Training, steps_per_epoch: int) -> optax.Schedule:
     return optax.join_schedules([rise, rest], [warm])
 
 
-def optimizer(
+def make_optimizer(
     numbers: Numbers, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Makes the optimiser that all methods share, on the combined gradient."""
+    """Makes the optimiser of the combined gradient, shared by all methods."""
     clip = [] if numbers.clip is None else [optax.clip_by_global_norm(numbers.clip)]
     if numbers.optimizer == "adamw":
         return optax.chain(
@@ -133,18 +133,18 @@ def optimizer(
 
 
 def labels_only(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """No teacher: the task loss alone."""
-    return Plan(optax.chain(optimizer(numbers, schedule)), weights=_task_only)
+    """Trains on the task loss alone, without a teacher."""
+    return Plan(optax.chain(make_optimizer(numbers, schedule)), weights=_task_only)
 
 
 def kd(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Both losses with fixed weights."""
-    tx = optax.chain(optimizer(numbers, schedule))
+    """Sums both losses with fixed weights."""
+    tx = optax.chain(make_optimizer(numbers, schedule))
     return Plan(tx, weights=lambda _, v: jnp.array(numbers.weights, v.dtype))
 
 
 def dot(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Fixed weights, separate momenta; SGD's weight decay is in the task stream."""
+    """Keeps separate momenta; SGD's weight decay goes to the task's."""
     task, distill = numbers.weights
     weighted = kdopt.each(optax.scale(task), optax.scale(distill))
     momentum, delta, decay = numbers.momentum, numbers.delta, numbers.weight_decay
@@ -164,40 +164,44 @@ def dot(numbers: Numbers, schedule: optax.Schedule) -> Plan:
 
 
 def dto_kd(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Equal relative decrease, from the gradients of all parameters."""
+    """Gives both losses the same relative decrease, from all parameters' gradients."""
     balancer = kdopt.dto_kd(rescale="convex")
-    return Plan(optax.chain(balancer, _total(numbers), optimizer(numbers, schedule)))
+    return Plan(
+        optax.chain(balancer, _total(numbers), make_optimizer(numbers, schedule))
+    )
 
 
 def dto_kd_shared(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Equal relative decrease, from the gradients at the logits."""
-    tx = optax.chain(_total(numbers), optimizer(numbers, schedule))
+    """Gives both losses the same relative decrease, from gradients at the logits."""
+    tx = optax.chain(_total(numbers), make_optimizer(numbers, schedule))
     return Plan(tx, balancer=kdopt.dto_kd(rescale="convex"))
 
 
 def dto_kd_amortized(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Equal relative decrease, learned from the loss values."""
-    tx = optax.chain(optimizer(numbers, schedule), kdopt.dto_kd_amortized())
+    """Gives both losses the same relative decrease, learned from the loss values."""
+    tx = optax.chain(make_optimizer(numbers, schedule), kdopt.dto_kd_amortized())
     return Plan(tx, weights=kdopt.loss_weights)
 
 
 def dynamic_lambda(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """The fixed weight, moved only as far as keeps both losses from rising."""
+    """Moves the fixed weight just far enough that neither loss rises."""
     share = numbers.weights[1] / sum(numbers.weights)
     balancer = kdopt.dynamic_lambda(policy="safe", lambda_=share)
-    return Plan(optax.chain(balancer, _total(numbers), optimizer(numbers, schedule)))
+    return Plan(
+        optax.chain(balancer, _total(numbers), make_optimizer(numbers, schedule))
+    )
 
 
 def min_norm(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Multiple-gradient descent."""
-    return Plan(optax.chain(kdopt.min_norm(), optimizer(numbers, schedule)))
+    """Steps along the combination of least norm (multiple-gradient descent)."""
+    return Plan(optax.chain(kdopt.min_norm(), make_optimizer(numbers, schedule)))
 
 
 def momenta(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Fixed weights and DOT with every number in the state of the optimiser.
+    """Combines fixed weights and DOT, with all numbers in the optimiser state.
 
-    So one compiled step serves any weights, ``delta`` and ``matched``; 0 for both is
-    plain SGD with momentum. The losses are observed unweighted.
+    One compiled step then serves any weights, ``delta`` and ``matched``; with both 0 it
+    is plain SGD with momentum. The unweighted losses are monitored.
     """
     mu = numbers.momentum
     gains = [(1 - mu) / (1 - mu + sign * numbers.matched) for sign in (1, -1)]
@@ -217,14 +221,14 @@ def momenta(numbers: Numbers, schedule: optax.Schedule) -> Plan:
 
 
 def _task_only(_: optax.OptState, values: Array) -> Array:
-    """One for the task; there may be no other loss."""
+    """Weights the task 1 and any other loss 0."""
     return jnp.zeros_like(values).at[0].set(1.0)
 
 
 def _total(numbers: Numbers) -> optax.GradientTransformation:
-    """Scales weights of sum one to the sum of the fixed ones.
+    """Scales weights that sum to 1 to the sum of the fixed weights.
 
-    So methods at one learning rate differ in the balance alone.
+    At the same learning rate, methods then differ in the balance alone.
     """
     return optax.scale(sum(numbers.weights))
 
@@ -242,7 +246,7 @@ METHODS: dict[str, Method] = {
         min_norm,
     )
 }
-"""By name: those of :data:`kdlab.settings.config.METHODS`, in that order."""
+"""Methods by name, in the order of :data:`kdlab.settings.config.METHODS`."""
 
 ALL_METHODS = METHODS | {"momenta": momenta}
-"""Also the one that the claims train most of their arms with."""
+"""Also includes the method with which the claims train most of their arms."""

@@ -1,4 +1,4 @@
-"""Diagnostics of the gradients, read from the states of a step at no extra cost."""
+"""Gradient diagnostics, read from the states of a step at no extra cost."""
 
 from typing import Any
 
@@ -13,21 +13,20 @@ PAIR = 2
 
 
 def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
-    """Diagnostics of a step from the states that it leaves.
+    """Returns the diagnostics of a step, read from the states after it.
 
     Args:
-        opt_state: State of the parameters' transform, after the update. If it has a
-            Gram matrix, or is that of :func:`kdopt.monitor`, ``gradient/...`` describes
-            the gradients of all parameters; if it has the momentum buffers of two
-            losses, ``buffer/...`` describes those; and if it is that of
-            :func:`kdopt.guard`, ``update/...`` what the chain's own update would do to
-            each loss.
+        opt_state: State of the optimiser after the update. A Gram matrix or a
+            :func:`kdopt.monitor` in it gives ``gradient/...``, on the gradients of all
+            parameters; momentum buffers of two losses give ``buffer/...``; a
+            :func:`kdopt.guard` gives ``update/...``, the effect of the chain's own
+            update on each loss.
         balancer: State of a balancer at the logits; its Gram matrix gives
             ``shared/...``.
         values: The loss values, task first.
 
     Returns:
-        Scalars by name; none for a method that has neither.
+        Scalars by name; empty for a method with none of these.
     """
     out = {}
     losses = jnp.stack([jnp.asarray(value) for value in values])
@@ -48,7 +47,7 @@ def seen_in(opt_state: Any, balancer: Any, values: Any) -> dict[str, jax.Array]:
 
 
 def _effects(state: GuardState) -> dict[str, jax.Array]:
-    """Cosines of the chain's own update, and the changes by the one applied."""
+    """Returns cosines of the chain's own update, and changes by the applied one."""
     out = {}
     for i, name in enumerate(("task", "distill")):
         out[f"update/cosine/{name}"] = state.cosines[i]
@@ -58,7 +57,7 @@ def _effects(state: GuardState) -> dict[str, jax.Array]:
 
 
 def _named(place: str, seen: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Without losses and weights, which are logged in any case."""
+    """Prefixes names, leaving out losses and weights, which are logged anyway."""
     return {
         f"{place}/{name}": value
         for name, value in seen.items()

@@ -9,11 +9,17 @@ from flax import nnx
 import kdopt
 from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.feed import Stream, iterate_once
-from kdlab.data.split import Chosen, Split
+from kdlab.data.split import Examples, Split
 from kdlab.devices.mesh import Layout, make_layout
 from kdlab.losses.base import Batch, KdLoss, Pupil
-from kdlab.models.network import Network, wide
-from kdlab.train.evaluate import EVALUATION_BATCH, Metrics, evaluate, means, sums
+from kdlab.models.network import Network, to_float32
+from kdlab.train.evaluate import (
+    EVALUATION_BATCH,
+    Metrics,
+    average,
+    evaluate,
+    sum_metrics,
+)
 from kdlab.train.state import TrainState
 from kdopt import losses
 
@@ -40,17 +46,17 @@ class Problem:
         augment: str,
         layout: Layout | None = None,
     ):
-        """Binds what is static.
+        """Stores the static parts.
 
         Args:
             graphdef: Static part of a :class:`Pupil`.
             teacher: A trained network, or None to learn from labels alone.
             loss: Class of the distillation loss.
-            steps: Length of the training, for curricula.
+            steps: Number of steps of the training, for curricula.
             mean: Mean of the images, per channel.
             std: Standard deviation of the images, per channel.
             augment: Name of an augmentation.
-            layout: Layout of the arrays; None: over all devices.
+            layout: Placement of the arrays; None: over all devices.
         """
         self.graphdef = graphdef
         self.layout = layout or make_layout()
@@ -66,8 +72,8 @@ class Problem:
         """Runs the pupil in training mode.
 
         Returns:
-            The logits and what the distillation loss compares besides, and the state
-            of the pupil that is not trained.
+            ``(logits, compared), rest``: the logits, what else the distillation loss
+            compares, and the non-trainable state of the pupil.
         """
         pupil = self._pupil(params, batch.rest)
         pupil.train()
@@ -75,30 +81,30 @@ class Problem:
         return shared, nnx.split(pupil, nnx.Param, ...)[2]
 
     def head(self, params: Any, shared: tuple, batch: Batch) -> tuple:
-        """The losses at what `encode` returns: the task, and with a teacher another."""
+        """Computes the task loss, and the distillation loss if there is a teacher."""
         logits, compared = shared
         task = losses.cross_entropy(logits, batch.labels, sample_weights=batch.weights)
         if batch.teacher is None:
             return (task,)
         adapter = self._pupil(params, batch.rest).adapter
-        assert adapter is not None  # where there is a teacher
+        assert adapter is not None  # there is a teacher
         distill = adapter(logits, compared, batch)
         return task, self._loss.scale * distill
 
     def losses_fn(self, params: Any, batch: Batch) -> tuple[tuple, Any]:
-        """The losses as a function of the parameters."""
+        """Computes the losses as a function of the parameters."""
         shared, rest = self.encode(params, batch)
         return self.head(params, shared, batch), rest
 
     def network(self, state: TrainState) -> Network:
-        """The student without what was trained beside it."""
+        """Returns the student without the adapters that were trained with it."""
         return Network.of(nnx.merge(self.graphdef, state.evaluated, state.rest).network)
 
     def _pupil(self, params: Any, rest: Any) -> Pupil:
         return nnx.merge(self.graphdef, params, rest, copy=True)
 
     def _represent(self, pupil: Pupil, batch: Batch) -> tuple[jax.Array, Any]:
-        outputs = wide(pupil.network(batch.images))
+        outputs = to_float32(pupil.network(batch.images))
         if batch.teacher is None or pupil.adapter is None:
             return outputs.logits, ()
         return outputs.logits, pupil.adapter.compare(outputs, batch)
@@ -106,7 +112,7 @@ class Problem:
     def load(
         self,
         state: TrainState,
-        data: Split | Chosen,
+        data: Split | Examples,
         teacher: Any,
         indices: Any,
         weights: Any,
@@ -131,7 +137,7 @@ class Problem:
     def _probe(
         self,
         state: TrainState,
-        data: Split | Chosen,
+        data: Split | Examples,
         teacher: Any,
         indices: Any,
         weights: Any,
@@ -150,31 +156,31 @@ class Problem:
         pupil = self._pupil(params, rest)
         pupil.eval()
         shared = self._represent(pupil, whole)
-        return sums(shared[0], self.head(params, shared, whole), batch)
+        return sum_metrics(shared[0], self.head(params, shared, whole), batch)
 
     def evaluate(
         self, state: TrainState, data: Split | Stream, *, with_teacher: bool = False
     ) -> dict[str, float]:
-        """Accuracy and losses over a whole split, without augmentation.
+        """Returns accuracy and losses over a whole split, without augmentation.
 
         Args:
-            state: Holds the parameters.
+            state: State whose parameters are evaluated.
             data: Images and labels.
-            with_teacher: Whether to run the teacher for the distillation loss too, if
-                that makes sense for batches of any size.
+            with_teacher: Whether to run the teacher and evaluate the distillation loss,
+                if that loss is meaningful for batches of any size.
         """
         teacher = self.teacher if with_teacher and self._loss.any_batch else None
         if teacher is None:
             return evaluate(self.network(state), data, self.layout, self._moments)
         arguments = state.evaluated, state.rest
-        return means(
+        return average(
             self._sums_with_teacher(*arguments, batch, teacher)
             for batch in iterate_once(data, self.layout, EVALUATION_BATCH)
         )
 
 
 def with_teacher_outputs(batch: Batch, teacher: Any) -> Batch:
-    """The batch with the outputs of the teacher, if there is one."""
+    """Adds the outputs of the teacher, if there is one, to a batch."""
     if teacher is None:
         return batch
-    return batch._replace(teacher=teacher.about(batch.images, batch.indices))
+    return batch._replace(teacher=teacher.outputs_for(batch.images, batch.indices))

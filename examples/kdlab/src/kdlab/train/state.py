@@ -1,4 +1,4 @@
-"""What a training changes."""
+"""The state of a training."""
 
 from typing import Any, NamedTuple
 
@@ -6,15 +6,15 @@ import jax
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and all arrays that a checkpoint holds.
+    """Everything that a step changes and a checkpoint holds.
 
     Attributes:
         params: Parameters of the pupil.
-        rest: Its other state: BatchNorm statistics, dropout keys, memories.
+        rest: Its non-trainable state: BatchNorm statistics, dropout keys, memories.
         opt_state: State of the plan's transform.
         balancer: State of the balancer at the logits; ``()`` without one.
         ema: Averaged parameters; ``()`` without averaging.
-        step: Number of steps done, int32.
+        step: Number of completed steps, int32.
         seed: Seed of the augmentations, int32.
     """
 
@@ -28,5 +28,5 @@ class TrainState(NamedTuple):
 
     @property
     def evaluated(self) -> Any:
-        """The parameters that are tested: the averaged ones if there are any."""
+        """Parameters to evaluate: the averaged ones if there are any."""
         return self.ema if jax.tree.leaves(self.ema) else self.params

@@ -1,4 +1,4 @@
-"""The training step of a method: what it changes, and how it is compiled."""
+"""The training step of a method."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,17 +8,19 @@ import jax.numpy as jnp
 import optax
 
 import kdopt
-from kdlab.data.split import Chosen, Split
+from kdlab.data.split import Examples, Split
 from kdlab.devices.mesh import Layout
 from kdlab.models.network import Network
-from kdlab.train.evaluate import Metrics, named
-from kdlab.train.gradients import gradients, micro_batches
+from kdlab.train.evaluate import Metrics, name_losses
+from kdlab.train.gradients import compute_gradients, split_batch
 from kdlab.train.methods import Plan
 from kdlab.train.observe import seen_in
 from kdlab.train.problem import Problem
 from kdlab.train.state import TrainState
 
-Step = Callable[[TrainState, Split | Chosen, Any, Any, Any], tuple[TrainState, Metrics]]
+Step = Callable[
+    [TrainState, Split | Examples, Any, Any, Any], tuple[TrainState, Metrics]
+]
 
 
 def train_step(
@@ -29,41 +31,43 @@ def train_step(
     ema: float | None = None,
     skip_nonfinite: bool = False,
 ) -> Step:
-    """The training step of a method as a pure function; it serves every seed.
+    """Returns the training step of a method, a pure function that serves every seed.
 
     Args:
-        problem: The losses, and where arrays lie.
+        problem: The losses and the placement of arrays.
         plan: How gradients are combined and applied.
-        accumulate: Parts in which a batch is gone through; see
+        accumulate: Number of micro-batches; see
             :mod:`kdlab.train.gradients`.
-        ema: Decay of the averaged parameters; the state must have been made for them.
-        skip_nonfinite: Whether a step whose losses or update are not finite changes
-            nothing but the count of steps.
+        ema: Decay of the averaged parameters, which the state must then hold.
+        skip_nonfinite: Whether a step whose losses or update are not finite only
+            advances the step count.
 
     Returns:
         ``step(state, data, teacher, indices, sample_weights)``. The metric ``finite``
-        is 1 where losses and update were finite, else 0.
+        is 1 if losses and update were finite, else 0.
     """
 
     def step(
         state: TrainState,
-        data: Split | Chosen,
+        data: Split | Examples,
         teacher: Any,
         indices: Any,
         weights: Any,
     ) -> tuple[TrainState, Metrics]:
         batch = problem.load(state, data, None, indices, weights)
-        parts = micro_batches(problem, batch, teacher, accumulate)
-        values, rest, grads, balancer, used = gradients(problem, plan, state, parts)
+        parts = split_batch(problem, batch, teacher, accumulate)
+        values, rest, grads, balancer, used = compute_gradients(
+            problem, plan, state, parts
+        )
         updates, opt_state = plan.tx.update(
             grads, state.opt_state, state.params, values=values
         )
         if used is None and plan.reports_weights:
             used = kdopt.loss_weights(opt_state)
         finite = jnp.isfinite(values).all() & jnp.isfinite(optax.tree.norm(updates))
-        metrics = named("loss", values) | {"finite": finite.astype(jnp.float32)}
+        metrics = name_losses("loss", values) | {"finite": finite.astype(jnp.float32)}
         if used is not None:
-            metrics |= named("weight", used)
+            metrics |= name_losses("weight", used)
         metrics |= seen_in(opt_state, balancer, values)
         params = optax.apply_updates(state.params, updates)
         averaged = state.ema
@@ -81,51 +85,51 @@ def train_step(
 
 
 def make_step(problem: Problem, plan: Plan, **options: Any) -> Step:
-    """Compiles :func:`train_step`; the state that it is given is used up."""
+    """Compiles :func:`train_step`, donating the state."""
     return jax.jit(train_step(problem, plan, **options), donate_argnums=0)
 
 
 def make_seeds_step(
     problem: Problem, plan: Plan, *, same_data: bool = False, **options: Any
 ) -> Step:
-    """Compiles a step that trains several students at once, one a seed.
+    """Compiles a step that trains several students at once, one per seed.
 
-    It equals separate runs up to rounding, with JAX's default random generator; with
-    ``rbg`` the augmentations are others. Worth it for students that leave a device
-    idle. Not for convolutions on CPU: with one kernel a student they take several
-    times as long as one after the other.
+    The result equals that of separate runs up to rounding with JAX's default random
+    generator; with ``rbg`` the augmentations differ. It pays for students that leave a
+    device idle, but not for convolutions on CPU: with one kernel per student they take
+    several times as long as one student after the other.
 
     Args:
-        problem: The losses; on one device.
+        problem: The losses, on one device.
         plan: How gradients are combined and applied.
         same_data: Whether all seeds see the same data set; otherwise images and labels
-            have the seeds in front too.
+            have a leading axis for the seeds as well.
         **options: See :func:`train_step`.
 
     Returns:
-        A step in which state, indices and sample weights have a first axis for the
-        seeds, see :func:`stacked`, and the metrics as well. The state is used up.
+        A step whose state, indices, sample weights and metrics have a leading axis for
+        the seeds, see :func:`stack`. The state is donated.
     """
     step = train_step(problem, plan, **options)
     axes = 0, None if same_data else 0, None, 0, 0
     return jax.jit(jax.vmap(step, in_axes=axes), donate_argnums=0)
 
 
-def stacked(trees: Sequence[Any]) -> Any:
-    """One tree of several: states, data sets or batches of as many seeds."""
+def stack(trees: Sequence[Any]) -> Any:
+    """Stacks the states, data sets or batches of several seeds into one tree."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def initial_state(
+def make_state(
     network: Network, plan: Plan, seed: int, layout: Layout, *, ema: bool = False
 ) -> TrainState:
-    """The state before the first step.
+    """Makes the state before the first step.
 
     Args:
         network: A pupil.
-        plan: How it will be trained.
+        plan: How it is trained.
         seed: Seed of the augmentations.
-        layout: Where the arrays lie.
+        layout: Placement of the arrays.
         ema: Whether parameters are averaged.
     """
     params, balancer = network.params, plan.balancer
@@ -134,7 +138,7 @@ def initial_state(
         rest=network.rest,
         opt_state=plan.tx.init(params),
         balancer=() if balancer is None else balancer.init(params),
-        # A copy: a step uses the buffers of both up.
+        # A copy: a step donates the buffers of both.
         ema=jax.tree.map(jnp.copy, params) if ema else (),
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),
@@ -153,7 +157,7 @@ def place_state(layout: Layout, state: TrainState) -> TrainState:
 
 
 def constrain_state(layout: Layout, state: TrainState) -> TrainState:
-    """Inside a step: leaves a state where :func:`place_state` has put it."""
+    """Inside a step: keeps a state where :func:`place_state` put it."""
     whole = layout.replicate_inside(state._replace(params=(), opt_state=(), ema=()))
     return whole._replace(
         params=layout.constrain_params(state.params),

@@ -1,4 +1,4 @@
-"""Data sets from four arrays: in an ``.npz`` file, or of the user's own function."""
+"""Data sets made of four arrays, from an ``.npz`` file or a user's function."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,33 +13,33 @@ from kdlab.data.dataset import Dataset, channel_moments
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 EXPECTED = (
     "expected train_images and test_images, uint8 [n, h, w, c] or [n, h, w], and "
-    "train_labels and test_labels, whole numbers [n] from 0 on"
+    "train_labels and test_labels, integers [n] counting from 0"
 )
 
 
 def read_npz(path: Path) -> Dataset:
-    """Reads a data set from an ``.npz`` file of :data:`NAMES`.
+    """Reads a data set from an ``.npz`` file with the arrays :data:`NAMES`.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is damaged, or its arrays are not those of a data set.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or its arrays do not form a data set.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; {EXPECTED} in it.")
+        raise FileNotFoundError(f"there is no file {path}; {EXPECTED}.")
     with reading(path), np.load(path) as content:
         arrays = dict(content)
     return from_arrays(str(path), arrays)
 
 
-def open_own(name: str) -> Dataset:
-    """Calls a function of the user's own for a data set.
+def open_user_dataset(name: str) -> Dataset:
+    """Gets a data set from a user's function.
 
     Args:
-        name: ``MODULE:FUNCTION``. The function takes nothing and returns a
-            :class:`Dataset`, or a mapping of :data:`NAMES` to arrays.
+        name: ``MODULE:FUNCTION``. The function takes no arguments and returns a
+            :class:`Dataset`, or a mapping from :data:`NAMES` to arrays.
 
     Raises:
-        ValueError: If the function is not there, or returns something else.
+        ValueError: If the function does not exist or returns something else.
     """
     found = import_function(name)()
     if isinstance(found, Dataset):
@@ -53,14 +53,14 @@ def open_own(name: str) -> Dataset:
 
 
 def from_arrays(name: str, arrays: Mapping[str, Any]) -> Dataset:
-    """Makes a data set of four arrays; the classes are those of the training labels.
+    """Makes a data set from four arrays, with the classes of the training labels.
 
     Args:
-        name: What to call it.
-        arrays: Images and labels, by :data:`NAMES`.
+        name: Name of the data set.
+        arrays: Images and labels by :data:`NAMES`.
 
     Raises:
-        ValueError: If one is missing, or is of another shape, type or range.
+        ValueError: If one is missing or has a wrong shape, dtype or range.
 
     Examples:
         >>> images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 2, 0])
@@ -98,8 +98,8 @@ def _images(name: str, split: str, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UserError(
             f"{name}: {split}_images are {images.dtype}{list(images.shape)}, expected "
-            "uint8 [n, h, w, c] or [n, h, w] with values from 0 to 255. Images from 0 "
-            'to 1 become such by `(255 * images).round().astype("uint8")`.'
+            "uint8 [n, h, w, c] or [n, h, w] with values from 0 to 255. Convert images "
+            'from 0 to 1 by `(255 * images).round().astype("uint8")`.'
         )
     if not images.size:
         raise UserError(f"{name}: there are no {split}_images.")
@@ -110,6 +110,6 @@ def _labels(name: str, split: str, labels: np.ndarray) -> np.ndarray:
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise UserError(
             f"{name}: {split}_labels are {labels.dtype}{list(labels.shape)}, expected "
-            "whole numbers [n], the number of the class of each image from 0 on."
+            "integers [n], the class of each image, counting from 0."
         )
     return labels.astype(np.int32)

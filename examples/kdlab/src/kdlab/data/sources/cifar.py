@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the archives as published."""
+"""Reads CIFAR-10 and CIFAR-100 from the published archives."""
 
 import pickle
 import tarfile
@@ -16,12 +16,12 @@ _SIDE = 32
 
 
 class _Layout(NamedTuple):
-    """What differs between the two data sets."""
+    """The differences between the two data sets."""
 
     num_classes: int
     binary: str  # name of the archive
     binary_members: tuple[tuple[str, ...], tuple[str, ...]]  # train, test
-    label_bytes: int  # in front of each image; the last one is the class
+    label_bytes: int  # before each image; the last one is the class
     python: str
     python_members: tuple[tuple[str, ...], tuple[str, ...]]
     label_key: bytes
@@ -61,15 +61,15 @@ ARCHIVES = {name: (x.binary, x.python) for name, x in _LAYOUTS.items()}
 
 
 def read_archives(name: str, data_dir: Path) -> Dataset | None:
-    """Read ``cifar10`` or ``cifar100`` from either archive of its authors.
+    """Reads ``cifar10`` or ``cifar100`` from either archive of its authors.
 
     Args:
         name: ``cifar10`` or ``cifar100`` (fine labels).
         data_dir: Folder with the binary or the Python version; the binary one is
-            preferred, being ten times as fast to read.
+            preferred, as it is ten times as fast to read.
 
     Returns:
-        The data set, or None if neither archive is there.
+        The data set, or None if there is neither archive.
 
     Raises:
         ValueError: If the archive is damaged or incomplete.
@@ -115,7 +115,7 @@ def _read_members(
     members: tuple[str, ...],
     parse: Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Parse the members in the order of the archive: going back unpacks it again."""
+    """Parses members in the order of the archive, since going back unpacks it again."""
     parts = {}
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -134,14 +134,14 @@ def _read_members(
 
 
 def _parse_binary(file: IO[bytes], label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of labels and 3072 pixels, all red ones first."""
+    """Parses rows of labels and 3072 pixels, red ones first."""
     rows = np.frombuffer(file.read(), np.uint8)
     rows = rows.reshape(-1, label_bytes + 3 * _SIDE * _SIDE)
     return rows[:, label_bytes:], rows[:, label_bytes - 1]
 
 
 def _parse_python(file: IO[bytes], label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """A pickled dictionary of the same rows."""
+    """Parses a pickled dictionary of the same rows."""
     content = _ArrayUnpickler(file, encoding="bytes").load()
     return content[b"data"], np.asarray(content[label_key])
 
@@ -156,7 +156,7 @@ def _join(
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and nothing else: a pickle may otherwise run any code."""
+    """An unpickler that builds only NumPy arrays, so that no code can be run."""
 
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
@@ -166,13 +166,13 @@ class _ArrayUnpickler(pickle.Unpickler):
                 return np.dtype
             case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
                 return _empty_array
-            case ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            case ("_codecs", "encode"):  # used by Python 3 for bytes in protocol 2
                 return _encode
         raise pickle.UnpicklingError(f"{module}.{name} does not belong in CIFAR")
 
 
 def _empty_array(*_: object) -> np.ndarray:
-    """An array for `ndarray.__setstate__` to fill."""
+    """Returns an array for `ndarray.__setstate__` to fill."""
     return np.ndarray((0,), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What to say when the data are not there."""
+"""Error messages for missing data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,19 +7,19 @@ from pathlib import Path
 def missing_files(
     name: str, *, files: Sequence[str], folder: Path | None, how: str
 ) -> FileNotFoundError:
-    """An error that says which files to put where, and how to get them.
+    """Returns an error that says which files to put where, and how to get them.
 
     Args:
         name: Name of the data set.
         files: Names of the files.
-        folder: Where they were looked for; None if no folder was given.
-        how: How to get them.
+        folder: Folder that was searched; None if no folder was given.
+        how: How to get the files.
     """
     where = folder or "a folder and give it as data_dir (--data-dir)"
     found = ""
     if folder and not folder.is_dir():
         found = ", which is " + (
-            "a file, no folder" if folder.exists() else "not there"
+            "a file, not a folder" if folder.exists() else "missing"
         )
     elif folder:
         same = [folder / name for name in files if (folder / name).is_dir()]
@@ -31,5 +31,5 @@ def missing_files(
 
 
 def prepare_command(name: str) -> str:
-    """The command that prepares a data set."""
+    """Returns the command that prepares a data set."""
     return f"kdlab prepare {name} --data-dir DATA --manual-dir FILES"

@@ -1,4 +1,4 @@
-"""Images in class folders, and what to say of folders that are laid out otherwise."""
+"""Reads images from class folders, and explains what other folders lack."""
 
 import os
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ _SUFFIXES = {
     *(".tif", ".tiff", ".webp"),
 }
 _TESTS = ("test", "val", "validation")
-# What archivers, file servers and file systems put beside the files of a user.
+# Files that archivers, file servers and file systems leave behind.
 _FOREIGN = {"__MACOSX", "@eaDir", "lost+found"}
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder was left by a tool: ``.DS_Store``, ``._cat.png``.
+    """Returns whether a file or folder was left by a tool, such as ``.DS_Store``.
 
     Examples:
         >>> [is_hidden(name) for name in (".ipynb_checkpoints", "__MACOSX", "cat")]
@@ -30,21 +30,20 @@ def is_hidden(name: str) -> bool:
 
 
 class FolderSource:
-    """Images in one folder per class, at any depth below it.
+    """The images in one folder per class, at any depth below it.
 
-    Hidden files and folders, and files that are no images, are left out; links are
-    followed.
+    Hidden files and folders and other files are ignored; links are followed.
 
     Args:
-        root: Folder of the class folders. Classes are numbered in the order of their
+        root: Folder of the class folders. Classes are numbered by the order of their
             names.
-        class_names: The classes to expect, those of the training split; None if this
-            is the training split.
+        class_names: Expected classes, those of the training split; None if this is the
+            training split.
 
     Raises:
         FileNotFoundError: If there is no image below `root`.
-        ValueError: If `root` has a class that is not in `class_names`; if the training
-            split has a class without an image, or not two classes.
+        ValueError: If `root` has a class that is not in `class_names`, or if the
+            training split has a class without images or fewer than two classes.
     """
 
     mode = "RGB"
@@ -59,7 +58,7 @@ class FolderSource:
         if unknown:
             raise UserError(
                 f"{root} has the class folder {unknown[0]!r}, which the training split "
-                f"lacks; both need the same classes, there {_few(self.class_names)}"
+                f"lacks; both need the same classes: {_few(self.class_names)}"
             )
         with reading(root):
             by_class = [sorted(_images(root / name)) for name in self.class_names]
@@ -85,23 +84,23 @@ class FolderSource:
         if len(names) == 1:
             only = self._root / names[0]
             raise UserError(
-                f"{self._root} has one class only, {names[0]!r}; expected two class "
-                f"folders or more. It holds {contents(only)}: if the class folders are "
-                f"in there, move them up"
+                f"{self._root} has only one class, {names[0]!r}; expected two or more "
+                f"class folders. It holds {contents(only)}: if these are the class "
+                f"folders, move them up"
             )
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self._files)
 
     def __getitem__(self, index: SupportsIndex) -> EncodedImage:
-        """One image and its label."""
+        """Returns one image and its label."""
         path, label = self._files[index.__index__()]
         with reading(path):
             return EncodedImage(path.read_bytes(), label)
 
     def where(self, index: int) -> str:
-        """The path of an image."""
+        """Returns the path of an image."""
         return str(self._files[index][0])
 
     @cached_property
@@ -111,15 +110,15 @@ class FolderSource:
 
 
 def open_folder(root: Path, split: str) -> FolderSource:
-    """Open ``root/train``, or for the split ``test`` whichever of val and test exists.
+    """Opens ``root/train``, or for the split ``test`` whichever of val and test exists.
 
     Args:
-        root: Holds ``train`` and one of ``test``, ``val`` and ``validation``; the first
-            with class folders, as a published test split may have no labels.
+        root: Folder with ``train`` and one of ``test``, ``val`` and ``validation``: the
+            first that has class folders, as a published test split may have no labels.
         split: ``train`` or ``test``.
 
     Raises:
-        FileNotFoundError: If one of them is absent; says what there is instead.
+        FileNotFoundError: If one is missing; the message says what was found instead.
     """
     train = root / "train"
     tests = [root / name for name in _TESTS]
@@ -137,7 +136,7 @@ def open_folder(root: Path, split: str) -> FolderSource:
 
 
 def _instead(root: Path) -> str:
-    """What a folder without splits is, and what may be done."""
+    """Describes a folder without splits, and what to do."""
     if not root.exists():
         return "there is no such folder"
     if not root.is_dir():
@@ -147,21 +146,21 @@ def _instead(root: Path) -> str:
         found = f"found {contents(root)}"
         nested = [path for path in folders if (path / "train").is_dir()]
         if nested:
-            return f"{found}. Give folder:{nested[0]}?"
+            return f"{found}. Did you mean folder:{nested[0]}?"
         if root.name in ("train", *_TESTS) and (root.parent / "train").is_dir():
-            return f"{found}. Give folder:{root.parent}?"
+            return f"{found}. Did you mean folder:{root.parent}?"
         if (root / "train").is_dir():
-            return f"{found}. Put some of the images of each class into {root / 'val'}"
+            return f"{found}. Move some images of each class to {root / 'val'}"
         if any(True for path in folders for _ in _images(path)):
             return (
-                f"{found}. If these are the class folders, divide their images between "
+                f"{found}. If these are class folders, divide their images between "
                 f"{root / 'train'} and {root / 'val'}"
             )
         return found
 
 
 def contents(folder: Path) -> str:
-    """What lies in a folder, in words; hidden files are left out."""
+    """Describes the contents of a folder without hidden files."""
     entries = sorted(_entries(folder))
     folders = [path for path in entries if path.is_dir()]
     images = [p for p in entries if p not in folders and _is_image(p.name)]
@@ -188,11 +187,11 @@ def _is_image(name: str) -> bool:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Images at any depth."""
+    """Yields the images at any depth."""
     seen = set()
     for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link to a folder around it
+        if real in seen:  # a link to an enclosing folder
             folders.clear()
             continue
         seen.add(real)
@@ -203,5 +202,5 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _fail(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # a class that a split lacks
+    if not isinstance(error, FileNotFoundError):  # the split lacks this class
         raise error

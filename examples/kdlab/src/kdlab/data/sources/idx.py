@@ -1,4 +1,4 @@
-"""MNIST and its successors in their published form, four IDX files."""
+"""Reads MNIST and its successors from their published form, four IDX files."""
 
 import gzip
 import math
@@ -21,26 +21,26 @@ FILES = tuple(f"{stem}.gz" for stem in _STEMS)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, compressed by gzip or not.
+    """Reads an IDX file of unsigned bytes, gzipped or not.
 
     The header is two zero bytes, the type (8 is uint8), the rank, and each length as
     a big-endian 32-bit integer.
 
     Args:
-        path: Path of the file; the suffix ``.gz`` says that it is compressed.
+        path: Path of the file; it is gzipped if the suffix is ``.gz``.
 
     Returns:
         The array, uint8.
 
     Raises:
-        ValueError: If it is not such a file or is cut short.
+        ValueError: If it is not such a file, or is truncated.
     """
     with reading(path):
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         if len(data) < 4 or data[:3] != b"\0\0\x08":
-            raise ValueError("it is no IDX file of unsigned bytes")
+            raise ValueError("it is not an IDX file of unsigned bytes")
         rank = data[3]
         shape = tuple(np.frombuffer(data, ">u4", count=rank, offset=4).tolist())
         header = 4 + 4 * rank
@@ -53,11 +53,11 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
-    """Read ``mnist`` or ``fashion_mnist``: 60,000 and 10,000 images, 28x28, 10 classes.
+    """Reads ``mnist`` or ``fashion_mnist``: 60,000 + 10,000 images, 28x28, 10 classes.
 
     Args:
         name: Name of the data set; the files of both have the same names.
-        folders: Searched in this order for one that has all four files.
+        folders: Folders to search for all four files, in this order.
 
     Returns:
         The data set, or None if no folder has them.
@@ -88,7 +88,7 @@ def read_files(name: str, folders: Sequence[Path]) -> Dataset | None:
 
 
 def _find(folders: Sequence[Path]) -> list[Path] | None:
-    """The four files, compressed or not, of the first folder that has all."""
+    """Returns the four files, gzipped or not, of the first folder with all of them."""
     for folder in folders:
         for suffix in (".gz", ""):
             paths = [folder / (stem + suffix) for stem in _STEMS]

@@ -1,4 +1,4 @@
-"""Means and standard deviations that the published recipes normalise with."""
+"""Means and standard deviations with which published recipes normalise."""
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 

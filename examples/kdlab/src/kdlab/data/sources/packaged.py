@@ -1,4 +1,4 @@
-"""Real images that come with a Python package: no download, no preparation."""
+"""Real images that come with Python packages: no download, no preparation."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _SPLIT_SEED = 0  # part of the definition of the test sets
 def _dataset(
     name: str, images: np.ndarray, labels: np.ndarray, *, num_test: int
 ) -> Dataset:
-    """Split off a class-balanced test set; keep the published order in each part."""
+    """Splits off a class-balanced test set, with the published order in each part."""
     labels = labels.astype(np.int32)
     order = stratified_order(labels, _SPLIT_SEED)
     test, train = np.sort(order[:num_test]), np.sort(order[num_test:])
@@ -29,7 +29,7 @@ def _dataset(
 
 
 def mnist5k() -> Dataset:
-    """5,000 images of MNIST, 28x28, 500 a class: 4,000 to train, 1,000 to test.
+    """Loads 5,000 images of MNIST, 28x28, 500 per class: 4,000 train, 1,000 test.
 
     References:
         LeCun et al., `Gradient-based learning applied to document recognition
@@ -46,7 +46,7 @@ def mnist5k() -> Dataset:
 
 
 def digits() -> Dataset:
-    """1,797 handwritten digits, 8x8 in 17 grey levels: 1,297 to train, 500 to test.
+    """Loads 1,797 handwritten digits, 8x8, 17 grey levels: 1,297 train, 500 test.
 
     References:
         Alpaydin and Kaynak, `Optical Recognition of Handwritten Digits

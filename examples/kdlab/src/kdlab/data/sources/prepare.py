@@ -1,4 +1,4 @@
-"""Turn downloaded archives into files that training reads without TensorFlow."""
+"""Converts downloaded archives to files that training reads without TensorFlow."""
 
 import importlib.util
 from pathlib import Path
@@ -8,15 +8,15 @@ from kdlab.data.sources.tfds_source import tfds_names
 
 
 def prepare(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
-    """Prepare a data set once, as ArrayRecord files under `data_dir`.
+    """Prepares a data set as ArrayRecord files below `data_dir`, once.
 
     Args:
-        name: ``tiny_imagenet``, ``imagenet2012``, or any name of the TFDS catalogue,
-            with ``tfds:`` in front of it or not.
-        data_dir: Where to put the result, ``data_dir/name/version``.
-        manual_dir: Folder with archives that were downloaded by hand: needed for
-            ``imagenet2012``, tried first for the others. ``tiny_imagenet`` is looked
-            for in `data_dir` too.
+        name: ``tiny_imagenet``, ``imagenet2012``, or any name in the TFDS catalogue,
+            with or without the prefix ``tfds:``.
+        data_dir: Root of the prepared sets; the result is ``data_dir/name/version``.
+        manual_dir: Folder of manually downloaded archives, required for
+            ``imagenet2012`` and tried first for others. ``tiny_imagenet`` is also
+            searched for in `data_dir`.
 
     Returns:
         The folder of the prepared set.
@@ -24,7 +24,7 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None) -> Path:
     Raises:
         FileNotFoundError: If an archive is missing.
         ModuleNotFoundError: If TensorFlow is needed and not installed.
-        ValueError: If there is nothing to prepare for that name.
+        ValueError: If there is nothing to prepare under that name.
     """
     import tensorflow_datasets as tfds
 

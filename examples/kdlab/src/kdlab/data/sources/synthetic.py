@@ -1,4 +1,4 @@
-"""Seeded images in the shapes of the real data sets: for tests, smoke runs, speed."""
+"""Synthetic images with the shapes of real data sets, for tests and benchmarks."""
 
 from typing import NamedTuple
 
@@ -19,18 +19,18 @@ class Sizes(NamedTuple):
 SIZES = {
     "synthetic": Sizes(32, 10, 2000, 500),  # the shape of CIFAR-10
     "synthetic-cifar100": Sizes(32, 100, 10000, 2000),
-    "synthetic-tiny": Sizes(16, 4, 256, 64),  # for tests: an epoch in a moment
+    "synthetic-tiny": Sizes(16, 4, 256, 64),  # for tests
     "synthetic-tiny-imagenet": Sizes(64, 200, 4000, 1000),
     "synthetic-imagenet": Sizes(224, 1000, 1000, 500),
     "synthetic-smoke": Sizes(24, 4, 8, 4),  # for runs of seconds
 }
 
-_CELLS = 4  # a pattern is a coarse grid of colours, so shifting it a little keeps it
+_CELLS = 4  # patterns are coarse grids of colours, which survive small shifts
 _NOISE = 100  # half the width of the uniform noise, in grey levels
 
 
 def synthetic(name: str = "synthetic", *, seed: int = 0) -> Dataset:
-    """Class-conditional images that a small network can learn but not in one step.
+    """Draws class-conditional images that a small network can learn in a few epochs.
 
     Each class is a smooth random pattern of colours. An image is its class pattern
     with random contrast, cyclically shifted by up to a quarter of its side, blended
@@ -85,9 +85,9 @@ def synthetic(name: str = "synthetic", *, seed: int = 0) -> Dataset:
 
 
 def _upsample(coarse: np.ndarray, side: int) -> np.ndarray:
-    """Periodic bilinear interpolation from ``[n, g, g, c]`` to ``[n, side, side, c]``.
+    """Interpolates bilinearly from ``[n, g, g, c]`` to ``[n, side, side, c]``.
 
-    Periodic, because images are shifted cyclically: no seam gives the shift away.
+    It is periodic because images are shifted cyclically: no seam reveals the shift.
     """
     grid = coarse.shape[1]
     position = np.arange(side) * (grid / side)

@@ -1,4 +1,4 @@
-"""Image classification sets prepared by TFDS, read without TensorFlow."""
+"""Reads image classification sets prepared by TFDS, without TensorFlow."""
 
 import importlib.util
 import json
@@ -13,14 +13,14 @@ from kdlab.data.images import EncodedImage
 from kdlab.data.sources.tfrecord import TFRecords
 
 PREPARE = "Prepare the data set again, or copy it again."
-"""What to do with a damaged one."""
+"""Advice for damaged files."""
 
 
 def read_info(folder: Path) -> Any:
     """Reads the ``tfds.core.DatasetInfo`` of a prepared set.
 
     Raises:
-        ValueError: If one of its descriptions is damaged; names the file.
+        ValueError: If one of its descriptions is damaged; the message names the file.
     """
     import tensorflow_datasets as tfds
 
@@ -32,17 +32,17 @@ def read_info(folder: Path) -> Any:
 
 
 def find_prepared(name: str, data_dir: Path | None) -> Path | None:
-    """The folder that TFDS prepared for a data set: ``data_dir/name/version``.
+    """Finds the folder that TFDS prepared for a data set: ``data_dir/name/version``.
 
     Args:
-        name: As TFDS writes it, perhaps with a config: ``imagenet_resized/64x64``.
-        data_dir: Root of the prepared sets, or the folder of this one itself.
+        name: TFDS name, optionally with a config: ``imagenet_resized/64x64``.
+        data_dir: Root of the prepared sets, or the folder of this set itself.
 
     Returns:
         The newest version, or None if there is none.
 
     Raises:
-        ValueError: If there are several configs and `name` does not say which.
+        ValueError: If there are several configs and `name` does not choose one.
     """
     if data_dir is None:
         return None
@@ -51,7 +51,7 @@ def find_prepared(name: str, data_dir: Path | None) -> Path | None:
         return data_dir if name.split("/")[0] in named else None
     versions = _versions(data_dir / name)
     if not versions:
-        # A set with configs has a folder for each between the name and the version.
+        # Sets with configs have a folder for each between the name and the version.
         configs = [path for path in (data_dir / name).glob("*") if _versions(path)]
         if len(configs) > 1:
             choices = ", ".join(sorted(f"{name}/{path.name}" for path in configs))
@@ -61,7 +61,7 @@ def find_prepared(name: str, data_dir: Path | None) -> Path | None:
 
 
 def _versions(folder: Path) -> list[Path]:
-    """Folders such as 1.0.0; TFDS leaves others behind where it is interrupted."""
+    """Returns folders such as 1.0.0; TFDS leaves others behind if interrupted."""
     found = [path.parent for path in folder.glob("*/dataset_info.json")]
     return [path for path in found if re.fullmatch(r"\d+(\.\d+)*", path.name)]
 
@@ -71,7 +71,7 @@ def _version_key(folder: Path) -> tuple[int, ...]:
 
 
 def tfds_names() -> list[str]:
-    """Names in the catalogue of TFDS; none if it is not installed."""
+    """Returns the names in the TFDS catalogue; empty if TFDS is not installed."""
     if importlib.util.find_spec("tensorflow_datasets") is None:
         return []
     import tensorflow_datasets as tfds
@@ -80,15 +80,15 @@ def tfds_names() -> list[str]:
 
 
 class TfdsSource:
-    """Encoded images of one split of a prepared set, ArrayRecord or TFRecord.
+    """The encoded images of one split of a prepared set, ArrayRecord or TFRecord.
 
     Args:
-        folder: Holds ``dataset_info.json``; see `find_prepared`.
-        split: ``train``; or ``test``, for which ``validation`` serves if the set has no
+        folder: Folder with ``dataset_info.json``; see `find_prepared`.
+        split: ``train`` or ``test``; the latter is ``validation`` if the set has no
             labelled test split.
 
     Raises:
-        ValueError: If the set has no such split, is not one of labelled images, or is
+        ValueError: If the set has no such split, does not hold labelled images, or is
             in another format.
     """
 
@@ -97,7 +97,7 @@ class TfdsSource:
 
         self._folder, self._split = folder, split
         info = read_info(folder)
-        # ImageNet has a test split, but its labels are secret.
+        # ImageNet has a test split, but its labels are not public.
         if split == "test" and (
             "test" not in info.splits or info.name == "imagenet2012"
         ):
@@ -114,7 +114,7 @@ class TfdsSource:
             label, tfds.features.ClassLabel
         ):
             raise ValueError(
-                f"{folder} is no set of images with one class each: its supervised "
+                f"{folder} does not hold images with one class each: its supervised "
                 f"keys are {info.supervised_keys}"
             )
         self._features = info.features
@@ -131,27 +131,27 @@ class TfdsSource:
             )
 
     def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
-        """Open the files again in another process instead of sending them there."""
+        """Makes other processes open the files again."""
         return TfdsSource, (self._folder, self._split)
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self._records)
 
     def __getitem__(self, index: SupportsIndex) -> EncodedImage:
-        """One image and its label."""
+        """Returns one image and its label."""
         with reading(self.where(index.__index__()), PREPARE):
             record = self._records[index]
             example = self._features.deserialize_example_np(record, decoders=self._skip)
             return EncodedImage(example[self._image_key], int(example[self._label_key]))
 
     def where(self, index: int) -> str:
-        """The folder and the split of an image, and its place in it."""
+        """Describes an image by its index, split and folder."""
         return f"image {index} of the split {self._split} of {self._folder}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the files of the split and of what describes them."""
+        """Hash of the files of the split and their descriptions."""
         described = sorted(self._folder.glob("*.json"))
         return hash_files([*described, *self._paths], root=self._folder)
 
@@ -163,10 +163,10 @@ class _Records(Protocol):
 
 
 def open_records(paths: list[Path], file_format: object) -> _Records:
-    """The records of a prepared split, as bytes.
+    """Opens the records of a prepared split, as bytes.
 
     Raises:
-        ValueError: If they are neither TFRecord nor ArrayRecord.
+        ValueError: If they are neither TFRecord nor ArrayRecord files.
     """
     from tensorflow_datasets.core.file_adapters import FileFormat
 
@@ -177,7 +177,7 @@ def open_records(paths: list[Path], file_format: object) -> _Records:
 
         try:
             return array_record.ArrayRecordDataSource(list(map(str, paths)))
-        except Exception:  # which may not say of which file
+        except Exception:  # may not name the file
             for path in paths:
                 with reading(path, PREPARE):
                     array_record.ArrayRecordDataSource(str(path))

@@ -1,4 +1,4 @@
-"""Random access to TFRecord files without TensorFlow."""
+"""Reads TFRecord files in random order, without TensorFlow."""
 
 import mmap
 import struct
@@ -15,17 +15,17 @@ _FOOTER = 4  # checksum of the record
 
 
 class TFRecords:
-    """Records of several TFRecord files, one after the other.
+    """The records of several TFRecord files, one after the other.
 
-    A record is its length as a little-endian 64-bit integer, a checksum of it, the
-    bytes, and a checksum of them. Lengths are followed once to index the files; the
-    checksums (CRC-32C, masked) are not verified.
+    A record consists of its length as a little-endian 64-bit integer, a checksum of the
+    length, the bytes, and a checksum of the bytes. The files are indexed once by
+    following the lengths; the checksums (masked CRC-32C) are not verified.
 
     Args:
         paths: Paths of the files.
 
     Raises:
-        ValueError: If a file is cut short.
+        ValueError: If a file is truncated.
 
     References:
         `TFRecord and tf.train.Example
@@ -42,11 +42,11 @@ class TFRecords:
         self._spans = np.array(spans, np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records."""
         return len(self._spans)
 
     def __getitem__(self, index: SupportsIndex) -> bytes:
-        """The bytes of one record."""
+        """Returns the bytes of one record."""
         number, start, end = self._spans[index.__index__()].tolist()
         return self._maps[number][start:end]
 
@@ -59,7 +59,7 @@ def _map(path: Path) -> mmap.mmap | bytes:
 
 
 def _spans(content: mmap.mmap | bytes) -> Iterator[tuple[int, int]]:
-    """Where the records of a file begin and end."""
+    """Yields the beginning and the end of each record of a file."""
     position = 0
     while position < len(content):
         header = content[position : position + 8]
@@ -67,5 +67,5 @@ def _spans(content: mmap.mmap | bytes) -> Iterator[tuple[int, int]]:
         start = position + _HEADER
         position = start + length + _FOOTER
         if position > len(content):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         yield start, start + length

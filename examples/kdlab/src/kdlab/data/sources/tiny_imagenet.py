@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as a TFDS data set, from the zip of its authors."""
+"""Tiny-ImageNet as a TFDS data set, from the archive of its authors."""
 
 import io
 import zipfile
@@ -16,11 +16,10 @@ _ROOT = "tiny-imagenet-200"
 
 
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
-    """200 classes of ImageNet at 64x64: 500 images a class to train, 50 to validate.
+    """200 classes of ImageNet at 64x64, 500 training and 50 validation images each.
 
-    TFDS has no such builder. The JPEG files go into the records as they are, so
-    preparing needs no TensorFlow. The published test split has no labels and is left
-    out.
+    TFDS has no such builder. The JPEG files are copied into the records unchanged, so
+    no TensorFlow is needed. The published test split has no labels and is omitted.
 
     References:
         Le and Yang, `Tiny ImageNet Visual Recognition Challenge
@@ -59,7 +58,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         self, archive: Path, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         with reading(archive), zipfile.ZipFile(archive) as files:
-            # Sorted, as a tree of class folders numbers its classes.
+            # Sorted, so that classes are numbered as in a tree of class folders.
             wnids = sorted(files.read(f"{_ROOT}/wnids.txt").decode().split())
             labels = {wnid: label for label, wnid in enumerate(wnids)}
             if split == "train":
@@ -74,7 +73,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
 
 
 def _training_files(files: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Training images lie in folders named after their class."""
+    """Lists the training images, which are in folders named after their class."""
     for path in files.namelist():
         match path.split("/"):
             case [_, "train", wnid, "images", name] if name.endswith(".JPEG"):
@@ -83,7 +82,7 @@ def _training_files(files: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
 
 
 def _validation_files(files: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Validation images lie in one folder; a table says their classes."""
+    """Lists the validation images, whose classes are in a table."""
     table = files.read(f"{_ROOT}/val/val_annotations.txt").decode()
     for line in table.splitlines():
         name, wnid, *_ = line.split("\t")

@@ -1,25 +1,25 @@
-"""Claims of DOT: what separate momenta do to accuracy, losses, buffers and minima."""
+"""Claims of DOT: effects on accuracy, losses, momentum buffers and minima."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from kdlab.minima.measure import Measures
-from kdlab.papers.claims.evidence import Claim, Finding, judge, less
-from kdlab.papers.claims.trials import DELTAS, Trial, name_of
+from kdlab.papers.claims.evidence import Claim, Finding, judge, judge_ratio
+from kdlab.papers.claims.trials import DELTAS, Trial, arm_name
 
 PAPER = "DOT"
 DOT, AGAINST, KD, CONTROL = (
-    name_of(DELTAS[-1]),
-    name_of(DELTAS[0]),
+    arm_name(DELTAS[-1]),
+    arm_name(DELTAS[0]),
     "kd",
     "gain_matched",
 )
-NEAR = 0.5  # half of the landscape, in lengths of the filters
+NEAR = 0.5  # half of the landscape, in filter norms
 
 
-def claims(setting: str, trial: Trial) -> Iterator[Claim]:
-    """All claims of the paper on one task; Delta is 0.075 where none is given."""
+def judge_claims(setting: str, trial: Trial) -> Iterator[Claim]:
+    """Judges all claims of the paper under one setting; Delta is 0.075 by default."""
     yield _deltas(setting, trial)
     yield Claim(
         PAPER,
@@ -60,7 +60,7 @@ def claims(setting: str, trial: Trial) -> Iterator[Claim]:
 def _deltas(setting: str, trial: Trial) -> Claim:
     last = {arm: 100 * trial.last(arm, "test/accuracy") for arm in trial.histories}
     falls = [0.0, *sorted((d for d in DELTAS if d < 0), reverse=True)]
-    arms = [KD, *(name_of(delta) for delta in falls[1:])]
+    arms = [KD, *(arm_name(delta) for delta in falls[1:])]
     known = [(d, last[arm]) for d, arm in zip(falls, arms, strict=True) if arm in last]
     findings = [
         judge(
@@ -77,14 +77,14 @@ def _deltas(setting: str, trial: Trial) -> Claim:
     means = ", ".join(
         f"{delta:+g}: {last[arm].mean():.2f}"
         for delta, arm in sorted(
-            [(0.0, KD), *((d, name_of(d)) for d in DELTAS)],
+            [(0.0, KD), *((d, arm_name(d)) for d in DELTAS)],
         )
         if arm in last
     )
     control = judge("control - KD", last[CONTROL] - last[KD], unit=" %")
     return Claim(
         PAPER,
-        "Delta > 0 helps; Delta < 0 hurts, the more the larger it is",
+        "Delta > 0 helps; Delta < 0 hurts, increasingly with its size",
         setting,
         findings,
         [control.text, f"means {means}"],
@@ -93,16 +93,18 @@ def _deltas(setting: str, trial: Trial) -> Claim:
 
 def _loss(trial: Trial, name: str, low: str, high: str) -> Finding:
     key = f"train/loss/{name}"
-    return less(f"{name} loss", trial.result(low, key), trial.result(high, key))
+    return judge_ratio(f"{name} loss", trial.result(low, key), trial.result(high, key))
 
 
 def _flatter(trial: Trial, low: str, high: str) -> list[Finding]:
-    """By the rise of the task loss around the minimum, and by its Hessian."""
-    # The rise may be negative: what KD ends in need not be a minimum of this loss.
+    """Compares flatness by the rise of the task loss and by the Hessian."""
+    # The rise may be negative: KD need not end in a minimum of this loss.
     gentler = _rise(trial, high) - _rise(trial, low)
     return [
         judge("rise of the task loss lower by", gentler, digits=3),
-        less("largest eigenvalue", _sharpness(trial, low), _sharpness(trial, high)),
+        judge_ratio(
+            "largest eigenvalue", _sharpness(trial, low), _sharpness(trial, high)
+        ),
     ]
 
 
@@ -111,7 +113,7 @@ def _rise(trial: Trial, arm: str) -> np.ndarray:
 
 
 def _mean_rise(found: Measures) -> float:
-    """How much higher the task loss is near the minimum than in it."""
+    """Returns how much higher the task loss is near the minimum than at it."""
     if not found:
         return np.nan
     near, curve = np.abs(found["axis"]) <= NEAR, found["curve/task"]

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kdlab.papers.claims.evidence import Claim, judge, less
+from kdlab.papers.claims.evidence import Claim, judge, judge_ratio
 from kdlab.papers.claims.trials import SHORTER, Trial
 
 PAPER = "DTO-KD"
 DTO, KD = "dto_kd", "kd"
 
 
-def claims(setting: str, trial: Trial, shorter: Trial) -> Iterator[Claim]:
-    """All claims of the paper on one task.
+def judge_claims(setting: str, trial: Trial, shorter: Trial) -> Iterator[Claim]:
+    """Judges all claims of the paper under one setting.
 
     Args:
-        setting: Which task.
-        trial: Trial of the full length.
+        setting: Name of the setting.
+        trial: Trial of full length.
         shorter: Trial of DTO-KD with fewer epochs.
     """
     parts = [
@@ -27,11 +27,15 @@ def claims(setting: str, trial: Trial, shorter: Trial) -> Iterator[Claim]:
         PAPER,
         "both losses decrease in the same proportion",
         setting,
-        [less("imbalance against KD", _imbalance(trial, DTO), _imbalance(trial, KD))],
         [
-            "of a step, predicted: task "
+            judge_ratio(
+                "imbalance against KD", _imbalance(trial, DTO), _imbalance(trial, KD)
+            )
+        ],
+        [
+            "predicted for one step: task "
             f"{np.mean(parts[0]):.3f}, distill {np.mean(parts[1]):.3f}",
-            f"of the training, ln(first / last epoch): {_decreases(trial, DTO)}; "
+            f"over the training, ln(first / last epoch): {_decreases(trial, DTO)}; "
             f"KD: {_decreases(trial, KD)}",
         ],
     )
@@ -64,7 +68,7 @@ def claims(setting: str, trial: Trial, shorter: Trial) -> Iterator[Claim]:
 
 
 def _logarithms(trial: Trial, arm: str) -> np.ndarray:
-    """By loss and seed, ln of the loss in the first epoch over that in the last."""
+    """Returns ln(first / last epoch) of each loss and seed."""
     losses = [trial.over_epochs(arm, f"train/loss/{n}") for n in ("task", "distill")]
     return np.array([np.log(loss[:, 0] / loss[:, -1]) for loss in losses])
 

@@ -1,4 +1,4 @@
-"""From paired seeds to a verdict: confidence intervals, and nothing else."""
+"""Derives verdicts from paired seeds by confidence intervals."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ class Finding(NamedTuple):
     """One measured difference.
 
     Attributes:
-        text: What was measured, with its spread.
-        verdict: Whether the interval lies on the side of the claim, on the other, or on
-            both.
+        text: The measured difference with its interval.
+        verdict: Whether the interval lies on the side of the claim, on the other side,
+            or on both.
     """
 
     text: str
@@ -22,45 +22,46 @@ class Finding(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A statement of a paper and what was found.
+    """A statement of a paper with the findings on it.
 
     Attributes:
-        paper: Whose.
-        statement: What it says.
-        setting: On which task it was tested.
-        findings: Those that decide; all must hold.
-        beside: Also measured; does not affect the verdict.
+        paper: The paper.
+        statement: What it claims.
+        setting: Setting in which it was tested.
+        findings: Findings that decide the verdict; all must hold.
+        context: Also measured; does not affect the verdict.
     """
 
     paper: str
     statement: str
     setting: str
     findings: list[Finding]
-    beside: list[str]
+    context: list[str]
 
     @property
     def verdict(self) -> str:
-        """Confirmed if all findings are, refuted if one is, else open."""
+        """Confirmed if all findings are, not confirmed if one is not, else open."""
         verdicts = {finding.verdict for finding in self.findings}
         if REFUTED in verdicts:
             return REFUTED
         return CONFIRMED if verdicts == {CONFIRMED} else OPEN
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    r"""Mean and half-width of its 95 % confidence interval.
+def confidence_interval(values: np.ndarray) -> tuple[float, float]:
+    r"""Computes the mean and the half-width of its 95 % confidence interval.
 
     .. math:: \bar d \pm t_{n-1,\, 0.975} \, s / \sqrt n
 
     Args:
-        values: Differences between two arms, one for each seed; NaN for a seed that
-            diverged under one of them, which is left out.
+        values: Differences between two arms, one per seed; NaN for seeds that diverged
+            in either arm, which are ignored.
 
     Returns:
-        Both numbers; without two seeds the interval is infinite.
+        Both numbers; with fewer than two seeds the interval is infinite.
 
     Examples:
-        >>> print("{:.2f} {:.2f}".format(*interval(np.array([1.0, 2.0, 3.0]))))
+        >>> mean, half = confidence_interval(np.array([1.0, 2.0, 3.0]))
+        >>> print(f"{mean:.2f} {half:.2f}")
         2.00 2.48
     """
     values = values[np.isfinite(values)]
@@ -72,13 +73,13 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def judge(name: str, values: np.ndarray, *, unit: str = "", digits: int = 2) -> Finding:
-    """Asks whether differences are positive.
+    """Tests whether differences are positive.
 
     Args:
-        name: What the difference is.
-        values: One for each seed; positive where the claim holds.
-        unit: Written behind the number.
-        digits: Behind the point.
+        name: Name of the difference.
+        values: One per seed; positive if the claim holds.
+        unit: Printed after the number.
+        digits: Number of decimal places.
 
     Returns:
         The finding; not confirmed only if the interval lies below zero.
@@ -89,29 +90,29 @@ def judge(name: str, values: np.ndarray, *, unit: str = "", digits: int = 2) -> 
         >>> judge("a - b", np.array([1.9, 2.0, 2.1])).verdict
         'confirmed'
     """
-    mean, half = interval(values)
+    mean, half = confidence_interval(values)
     verdict = OPEN
     if abs(mean) > half:
         verdict = CONFIRMED if mean > 0 else REFUTED
     return Finding(f"{name} {mean:+.{digits}f} ± {half:.{digits}f}{unit}", verdict)
 
 
-def less(name: str, low: np.ndarray, high: np.ndarray) -> Finding:
-    """Asks whether positive numbers are lower, by their ratio.
+def judge_ratio(name: str, low: np.ndarray, high: np.ndarray) -> Finding:
+    """Tests by their ratio whether positive numbers are lower than others.
 
     Args:
-        name: What is compared.
-        low: Those that should be lower, one for each seed.
-        high: The others, of the same seeds.
+        name: Name of the quantity.
+        low: Numbers that should be lower, one per seed.
+        high: Numbers to compare with, of the same seeds.
 
     Returns:
         The finding, with the change in percent and its interval.
 
     Examples:
-        >>> less("loss", np.array([1.0, 1.1]), np.array([2.0, 2.2])).text
+        >>> judge_ratio("loss", np.array([1.0, 1.1]), np.array([2.0, 2.2])).text
         'loss -50 % (-50 to -50)'
     """
-    mean, half = interval(np.log(low) - np.log(high))
+    mean, half = confidence_interval(np.log(low) - np.log(high))
     ends = [100 * np.expm1(x) for x in (mean, mean - half, mean + half)]
     verdict = OPEN
     if abs(mean) > half:

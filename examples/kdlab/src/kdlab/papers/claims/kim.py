@@ -1,4 +1,4 @@
-"""Claims of Kim et al.: the decrease is the predicted parabola of lambda."""
+"""Claims of Kim et al.: the decrease is the predicted parabola in lambda."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,14 @@ import numpy as np
 import kdopt
 from kdlab.minima import kim, restore
 from kdlab.minima.measure import training_losses
-from kdlab.papers.claims.evidence import CONFIRMED, REFUTED, Claim, Finding, judge, less
+from kdlab.papers.claims.evidence import (
+    CONFIRMED,
+    REFUTED,
+    Claim,
+    Finding,
+    judge,
+    judge_ratio,
+)
 from kdlab.papers.claims.trials import Trial
 
 PAPER = "Kim et al."
@@ -21,12 +28,12 @@ EXPECTED = {"acute": 0.364, "obtuse": 1.0}
 SAMPLE = 100_000
 
 
-def claims(setting: str, trial: Trial, arm: str = "kd") -> Iterator[Claim]:
-    """The parabola on one task, at the beginning and at the end of trainings."""
+def judge_claims(setting: str, trial: Trial, arm: str = "kd") -> Iterator[Claim]:
+    """Judges the parabola under one setting, before and after training."""
     for moment in ("start", "end"):
         errors = np.array(
             [
-                prediction_errors(trial, arm, seed, trained=moment == "end")
+                measure_errors(trial, arm, seed, trained=moment == "end")
                 for seed in range(trial.experiment.config.seeds)
             ]
         )
@@ -40,7 +47,7 @@ def claims(setting: str, trial: Trial, arm: str = "kd") -> Iterator[Claim]:
                     100 * (ALLOWED - errors[:, -1]),
                     unit=" %",
                 ),
-                less(
+                judge_ratio(
                     f"error at rate {RATES[-1]:g} against {RATES[-2]:g}",
                     errors[:, -1],
                     errors[:, -2],
@@ -56,50 +63,52 @@ def claims(setting: str, trial: Trial, arm: str = "kd") -> Iterator[Claim]:
         )
 
 
-def vertices(done: dict[str, Trial], arm: str = "kd") -> Claim:
-    """Where the parabola is least: for random gradients, and beside for real ones.
+def judge_vertices(done: dict[str, Trial], arm: str = "kd") -> Claim:
+    """Judges the position of the vertex for random gradients; reports real ones too.
 
     Args:
         done: Trials by setting.
-        arm: Whose gradients.
+        arm: Arm whose gradients are reported.
     """
-    beside = []
+    context = []
     for setting, trial in done.items():
         vertex = trial.histories[arm]["gradient/lambda/vertex"]
         inside = (vertex > 0) & (vertex < 1)
-        beside.append(f"{setting} labels, {arm}: {inside.mean():.0%} of probed batches")
+        share = f"{inside.mean():.0%} of probed batches"
+        context.append(f"{setting} labels, {arm}: {share}")
     return Claim(
         PAPER,
-        "the decrease is least inside (0, 1) for some acute and all obtuse angles",
+        "the decrease is smallest inside (0, 1) for some acute and all obtuse angles",
         "random gradients",
         [_share(kind) for kind in EXPECTED],
-        beside,
+        context,
     )
 
 
-def prediction_errors(
-    trial: Trial, arm: str, seed: int, *, trained: bool
-) -> list[float]:
-    r"""How far the decrease of the weighted loss is from its parabola.
+def measure_errors(trial: Trial, arm: str, seed: int, *, trained: bool) -> list[float]:
+    r"""Measures how far the decrease of the weighted loss is from its parabola.
 
     .. math:: \max_\lambda \Big| \frac{L_\lambda(\theta) - L_\lambda(\theta - \eta
         u_\lambda)}{\eta} - D(\lambda) \Big| \Big/ \max_\lambda D(\lambda)
 
-    In double precision, on all training images of the student, in evaluation mode.
+    This is done in double precision and evaluation mode, on all training images of the
+    student.
 
     Args:
-        trial: Whose students.
-        arm: Which of them.
+        trial: Trial of the student.
+        arm: Arm of the student.
         seed: Seed of the student.
-        trained: Whether after the training or before it.
+        trained: Whether to measure after the training rather than before it.
 
     Returns:
-        One error for each of RATES.
+        One error for each rate in RATES.
     """
     if trained and "diverged" in trial.results[arm][seed]:
         return [float("nan")] * len(RATES)
     experiment = trial.experiment
-    network = restore.student(experiment, trial.plans[arm], arm, seed, trained=trained)
+    network = restore.restore_student(
+        experiment, trial.plans[arm], arm, seed, trained=trained
+    )
     both, data = training_losses(
         network,
         experiment.teacher_network,
@@ -108,11 +117,11 @@ def prediction_errors(
         temperature=experiment.config.distillation.temperature,
     )
     with jax.enable_x64(True):
-        return errors_of(both, _wide(network.params), _wide(data))
+        return compute_errors(both, _wide(network.params), _wide(data))
 
 
-def errors_of(both: Any, params: Any, data: Any) -> list[float]:
-    """The same for any two losses: from parameters and a batch to ``[2]``."""
+def compute_errors(both: Any, params: Any, data: Any) -> list[float]:
+    """Measures the same for any two losses of parameters and a batch, ``[2]``."""
 
     @jax.jit
     def total(params: Any) -> jax.Array:
@@ -137,7 +146,7 @@ def errors_of(both: Any, params: Any, data: Any) -> list[float]:
 
 
 def _share(kind: str) -> Finding:
-    """Whether the share of inner vertices is as expected, within sampling error."""
+    """Tests if the share of inner vertices is as expected within sampling error."""
     grams, _ = kim.sample_grams(jax.random.key(0), SAMPLE, kim.ANGLES[kind])
     share, expected = kim.interior_share(grams), EXPECTED[kind]
     error = 4 * np.sqrt(expected * (1 - expected) / SAMPLE) + 5e-4
@@ -148,7 +157,7 @@ def _share(kind: str) -> Finding:
 
 
 def _wide(tree: Any) -> Any:
-    """Floats in double precision."""
+    """Casts floating-point arrays to double precision."""
 
     def leaf(x: Any) -> Any:
         real = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)

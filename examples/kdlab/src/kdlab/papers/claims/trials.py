@@ -1,7 +1,7 @@
-"""The trainings that the claims are judged by: settings, arms, seeds.
+"""Trains and measures the students by which the claims are judged.
 
-All arms but DTO-KD are one program: momentum in two streams, whose numbers lie in the
-state of the optimiser. So it is compiled once.
+All arms except DTO-KD share one program, which is compiled once: momentum in two
+streams, whose hyperparameters are in the state of the optimiser.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,56 +21,56 @@ from kdlab.runs.claim import claim, claim_inputs
 from kdlab.runs.plot import History, read_history
 from kdlab.settings.config import Config, configure
 from kdlab.train.fit import fit
-from kdlab.train.methods import ALL_METHODS, Plan, learning_rate, numbers
+from kdlab.train.methods import ALL_METHODS, Plan, make_numbers, make_schedule
 
-TASK = 0.1  # weight of the task loss, beside 0.9 for distillation, as in the papers
+TASK = 0.1  # weight of the task loss; distillation has 0.9, as in the papers
 DELTAS = (-0.075, -0.04, 0.04, 0.075)
 ALPHAS = (0.25, 0.5, 0.9)
-SHORTER = 0.8  # of the epochs: DTO-KD reports 240 instead of 300
+SHORTER = 0.8  # fraction of the epochs: DTO-KD reports 240 instead of 300
 
 PLAIN: dict[str, Any] = {"weights": (TASK, 1 - TASK), "delta": 0.0}
-"""Numbers of every arm that does not say otherwise."""
+"""Default hyperparameters of the arms."""
 
 
 class Arm(NamedTuple):
-    """A method, and the numbers that it is given."""
+    """A method with its hyperparameters."""
 
     method: str = "momenta"
     numbers: Mapping[str, Any] = PLAIN
 
 
-def name_of(delta: float) -> str:
-    """The arm of DOT with this Delta."""
+def arm_name(delta: float) -> str:
+    """Returns the name of the DOT arm with a given Delta."""
     return f"dot{delta:+g}"
 
 
-def _momenta(task: float = TASK, **others: Any) -> Arm:
+def _make_arm(task: float = TASK, **others: Any) -> Arm:
     return Arm(numbers=PLAIN | {"weights": (task, 1 - task)} | others)
 
 
 MAIN: dict[str, Arm] = {
-    "labels_only": _momenta(1.0),
-    "kd": _momenta(),
-    name_of(DELTAS[0]): _momenta(delta=DELTAS[0]),
-    name_of(DELTAS[-1]): _momenta(delta=DELTAS[-1]),
-    "gain_matched": _momenta(matched=DELTAS[-1]),
+    "labels_only": _make_arm(1.0),
+    "kd": _make_arm(),
+    arm_name(DELTAS[0]): _make_arm(delta=DELTAS[0]),
+    arm_name(DELTAS[-1]): _make_arm(delta=DELTAS[-1]),
+    "gain_matched": _make_arm(matched=DELTAS[-1]),
     "dto_kd": Arm("dto_kd"),
 }
 SWEEPS: dict[str, Arm] = {
-    **{name_of(d): _momenta(delta=d) for d in DELTAS[1:-1]},
-    **{f"kd-task{a:g}": _momenta(a) for a in ALPHAS},
+    **{arm_name(d): _make_arm(delta=d) for d in DELTAS[1:-1]},
+    **{f"kd-task{a:g}": _make_arm(a) for a in ALPHAS},
 }
-MEASURED = ("labels_only", "kd", name_of(DELTAS[-1]), "gain_matched", "dto_kd")
+MEASURED = ("labels_only", "kd", arm_name(DELTAS[-1]), "gain_matched", "dto_kd")
 
 
 class Setting(NamedTuple):
-    """One task, and the arms that are tried on it.
+    """A data setting and its arms.
 
     Attributes:
-        noise: Share of the labels that are drawn again at random.
-        epochs: Share of the epochs.
-        arms: By name.
-        measured: Arms whose minima are looked at.
+        noise: Fraction of the labels that is replaced at random.
+        epochs: Fraction of the epochs.
+        arms: Arms to train, by name.
+        measured: Arms whose minima are measured.
     """
 
     noise: float
@@ -89,14 +89,14 @@ SETTINGS = {
 
 
 class Trial(NamedTuple):
-    """What came of a setting.
+    """Results of a setting.
 
     Attributes:
-        experiment: The teacher, data and students of it.
-        plans: By arm, for the structure of the checkpoints.
-        results: By arm, of each seed.
-        histories: By arm, metrics of the seeds that did not diverge.
-        measures: By arm, for each seed; empty for one that diverged.
+        experiment: Its teacher, data and students.
+        plans: Plan of each arm, for the structure of the checkpoints.
+        results: Results of each arm and seed.
+        histories: Metrics of each arm, for the seeds that did not diverge.
+        measures: Measures of each arm and seed; empty for seeds that diverged.
     """
 
     experiment: restore.Experiment
@@ -106,7 +106,7 @@ class Trial(NamedTuple):
     measures: dict[str, list[measure.Measures]]
 
     def over_epochs(self, arm: str, key: str) -> np.ndarray:
-        """A metric, ``[seeds, epochs]``; NaN for a seed that diverged."""
+        """Returns a metric, ``[seeds, epochs]``; NaN for seeds that diverged."""
         done = [files.DIVERGED not in result for result in self.results[arm]]
         out = np.full((len(done), self.experiment.config.training.epochs), np.nan)
         if any(done):
@@ -114,31 +114,31 @@ class Trial(NamedTuple):
         return out
 
     def mean(self, arm: str, key: str) -> np.ndarray:
-        """Mean of a metric over the epochs, ``[seeds]``."""
+        """Returns the mean of a metric over the epochs, ``[seeds]``."""
         return self.over_epochs(arm, key).mean(1)
 
     def last(self, arm: str, key: str) -> np.ndarray:
-        """A metric after the last epoch, ``[seeds]``."""
+        """Returns a metric after the last epoch, ``[seeds]``."""
         return self.over_epochs(arm, key)[:, -1]
 
     def result(self, arm: str, key: str) -> np.ndarray:
-        """A number of the results, ``[seeds]``."""
+        """Returns a number of the results, ``[seeds]``."""
         return np.array([result.get(key, np.nan) for result in self.results[arm]])
 
 
 def run(
     base: Config, settings: dict[str, Setting], progress: Progress, grid: measure.Grid
 ) -> dict[str, Trial]:
-    """Trains and measures what is missing.
+    """Trains and measures missing students.
 
     Args:
-        base: Its name is that of all settings, with a suffix for each.
-        settings: By that suffix.
-        progress: Where it is shown.
-        grid: Grid of the landscapes of seed 0; those of the others have no plane.
+        base: Settings that are shared; each setting adds a suffix to the name.
+        settings: Settings by suffix.
+        progress: Progress display.
+        grid: Grid of the landscapes of seed 0; those of other seeds have no plane.
 
     Returns:
-        By setting, what came of it.
+        Results by setting.
     """
     return {
         suffix: _run_one(base, suffix, setting, progress, grid)
@@ -163,9 +163,11 @@ def _run_one(
     experiment = restore.Experiment(config, dataset, teacher, students)
     count = config.data.labels or len(dataset.train_labels)
     steps = num_batches(count, config.training.batch_size)
-    schedule = learning_rate(config.training, steps)
+    schedule = make_schedule(config.training, steps)
     plans = {
-        name: ALL_METHODS[arm.method](numbers(config.training, **arm.numbers), schedule)
+        name: ALL_METHODS[arm.method](
+            make_numbers(config.training, **arm.numbers), schedule
+        )
         for name, arm in setting.arms.items()
     }
     bar = progress.add_task(suffix, total=len(plans) * config.seeds)
@@ -224,4 +226,4 @@ def _measured(
             yield {}
             continue
         fine = grid if seed == 0 else grid._replace(plane=0)
-        yield restore.measured(experiment, plan, arm, seed, fine)
+        yield restore.load_or_measure(experiment, plan, arm, seed, fine)

@@ -1,4 +1,4 @@
-"""Recipes: the experiments of the papers' tables as data, one table a file."""
+"""Recipes: the experiments of the papers' tables as data, one module per table."""
 
 import difflib
 from pathlib import Path
@@ -29,18 +29,18 @@ for _table in (
 
 
 def find(name: str) -> list[Recipe]:
-    """Looks recipes up.
+    """Finds recipes by name.
 
     Args:
-        name: The name of one, the beginning of several up to a slash, or the path of a
-            JSON file of settings.
+        name: Name of a recipe, prefix of several names up to a slash, or path of a JSON
+            file of settings.
 
     Returns:
-        That one, or those several in their order.
+        The matching recipes in order.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If there is none; names the closest ones.
+        ValueError: If there is no such recipe; the message names the closest ones.
 
     Examples:
         >>> from kdlab.papers import recipes

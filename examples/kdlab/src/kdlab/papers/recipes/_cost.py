@@ -1,14 +1,14 @@
-r"""What a training costs, computed from multiply-adds and not measured.
+r"""Estimates the cost of a training from multiply-adds, without measurement.
 
 .. math::
     \mathrm{hours} = \frac{2 \, E N (p\,m_{student} + m_{teacher})}
         {3600 \cdot 0.3 \cdot 156 \cdot 10^{12}}
 
 with :math:`E` epochs of :math:`N` images, :math:`m` multiply-adds of one forward pass
-and :math:`p` the passes of a step in units of a forward pass: 3 with one backward pass,
-5 with two. The denominator is 30 % of what one NVIDIA A100 does in TensorFloat-32. For
-small networks at 64 images a step this is a bound from below, and far below: they wait
-for kernels to start and for memory more than they compute.
+and :math:`p` the cost of a step in forward passes: 3 with one backward pass, 5 with
+two. The denominator is 30 % of the TensorFloat-32 peak of one NVIDIA A100. For small
+networks with 64 images per step this is a loose lower bound, since they spend more time
+on kernel launches and memory than on arithmetic.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ FLOPS = 0.3 * 156e12
 
 
 class Size(NamedTuple):
-    """Number of training images and their side, number of classes."""
+    """Number of training images, their side, and the number of classes."""
 
     images: int
     side: int
@@ -53,13 +53,13 @@ MULTIPLY_ADDS = {
     ("resnet34_imagenet", 224): 3663.8,
     ("resnet50_imagenet", 224): 4089.2,
 }
-"""Millions of one forward pass by network and side, as `models.summary` counts them."""
+"""Millions of multiply-adds per forward pass by network and side (`models.summary`)."""
 
 TWO_BACKWARD_PASSES = ("dot", "dto_kd", "dynamic_lambda", "min_norm")
 
 
-def hours(config: Config) -> float:
-    """Hours of one seed of every method."""
+def estimate_hours(config: Config) -> float:
+    """Returns the hours of one seed of all methods."""
     images, side, _ = SIZES[config.data.dataset]
     student = MULTIPLY_ADDS[config.networks.student, side]
     teacher = (

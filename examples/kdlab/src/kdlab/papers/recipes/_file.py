@@ -1,4 +1,4 @@
-"""A recipe from a file: settings of the plain command as JSON."""
+"""Reads recipes from JSON files of settings of ``kdlab distill``."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ from kdlab.settings.config import NAMES
 
 
 def read(path: Path) -> Recipe:
-    """Reads what ``kdlab study`` writes, or your own.
+    """Reads a recipe that ``kdlab study`` or a user wrote.
 
     Args:
-        path: An object with names and values of settings; a relative
-            ``teacher_weights`` is meant from the folder of the file.
+        path: File with an object of settings by name; a relative ``teacher_weights`` is
+            relative to the folder of the file.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is no such object.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold such an object.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no recipe file {path}.")
@@ -37,7 +37,7 @@ def read(path: Path) -> Recipe:
             hint = did_you_mean(name, names)
             raise ValueError(
                 f"{path}: there is no setting {name!r}; {hint}"
-                "`kdlab distill --help` lists all."
+                "`kdlab distill --help` lists all settings."
             )
     values: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.items()

@@ -1,4 +1,4 @@
-"""Recipes of a teacher and a student."""
+"""Makes recipes of a teacher and a student."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ class Pair(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Both without the ending that tells variants of a network apart."""
+        """Both names without the suffix of variants."""
         short = (_short(network) for network in self)
         return "-".join(short)
 
@@ -23,7 +23,7 @@ def _short(network: str) -> str:
     return network.removesuffix("_imagenet").removesuffix("_tiny")
 
 
-def distilled(
+def make_recipe(
     base: Config,
     label: str,
     pair: Pair,
@@ -33,16 +33,16 @@ def distilled(
     note: str = "",
     **settings: Any,
 ) -> Recipe:
-    """A recipe of one method on one pair.
+    """Makes the recipe of one method on one pair.
 
     Args:
-        base: The settings of the data set.
-        label: Second part of its name; the method too, unless `settings` have others.
+        base: Settings of the data set.
+        label: Second part of the name, and the method unless `settings` has others.
         pair: Teacher and student.
-        published: The number of the paper.
-        source: Where it stands.
-        note: What is open.
-        **settings: What differs from `base`.
+        published: Published accuracy.
+        source: Source of that number.
+        note: Remark on what the sources leave open.
+        **settings: Settings that differ from `base`.
     """
     folder = FOLDERS[base.data.dataset]
     if base.data.dataset == "cifar100" and pair.student in SLOW:
@@ -60,22 +60,22 @@ def distilled(
 
 
 FIXED: dict[str, Any] = {"methods": ("kd",)}
-"""Fixed weights of whatever loss."""
+"""Fixed weights, whatever the loss."""
 
 KD: dict[str, Any] = {"loss": "kd", "alpha": 0.9, "temperature": 4.0}
-"""Hinton's loss as CRD's protocol weighs it: 0.1 task, 0.9 distillation."""
+"""Hinton's loss with the weights of CRD's protocol: 0.1 task, 0.9 distillation."""
 
 CRD: dict[str, Any] = {"loss": "crd"}
 """16,384 negatives, temperature 0.07; its weight of 0.8 is part of the loss."""
 
 
 def dkd(pair: Pair) -> dict[str, Any]:
-    """DKD on CIFAR-100: weights 1 and 1, and 20 epochs in which it comes in."""
+    """Returns the settings of DKD on CIFAR-100: weights 1 and 1, 20 warm-up epochs."""
     beta = _BETA.get(pair, 8.0)
     return {"loss": "dkd", "loss_beta": beta, "loss_warmup": 20.0, "temperature": 4.0}
 
 
-# Where it is not 8: megvii-research/mdistiller a08d46f, configs/cifar100/dkd.
+# Pairs whose beta is not 8: megvii-research/mdistiller a08d46f, configs/cifar100/dkd.
 _BETA = {
     Pair("resnet56", "resnet20"): 2.0,
     Pair("wrn_40_2", "wrn_40_1"): 6.0,

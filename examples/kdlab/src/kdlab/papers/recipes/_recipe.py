@@ -1,4 +1,4 @@
-"""What a recipe is, and the settings that the tables have in common."""
+"""The recipe, and the settings that the tables have in common."""
 
 import dataclasses
 
@@ -8,14 +8,14 @@ from kdlab.settings.config import Config, configure
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A number of the literature and the experiment that should give it.
+    """A published number and the experiment that should reproduce it.
 
     Attributes:
-        config: The settings; their name is that of the recipe.
+        config: The settings; their name is the name of the recipe.
         published: Test accuracy (top-1) in percent; None if no paper reports it.
-        source: Paper and table of that number.
+        source: Paper and table of the number.
         teacher: Name of the recipe that trains the teacher; None without a teacher.
-        note: What the sources leave open or differ in, and what was chosen.
+        note: What the sources leave open or disagree on, and what was chosen.
     """
 
     config: Config
@@ -26,18 +26,18 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What ``--recipe`` takes."""
+        """Name for ``--recipe``."""
         return self.config.name
 
     @property
     def command(self) -> str:
-        """Runs it."""
+        """Command that runs the recipe."""
         return f"kdlab distill --recipe {self.name}"
 
     @property
     def wall_time(self) -> float:
-        """Hours of one seed on an A100; computed, not measured: see `_cost`."""
-        return _cost.hours(self.config)
+        """Estimated hours of one seed on an A100; see `_cost`."""
+        return _cost.estimate_hours(self.config)
 
 
 CIFAR100 = configure(
@@ -55,7 +55,7 @@ CIFAR100 = configure(
     timing_rounds=0,
     checkpoint_seconds=600.0,
 )
-"""CRD's protocol, which DOT, DKD and others keep: Tian et al., 2020."""
+"""CRD's protocol, which DOT, DKD and others follow: Tian et al., 2020."""
 
 TINY_IMAGENET = configure(
     CIFAR100,
@@ -67,7 +67,7 @@ TINY_IMAGENET = configure(
     learning_rate=0.2,
     decay_epochs=(60, 120, 160),
 )
-"""DOT's: four devices with 64 images each, and BatchNorm within a device."""
+"""DOT's protocol: four devices with 64 images each, and BatchNorm per device."""
 
 IMAGENET = configure(
     CIFAR100,
@@ -81,21 +81,21 @@ IMAGENET = configure(
     weight_decay=1e-4,
     seeds=1,
 )
-"""DOT's: eight devices with 64 images each, and BatchNorm within a device."""
+"""DOT's protocol: eight devices with 64 images each, and BatchNorm per device."""
 
 FOLDERS = {
     "cifar100": "cifar100",
     "tiny_imagenet": "tiny_imagenet",
     "imagenet2012": "imagenet",
 }
-"""First part of the names of recipes, by data set."""
+"""First part of the names of recipes by data set."""
 
 SLOW = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")
-"""Students that CRD's protocol trains at a rate of 0.01 on CIFAR-100."""
+"""Students that CRD's protocol trains with a rate of 0.01 on CIFAR-100."""
 
 
-def table(*recipes: Recipe) -> dict[str, Recipe]:
-    """Recipes by name."""
+def make_table(*recipes: Recipe) -> dict[str, Recipe]:
+    """Makes a table of recipes by name."""
     named = {recipe.name: recipe for recipe in recipes}
     if len(named) < len(recipes):
         raise ValueError("two recipes of a table have the same name")

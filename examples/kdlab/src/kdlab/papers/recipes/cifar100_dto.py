@@ -1,4 +1,4 @@
-"""DTO-KD and its rivals on six pairs of CIFAR-100: Hayder et al., 2026, table 2.
+"""DTO-KD and other methods on six pairs of CIFAR-100: Hayder et al., 2026, table 2.
 
 ::
 
@@ -16,16 +16,16 @@ resnet32x4-shufflenet_v1 74.07 75.11 75.23 77.45    76.45 77.68      77.95
 resnet32x4-shufflenet_v2 74.45 75.65 76.08 77.78    77.07 77.93      78.22
 ======================== ===== ===== ===== ======== ===== ========== ======
 
-One run takes at least 0.04 to 0.3 hours of an A100, computed and
-not measured (`_cost`).
+One run takes at least 0.04 to 0.3 hours on an A100 (estimated by `_cost`, not
+measured).
 """
 
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
-from kdlab.papers.recipes._recipe import CIFAR100, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, dkd, make_recipe
+from kdlab.papers.recipes._recipe import CIFAR100, Recipe, make_table
 
 SOURCE = "DTO-KD, table 2"
 TYPO = "67.35 is the number of CRD's paper; DTO-KD prints 67.65."
@@ -34,8 +34,8 @@ DIST_OPEN = (
     "which were used on CIFAR-100 nor the temperature (here 1)."
 )
 REVIEW_OPEN = (
-    "5 is the weight of mdistiller's one file for CIFAR-100; ReviewKD's own weights "
-    "differ by pair and are not in the table."
+    "5 is the weight in mdistiller's only file for CIFAR-100; ReviewKD's own weights "
+    "depend on the pair and are not in the table."
 )
 REVIEW_PP_NOTE = (
     "Settings of the published code: two devices with 64 images each, and the weights "
@@ -46,7 +46,7 @@ DTO_OPEN = (
     "(here CRD's), and which of the three forms was run."
 )
 
-_row = partial(distilled, CIFAR100)
+_row = partial(make_recipe, CIFAR100)
 
 
 class Numbers(NamedTuple):
@@ -62,7 +62,7 @@ class Numbers(NamedTuple):
 
 
 def _reviewkd_pp(pair: Pair, maps: float, direction: float) -> dict[str, Any]:
-    """Weights of the fused maps and of the direction, beside 1 for the task."""
+    """Returns the settings of ReviewKD++ by the weights of the maps and of ND."""
     return {
         "loss": "reviewkd_pp",
         "loss_weights": (1.0, direction),
@@ -98,7 +98,7 @@ def _pair(
         yield _row(method, pair, numbers.dto_kd, SOURCE, note=DTO_OPEN, **KD)
 
 
-RECIPES = table(
+RECIPES = make_table(
     *_pair(
         "resnet56",
         "resnet20",

@@ -11,18 +11,17 @@ resnet34-resnet18     71.03 71.17 71.70 71.72  72.03
 resnet50-mobilenet_v1 70.50 71.37 72.05 73.09  73.33
 ===================== ===== ===== ===== ====== =======
 
-One run takes at least 9 to 19 hours of an A100, computed and
-not measured (`_cost`).
+One run takes at least 9 to 19 hours on an A100 (estimated by `_cost`, not measured).
 """
 
 from functools import partial
 from typing import Any
 
-from kdlab.papers.recipes._pairs import CRD, FIXED, Pair, distilled
-from kdlab.papers.recipes._recipe import IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, Pair, make_recipe
+from kdlab.papers.recipes._recipe import IMAGENET, Recipe, make_table
 
 SOURCE = "DOT, table 3 (c)"
-OPEN = "The published code has no settings for it; those of its parts are used."
+OPEN = "The published code has no settings for this; those of its parts are used."
 UNPUBLISHED = (
     "The paper trains other networks on ImageNet; the settings of KD are used, as the "
     "loss is scale-free under DTO-KD."
@@ -30,16 +29,16 @@ UNPUBLISHED = (
 
 KD: dict[str, Any] = {"loss": "kd", "alpha": 0.5, "temperature": 1.0}
 
-_row = partial(distilled, IMAGENET)
+_row = partial(make_recipe, IMAGENET)
 
 
 def _pair(pair: Pair, beta: float, published: tuple[float, ...]) -> tuple[Recipe, ...]:
-    """Numbers of KD, CRD, DKD, KD with DOT and DKD with DOT."""
+    """Makes the recipes of KD, CRD, DKD, KD with DOT and DKD with DOT."""
     dkd = {"loss": "dkd", "loss_beta": beta, "loss_warmup": 0.0, "temperature": 1.0}
-    # The reference halves the batch of CRD and with it the rate.
+    # The reference halves batch size and rate for CRD.
     crd = FIXED | CRD | {"batch_size": 256, "learning_rate": 0.1}
     dot: dict[str, Any] = {"methods": ("dot",), "delta": 0.09}
-    dto = ("DTO-KD reports no such pair", UNPUBLISHED)
+    dto = ("not reported for DTO-KD", UNPUBLISHED)
     return (
         _row("kd", pair, published[0], SOURCE, **KD),
         _row("crd", pair, published[1], SOURCE, **crd),
@@ -52,7 +51,7 @@ def _pair(pair: Pair, beta: float, published: tuple[float, ...]) -> tuple[Recipe
     )
 
 
-RECIPES = table(
+RECIPES = make_table(
     *_pair(
         Pair("resnet34_imagenet", "resnet18_imagenet"),
         0.5,

@@ -1,4 +1,4 @@
-"""The table of recipes, for a terminal and for the documentation."""
+"""Lists the recipes, for a terminal and for the documentation."""
 
 from collections.abc import Iterator
 
@@ -9,27 +9,27 @@ from kdlab.papers.recipes import RECIPES, Recipe, find
 
 
 def print_recipes(console: Console, beginning: str | None = None) -> None:
-    """Prints every recipe with its published number and its computed time.
+    """Prints recipes with their published numbers and estimated times.
 
     Args:
         console: Where to print.
-        beginning: Beginning of the names, up to a slash; None for all.
+        beginning: Prefix of the names up to a slash; None: all.
     """
     found = find(beginning) if beginning else RECIPES.values()
     rows = []
     for name, number, source, hours in map(_row, found):
         rows.append((name, number, hours, source))
     head = ("name", "top-1 (%)", "hours >=", "source")
-    display.table(console, head, rows, title="Recipes", text=(0, 3), whole=False)
-    display.line(
+    display.print_table(console, head, rows, title="Recipes", text=(0, 3), whole=False)
+    display.print_line(
         console,
-        "Hours of a seed on one A100 at 30 % of its peak: computed from multiply-adds, "
-        "not measured, and for small networks far too few. Run one: "
+        "Hours per seed on one A100 at 30 % of its peak: estimated from multiply-adds, "
+        "not measured, and far too low for small networks. To run one: "
         "kdlab distill --recipe NAME",
     )
 
 
-def markdown() -> Iterator[str]:
+def to_markdown() -> Iterator[str]:
     """Yields the lines of the table of all recipes."""
     yield "| recipe | published (%) | source | hours, at least |"
     yield "|---|---:|---|---:|"

@@ -1,4 +1,4 @@
-"""``--smoke``: the same code at sizes of seconds, on synthetic images."""
+"""``--smoke``: runs the same code for seconds, at small sizes on synthetic images."""
 
 import shutil
 from pathlib import Path
@@ -13,20 +13,20 @@ from kdlab.models.network import Network
 from kdlab.settings.config import Config, configure
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
-DATASET = "synthetic-smoke"  # instead of those
+DATASET = "synthetic-smoke"  # replaces them
 FOLDER = "smoke"
 IMAGES, BATCH = 8, 8
 
 
 def shrink(config: Config) -> Config:
-    """Two epochs of a step, networks of one block a stage; losses and methods stay.
+    """Shrinks an experiment to two epochs of one step and one block per stage.
 
     Args:
-        config: Any settings.
+        config: The settings.
 
     Returns:
-        The same with every size small, and synthetic images for those that need a
-        download.
+        The settings with small sizes, and with synthetic images in place of data sets
+        that need a download; losses and methods are unchanged.
     """
     replaced = config.data.dataset in DOWNLOADED
     return configure(
@@ -50,8 +50,8 @@ def shrink(config: Config) -> Config:
     )
 
 
-def untrained_teacher(config: Config) -> Path:
-    """Writes initial weights, so that loading a teacher is run too.
+def write_untrained_teacher(config: Config) -> Path:
+    """Writes initial weights of the teacher, so that loading them is tested as well.
 
     Args:
         config: The settings, with a teacher.
@@ -61,14 +61,14 @@ def untrained_teacher(config: Config) -> Path:
     """
     path = config.directory / "teacher"
     model = make_teacher(config, load(config.data.dataset))
-    # Several processes write together what they all have.
+    # Several processes write the replicated arrays together.
     network = mesh.make_layout().replicate(Network.of(model))
     weights.save_orbax(path, nnx.merge(*network))
     return path
 
 
-def clear(config: Config) -> None:
-    """Removes an earlier smoke run, which would be resumed; never another run."""
+def remove_earlier(config: Config) -> None:
+    """Removes an earlier smoke run, which would otherwise be resumed; no other run."""
     if Path(config.name).parts[0] != FOLDER:
         return
     if mesh.is_first():

@@ -1,23 +1,22 @@
-"""Sweeps over one setting: DOT's tables 1, 2, 4 and 5.
+"""Sweeps over one setting: DOT, tables 1, 2, 4 and 5.
 
-The beginning of a name runs all that begin with it, and `compare` tabulates them::
+A prefix runs all recipes whose names begin with it, and `compare` tabulates them::
 
     kdlab distill --recipe cifar100/sweeps/delta/
     kdlab compare runs/cifar100/sweeps/delta/*
 
-One run takes at least 0.2 to 0.7 hours of an A100, computed and
-not measured (`_cost`).
+One run takes at least 0.2 to 0.7 hours on an A100 (estimated by `_cost`, not measured).
 """
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from kdlab.papers.recipes._pairs import KD, Pair, distilled
-from kdlab.papers.recipes._recipe import CIFAR100, TINY_IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import KD, Pair, make_recipe
+from kdlab.papers.recipes._recipe import CIFAR100, TINY_IMAGENET, Recipe, make_table
 from kdlab.settings.config import Config, configure
 
-PAIR_OPEN = "The table does not name the pair; its KD number is that of this one."
+PAIR_OPEN = "The table does not name the pair; its KD number is that of this pair."
 
 DELTA = {
     -0.09: 61.58,
@@ -64,13 +63,15 @@ def _sweep(
         if over == "task_weight":
             setting = {"alpha": 1 - value}
         settings = KD | setting
-        recipe = distilled(base, method, pair, published, source, note=note, **settings)
+        recipe = make_recipe(
+            base, method, pair, published, source, note=note, **settings
+        )
         folder = recipe.name.split("/")[0]
         config = configure(recipe.config, name=f"{folder}/sweeps/{over}/{value:g}")
         yield dataclasses.replace(recipe, config=config)
 
 
-RECIPES = table(
+RECIPES = make_table(
     *_sweep(
         CIFAR100, RESNETS, "dot", DELTA, "DOT, table 1", over="delta", note=PAIR_OPEN
     ),

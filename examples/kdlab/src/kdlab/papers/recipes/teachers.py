@@ -1,11 +1,11 @@
-"""Networks trained with the labels alone: the teachers, and the students' baselines.
+"""Networks trained on labels alone: the teachers and the baselines of the students.
 
-Weights are written to RUNS/NAME/weights, where the other recipes find them::
+Weights are written to RUNS/NAME/weights, where other recipes find them::
 
     kdlab distill --recipe cifar100/teachers/resnet32x4
 
-Published ones do as well: every recipe takes them by ``--teacher-weights FILE``. One
-run takes at least 0.003 to 19 hours of an A100, computed and not measured (`_cost`).
+Published weights work as well: pass ``--teacher-weights FILE`` to any recipe. One run
+takes at least 0.003 to 19 hours on an A100 (estimated by `_cost`, not measured).
 """
 
 from kdlab.papers.recipes._recipe import (
@@ -14,12 +14,12 @@ from kdlab.papers.recipes._recipe import (
     SLOW,
     TINY_IMAGENET,
     Recipe,
-    table,
+    make_table,
 )
 from kdlab.settings.config import Config, configure
 
 TEACHER_TRAINING = (
-    "The schedule of the teacher is not in the papers, which take published weights; "
+    "The papers use published weights and do not give the schedule of the teacher; "
     "that of the students is used."
 )
 
@@ -52,10 +52,10 @@ def _student(base: Config, folder: str, student: str, published: float) -> Recip
     return _alone(base, f"{folder}/labels_only", student, published, source)
 
 
-# The usual training of ImageNet networks from labels.
+# The usual supervised training on ImageNet.
 _IMAGENET_TEACHER = configure(IMAGENET, batch_size=256, learning_rate=0.1)
 
-RECIPES = table(
+RECIPES = make_table(
     _teacher(CIFAR100, "cifar100", "resnet56", 72.34),
     _teacher(CIFAR100, "cifar100", "resnet32x4", 79.42),
     _teacher(CIFAR100, "cifar100", "resnet50", 79.34),

@@ -11,33 +11,33 @@ resnet18-mobilenet_v2  58.35 64.01  61.18 64.12   62.04 64.60
 resnet18-shufflenet_v2 62.26 65.75  63.97 65.21   65.06 66.21
 ====================== ===== ====== ===== ======= ===== =======
 
-Means of three runs. One run takes at least 0.7 to 0.8 hours of an A100, computed and
-not measured (`_cost`).
+Means of three runs. One run takes at least 0.7 to 0.8 hours on an A100 (estimated by
+`_cost`, not measured).
 """
 
 from functools import partial
 from typing import Any
 
-from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, distilled, dkd
-from kdlab.papers.recipes._recipe import TINY_IMAGENET, Recipe, table
+from kdlab.papers.recipes._pairs import CRD, FIXED, KD, Pair, dkd, make_recipe
+from kdlab.papers.recipes._recipe import TINY_IMAGENET, Recipe, make_table
 
 SOURCE = "DOT, table 3 (b)"
 OPEN = (
-    "The published code has settings for KD with DOT alone on this data set; those of "
+    "The published code has settings only for KD with DOT on this data set; those of "
     "CIFAR-100 are used for the loss."
 )
 POOLED = (
     "The published ShuffleNetV2 does not run on 64 pixels; here its last maps are "
-    "averaged whatever their size."
+    "averaged over any size."
 )
 
-_row = partial(distilled, TINY_IMAGENET)
+_row = partial(make_recipe, TINY_IMAGENET)
 
 
 def _pair(
     pair: Pair, plain: tuple[float, ...], dot: tuple[float, ...], note: str = ""
 ) -> tuple[Recipe, ...]:
-    """Numbers of KD, CRD and DKD, each without and with DOT."""
+    """Makes the recipes of KD, CRD and DKD, each without and with DOT."""
     with_dot: dict[str, Any] = {"methods": ("dot",), "note": f"{OPEN} {note}".strip()}
     fixed = FIXED | {"note": with_dot["note"]}
     decoupled = dkd(pair)
@@ -51,7 +51,7 @@ def _pair(
     )
 
 
-RECIPES = table(
+RECIPES = make_table(
     *_pair(
         Pair("resnet18", "mobilenet_v2_tiny"),
         (58.35, 61.18, 62.04),

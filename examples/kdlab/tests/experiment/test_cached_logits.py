@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from _students import order, students
+from kdlab.experiment.cached_logits import can_cache
 from kdlab.experiment.make import make_config
-from kdlab.experiment.remembered import is_valid
 from kdlab.losses.table import LOSSES
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -27,8 +27,8 @@ def test_a_step_is_the_same(still):
     for cached in (True, False):
         pupils = still(cache_teacher=cached)
         job, plan = pupils.run("kd", 0), pupils.plan("kd")
-        assert (job.remembered is not None) == cached
-        teacher = job.remembered or pupils.problem.teacher
+        assert (job.cached_logits is not None) == cached
+        teacher = job.cached_logits or pupils.problem.teacher
         data = pupils.problem.layout.replicate(job.train)
         state, batch = pupils.state(plan, 0), next(order(pupils, 0))
         after, seen = pupils.step(plan)(state, data, teacher, *batch)
@@ -38,11 +38,11 @@ def test_a_step_is_the_same(still):
 
 
 def test_what_it_said_is_read_again(still, monkeypatch):
-    first = still().run("kd", 0).remembered.logits
+    first = still().run("kd", 0).cached_logits.logits
     monkeypatch.setattr(
-        "kdlab.experiment.remembered.iterate_once", None
+        "kdlab.experiment.cached_logits.iterate_once", None
     )  # so it cannot ask
-    np.testing.assert_array_equal(still().run("kd", 0).remembered.logits, first)
+    np.testing.assert_array_equal(still().run("kd", 0).cached_logits.logits, first)
     with pytest.raises(TypeError):
         still().run("kd", 1)  # other images
 
@@ -59,7 +59,7 @@ def test_what_it_said_is_read_again(still, monkeypatch):
     ],
 )
 def test_when_it_is_valid(still, change, valid):
-    assert is_valid(make_config(still().config, **change)) is valid
+    assert can_cache(make_config(still().config, **change)) is valid
 
 
 @pytest.mark.parametrize("loss", [k for k, v in LOSSES.items() if v.on_logits])
@@ -69,7 +69,7 @@ def test_losses_on_logits_look_at_nothing_else_of_the_teacher(loss, still):
     arguments = (
         pupils.state(plan, 0),
         job.train,
-        job.remembered,
+        job.cached_logits,
         *next(order(pupils, 0)),
     )
     jax.eval_shape(pupils.step(plan), *arguments)

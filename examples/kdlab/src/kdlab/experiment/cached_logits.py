@@ -7,22 +7,22 @@ import numpy as np
 from kdlab.data import Dataset, is_streamed, normalize
 from kdlab.data.feed import iterate_once
 from kdlab.data.split import Split
-from kdlab.data.teacher_cache import cached_outputs
+from kdlab.data.teacher_cache import cache_outputs
 from kdlab.devices.mesh import Layout
 from kdlab.losses.table import LOSSES
-from kdlab.models.network import Network, Remembered
+from kdlab.models.network import CachedLogits, Network
 from kdlab.settings.config import Config
 
 BATCH = 500
 DECISIVE = ("teacher", "max_blocks", "dtype")
-"""Settings that decide what a teacher of given weights says of given images."""
+"""Settings that affect the outputs of a teacher with given weights."""
 
 
-def is_valid(config: Config) -> bool:
-    """Whether the teacher's logits of an image never change, and can be kept.
+def can_cache(config: Config) -> bool:
+    """Returns whether the teacher's logits of an image never change and can be cached.
 
-    Not with augmentation, where it sees other pixels each time; not for losses on
-    features, which take too much memory; not for streams, nor in several processes.
+    They cannot be with augmentation (the pixels change), for losses on features (too
+    much memory), for streamed data, or with several processes.
     """
     return (
         config.execution.cache_teacher
@@ -33,21 +33,20 @@ def is_valid(config: Config) -> bool:
     )
 
 
-def remember(
+def cache_logits(
     teacher: Network, dataset: Dataset, layout: Layout, config: Config
-) -> Remembered:
-    """Computes a teacher's logits of all training images, or reads them from a file.
+) -> CachedLogits:
+    """Computes a teacher's logits on all training images, or reads them from a file.
 
     Args:
         teacher: The network.
         dataset: The images.
-        layout: Where arrays lie.
-        config: The settings: outputs are kept in RUNS/teachers/outputs, by a hash of
-            the teacher, of those settings that make a network of its weights, and of
-            the data.
+        layout: Placement of the arrays.
+        config: The settings. Logits are kept in RUNS/teachers/outputs under a hash of
+            the teacher's weights, the settings of its network, and the data.
 
     Returns:
-        Its logits, on all devices.
+        The logits, on all devices.
     """
 
     @jax.jit
@@ -63,11 +62,11 @@ def remember(
         # The last batch is padded.
         return {"logits": np.concatenate(parts)[: split.size]}
 
-    outputs = cached_outputs(
+    outputs = cache_outputs(
         compute,
         params=(teacher.params, teacher.rest),
         dataset=dataset,
         cache_dir=config.execution.runs / "teachers" / "outputs",
         settings={name: getattr(config.networks, name) for name in DECISIVE},
     )
-    return layout.replicate(Remembered(jnp.asarray(outputs["logits"])))
+    return layout.replicate(CachedLogits(jnp.asarray(outputs["logits"])))

@@ -10,33 +10,32 @@ import numpy as np
 from kdlab.basics.reading import UserError, reading
 from kdlab.basics.writing import replacing
 
-_NAME = "name of the file"  # inside it, so that no other file can take its place
+_NAME = "name of the file"  # stored inside it, so that no other file is mistaken for it
 _log = logging.getLogger(__name__)
 
 
-def keep(
+def load_or_compute(
     path: Path, compute: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Reads arrays from a file, or computes them and writes the file.
 
-    A file that is damaged, or was written by another version, is replaced, and a line
-    on the standard error says so.
+    A file that is damaged or was written by another version is replaced with a warning.
 
     Args:
-        path: The ``.npz`` file; whatever decides the arrays has to be in its name. Its
-            folder is made if need be.
+        path: The ``.npz`` file, whose name must identify the arrays. Its folder is
+            created if necessary.
         compute: Returns the arrays; called only if the file cannot be read.
 
     Returns:
-        What `compute` returned, now or earlier.
+        The arrays.
 
     Examples:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = Path(folder.name) / "a.npz"
-        >>> keep(path, lambda: {"x": np.ones(2)})["x"].tolist()
+        >>> load_or_compute(path, lambda: {"x": np.ones(2)})["x"].tolist()
         [1.0, 1.0]
-        >>> keep(path, lambda: {"x": np.zeros(2)})["x"].tolist()
+        >>> load_or_compute(path, lambda: {"x": np.zeros(2)})["x"].tolist()
         [1.0, 1.0]
         >>> folder.cleanup()
     """
@@ -53,7 +52,7 @@ def keep(
 
 
 def short_name(name: str) -> str:
-    """The end of a name of a data set, as part of the name of a file.
+    """Shortens the name of a data set to a part of a file name.
 
     Examples:
         >>> short_name("stream:folder:/home/me/my images")
@@ -63,7 +62,7 @@ def short_name(name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with reading(path, "It is made again."), path.open("rb") as file:
+    with reading(path, "It is computed again."), path.open("rb") as file:
         with np.load(file) as content:
             arrays = dict(content)
         if arrays.pop(_NAME).item() != path.name:
