@@ -46,7 +46,7 @@ def plan(balancer: Callable[[], Any], *, act: bool) -> Callable[..., methods.Pla
     """
 
     def make(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
-        chain = optax.chain(balancer(), methods.optimizer(numbers, schedule))
+        chain = optax.chain(balancer(), methods.make_optimizer(numbers, schedule))
         return methods.Plan(kdopt.guard(chain, act=act))
 
     return make

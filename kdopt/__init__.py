@@ -123,6 +123,7 @@ from kdopt.scalarizers import (
     stch_weights,
     uncertainty,
     uncertainty_weights,
+    weight_search,
     weighted_sum,
 )
 from kdopt.wrappers import (
@@ -228,6 +229,7 @@ __all__ += [
     "softadapt",
     "stch",
     "uncertainty",
+    "weight_search",
     "weighted_sum",
 ]
 # Wrappers around them.

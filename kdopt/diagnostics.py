@@ -1,8 +1,9 @@
 """What the gradients do: pure functions from small arrays to scalars to log.
 
-All but :func:`buffers` and :func:`update_effects` look at the Gram matrix, the weights
-and the values only. In the same jitted step as the update, from the Gram matrix that
-the state of a balancer holds already, they add nothing but ``[k, k]`` arithmetic.
+All but :func:`buffers`, :func:`update_effects` and :func:`calibrated_cross_entropy`
+look at the Gram matrix, the weights and the values only. In the same jitted step as the
+update, from the Gram matrix that the state of a balancer holds already, they add
+nothing but ``[k, k]`` arithmetic.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from kdopt._typing import (
 __all__ = [
     "alignments",
     "buffers",
+    "calibrated_cross_entropy",
     "conflicts",
     "cosines",
     "decreases",
@@ -273,6 +275,44 @@ def update_effects(
         out[f"update/cosine/{name}"] = angles[i]
         out[f"update/rises/{name}"] = (angles[i] < 0).astype(matrix.dtype)
     return out
+
+
+def calibrated_cross_entropy(logits: jax.Array, labels: jax.Array) -> Scalar:
+    r"""Cross-entropy of the best-scaled logits: how much a classifier knows.
+
+    .. math:: \min_s \; -\frac1n \sum_b \log \mathrm{softmax}(s \, z_b)_{y_b}
+
+    A student of soft targets is underconfident, one of wrong labels overconfident; the
+    scale takes that out, so that what is left compares what they have learned
+    (:func:`kdopt.weight_search`).
+
+    Args:
+        logits: ``[n, c]``.
+        labels: Classes, integers ``[n]``.
+
+    Returns:
+        The lowest over 41 scales from 1/16 to 16, at least float32.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from kdopt import diagnostics
+        >>> logits = jnp.array([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 0.0]])
+        >>> labels = jnp.array([0, 0, 1, 1])  # three of four are right
+        >>> print(f"{diagnostics.calibrated_cross_entropy(logits, labels):.3f}")
+        0.562
+
+    References:
+        Guo et al., `On Calibration of Modern Neural Networks
+        <https://arxiv.org/abs/1706.04599>`_, ICML 2017, Section 4.2
+    """
+    logits = at_least_float32(logits)
+    scales = jnp.geomspace(1 / 16, 16, 41, dtype=logits.dtype)
+
+    def mean_loss(scale: jax.Array) -> Scalar:
+        logs = jax.nn.log_softmax(scale * logits)
+        return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], axis=1))
+
+    return jnp.min(jax.vmap(mean_loss)(scales))
 
 
 def summary(

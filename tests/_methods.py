@@ -503,6 +503,16 @@ METHODS = (
             "slopes_fn": lambda updates: -np.arange(1, k + 1, dtype=np.float32)
         },
     ),
+    _scalarizer(
+        "weight_search",
+        ks=(2, 3),
+        needs_values=False,
+        extras=lambda k: {
+            "candidate_losses": np.linspace(
+                1, 0, 9 if k == 2 else k * (k + 1) // 2 + (k > 1)
+            )
+        },
+    ),
     _scalarizer("slaw"),
     _scalarizer("relobralo"),
     _scalarizer("magnitude_match", static=("anchor", "matched")),

@@ -179,7 +179,7 @@ def test_a_turn_waits_for_its_loss():
     assert not np.any(update)
 
 
-@pytest.mark.parametrize("name", [*SCALARIZERS, "hypergradient"])
+@pytest.mark.parametrize("name", [*SCALARIZERS, "hypergradient", "weight_search"])
 def test_scalarizers_refuse_the_state_of_other_numbers(name):
     k = METHOD[name].few
     state = transform(name, k).init(jnp.zeros(1))

@@ -32,6 +32,7 @@ from kdopt.scalarizers._slaw import SlawMemory, slaw, slaw_weights
 from kdopt.scalarizers._softadapt import softadapt, softadapt_weights
 from kdopt.scalarizers._stch import StchState, stch, stch_weights
 from kdopt.scalarizers._uncertainty import uncertainty, uncertainty_weights
+from kdopt.scalarizers._weight_search import WeightSearchState, weight_search
 from kdopt.scalarizers._weighted_sum import WeightedSumState, weighted_sum
 from kdopt.scalarizers._windows import WindowsState
 
@@ -51,6 +52,7 @@ __all__ = [
     "SlawMemory",
     "StchState",
     "ValuesState",
+    "WeightSearchState",
     "WeightedSumState",
     "WindowsState",
     "cosmos",
@@ -82,6 +84,7 @@ __all__ = [
     "stch_weights",
     "uncertainty",
     "uncertainty_weights",
+    "weight_search",
     "weighted_sum",
 ]
 
