@@ -1,6 +1,6 @@
-"""All benchmarks: tables, ``benchmarks/results/results.json`` and figures.
+"""Runs all benchmarks: tables, ``benchmarks/results/results.json`` and figures.
 
-Run with ``python -m benchmarks`` from the root; ``--help`` lists what can be chosen.
+Run with ``python -m benchmarks`` from the root; ``--help`` lists the options.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Options:
 
     Attributes:
         trees: Shapes of the parameters.
-        large: Also those of 100M parameters.
+        large: Also shapes with 100M parameters.
         k: Numbers of losses.
         rounds: Timed calls of each program.
-        methods: Names of rows of ``tests/_methods.py``; all by default.
-        leaves: Sizes of the trees of the part ``compile``; 10,000 take minutes.
-        parts: Which of the benchmarks.
+        methods: Names of rows of ``tests/_methods.py``; default: all.
+        leaves: Sizes of the trees of the part ``compile``; 10,000 takes minutes.
+        parts: Benchmarks to run.
         peer_python: A Python with torch and torchjd, for the part ``peers``.
     """
 
@@ -47,7 +47,7 @@ class Options:
 
 
 def table(title: str, rows: list[dict]) -> Table:
-    """Rows of equal keys, numbers to three digits."""
+    """Makes a table of rows with equal keys, numbers to three digits."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     view = Table(*columns, title=title)
     for row in rows:
@@ -57,7 +57,7 @@ def table(title: str, rows: list[dict]) -> Table:
 
 
 def figure(growth: list[dict], compiled: list[dict], path: Path) -> None:
-    """Log-log growth of the Gram matrix with the bound drawn, and of compilation."""
+    """Draws the growth of the Gram matrix, its bound and compile time, log-log."""
     axes = list(dict.fromkeys(row["axis"] for row in growth))
     fig, panels = plt.subplots(1, len(axes) + bool(compiled), figsize=(13, 3.2))
     for panel, axis in zip(panels, axes, strict=False):

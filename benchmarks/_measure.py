@@ -1,4 +1,4 @@
-"""Medians of ratios of interleaved calls: noise and load hit all alike."""
+"""Medians of ratios of interleaved calls, which noise and load affect alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ Call = Callable[[], object]
 
 
 def seconds(calls: Mapping[str, Call], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round, in turn, after two that do not count."""
+    """Times each call in each round, in turn, after two warm-up rounds."""
     rows = []
     for _ in range(rounds + 2):
         row = []
@@ -24,12 +24,12 @@ def seconds(calls: Mapping[str, Call], rounds: int) -> dict[str, np.ndarray]:
 
 
 def ratios(times: Mapping[str, np.ndarray], bound: str) -> dict[str, float]:
-    """Median over rounds of each time over that of the bound."""
+    """Returns the median over rounds of each time relative to that of the bound."""
     return {name: float(np.median(t / times[bound])) for name, t in times.items()}
 
 
 def read_once(grads: tuple) -> jax.Array:
-    """The bound: one pass over all gradients, one addition for each number."""
+    """Computes the bound: one pass over all gradients, one addition per number."""
     total = jnp.zeros(())
     for leaves in zip(*map(jax.tree.leaves, grads), strict=True):
         total += jnp.sum(sum(leaf.astype(jnp.float32) for leaf in leaves))
@@ -37,7 +37,7 @@ def read_once(grads: tuple) -> jax.Array:
 
 
 def compile_timed(fn: Callable, *args: object, **options: object) -> tuple:
-    """The program, and the seconds it took to trace, lower and compile."""
+    """Compiles a program; returns it and the seconds to trace, lower and compile."""
     began = time.perf_counter()
     program = jax.jit(fn, **options).lower(*args).compile()
     return program, time.perf_counter() - began

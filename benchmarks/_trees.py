@@ -1,4 +1,4 @@
-"""Trees of the shapes of known networks, filled with noise."""
+"""Trees with the shapes of known networks, filled with noise."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def _network(name: str) -> Shapes:
 
 
 def _transformer(width: int, depth: int, rest: Shapes) -> Shapes:
-    """Blocks of attention and a perceptron four times as wide, with biases."""
+    """Returns shapes of blocks of attention and an MLP of four times the width."""
     matrices = [(3 * width, width), (width, width), (4 * width, width)]
     matrices.append((width, 4 * width))
     block = [*matrices, *[(rows,) for rows, _ in matrices], *[(width,)] * 4]
@@ -40,12 +40,12 @@ LARGE = ("deit_small", "transformer_100m")
 
 
 def parameters(shapes: Shapes) -> int:
-    """Number of elements."""
+    """Counts the elements."""
     return sum(int(np.prod(shape)) for shape in shapes)
 
 
 def gradients(shapes: Shapes, k: int, dtype: str = "float32") -> tuple:
-    """K trees of noise."""
+    """Makes K trees of noise."""
     rng = np.random.default_rng(0)
 
     def leaf(shape: tuple[int, ...]) -> jax.Array:

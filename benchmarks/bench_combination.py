@@ -1,6 +1,6 @@
-"""Every balancer on gradients of real shapes, beside one pass over them.
+"""Times every balancer on gradients of real shapes, and one pass over them.
 
-``python -m benchmarks`` measures the ratios, in turns; here each time stands alone.
+``python -m benchmarks`` measures ratios of interleaved calls; here each is timed alone.
 """
 
 import functools

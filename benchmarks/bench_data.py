@@ -1,4 +1,4 @@
-"""Images per second of the input pipelines: `IMAGES` over the time of a call.
+"""Times the input pipelines; images per second are `IMAGES` over the time of a call.
 
 Run with ``pytest benchmarks/bench_data.py -p no:xdist --benchmark-only``.
 """
@@ -17,13 +17,13 @@ from kdlab.data.images import EncodedImage
 from kdlab.data.sources.prepare import prepare
 from kdlab.data.stream import eval_stream, train_stream
 
-IMAGES = 256  # in every call that is timed
+IMAGES = 256  # per timed call
 
 ONE_PROCESS = {"process_index": 0, "process_count": 1}
 
 
 def _jpeg(height, width, seed):
-    """Smooth content under some noise: about as large as a photograph's file."""
+    """Encodes smooth content with some noise, about as large as a photograph."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
@@ -34,7 +34,7 @@ def _jpeg(height, width, seed):
 
 
 class _Photographs:
-    """In memory, 500 x 375, the usual size of an image of ImageNet."""
+    """Images in memory of 500 x 375 pixels, the usual size in ImageNet."""
 
     mode = "RGB"
     num_classes = 1000

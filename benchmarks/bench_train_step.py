@@ -1,4 +1,4 @@
-"""One training step of ResNet-8x4 in each mode; ``python -m benchmarks`` has ratios."""
+"""Times one training step of ResNet-8x4 per mode; see ``python -m benchmarks``."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""K gradients to one update: every balancer, and the bounds."""
+"""Times every balancer from K gradients to one update, and the bounds."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from tests._methods import METHODS
 
 
 def update_of(tx: optax.GradientTransformationExtraArgs, params: list, k: int):
-    """The update of a method as a function of gradients, state and parameters."""
+    """Returns a method's update as a function of gradients, state and parameters."""
     values = jnp.arange(1.0, k + 1)
 
     def update(grads, state, params):
@@ -24,7 +24,7 @@ def update_of(tx: optax.GradientTransformationExtraArgs, params: list, k: int):
 
 
 def measure(tree: str, k: int, rounds: int, names: Sequence[str] | None = None) -> list:
-    """One row for each method and for each pass over the gradients."""
+    """Returns one row for each method and each pass over the gradients."""
     shapes = SHAPES[tree]()
     grads = gradients(shapes, k)
     size = 4 * parameters(shapes)
@@ -78,7 +78,7 @@ def measure(tree: str, k: int, rounds: int, names: Sequence[str] | None = None) 
 
 
 def growth(rounds: int) -> list:
-    """Time of the Gram matrix over K, parameters and leaves, and of its bound."""
+    """Times the Gram matrix and its bound over K, parameters and leaves."""
     cases = {
         **{("K", k): ([(512, 1024)] * 4, k) for k in (1, 2, 3, 4, 6, 8)},
         **{("parameters", 2**n): ([(2**n // 256, 256)], 2) for n in range(14, 25, 2)},

@@ -1,4 +1,4 @@
-"""How long programs of many leaves take to compile."""
+"""Measures how long programs with many leaves take to compile."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import optax
 import kdopt
 
 KINDS = [(64,), (64, 64), (3, 3, 16, 16), (128,), (32, 64), (16,)]
-"""Shapes of the leaves, in turn: vectors, matrices, convolutions."""
+"""Shapes of the leaves, in rotation: vectors, matrices, convolutions."""
 
 
 def programs(leaves: list) -> dict[str, tuple[Callable, tuple]]:
-    """Functions and abstract arguments, each of K = 2 gradients or of one."""
+    """Returns functions and abstract arguments, for K = 2 gradients or one."""
     grads = (leaves, leaves)
 
     def with_state(tx: optax.GradientTransformation, updates: object) -> tuple:
@@ -30,7 +30,7 @@ def programs(leaves: list) -> dict[str, tuple[Callable, tuple]]:
 
 
 def tree(count: int, *, stacked: bool) -> list:
-    """That many leaves; or those of one shape as one leaf, along a new first axis."""
+    """Makes a tree of leaves, with those of equal shape stacked if requested."""
     shapes = [KINDS[n % len(KINDS)] for n in range(count)]
     if stacked:
         shapes = [(shapes.count(shape), *shape) for shape in dict.fromkeys(shapes)]
@@ -38,9 +38,9 @@ def tree(count: int, *, stacked: bool) -> list:
 
 
 def measure(counts: tuple[int, ...]) -> list:
-    """One row for each program and size: seconds of the clock and of the processors.
+    """Returns one row for each program and size: wall time and processor time.
 
-    The latter hardly depend on what else the machine does.
+    The latter hardly depends on the load of the machine.
     """
     rows = []
     for count in counts:

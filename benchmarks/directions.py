@@ -1,10 +1,10 @@
-"""Cost of directional derivatives: python -m benchmarks.directions.
+"""Measures the cost of directional derivatives: python -m benchmarks.directions.
 
-Two questions, on a multi-layer perceptron with K losses behind a shared trunk. What do
-the inner products of K gradients with a reference gradient cost by K + 1 gradients, and
-by one forward-mode pass along the reference? And what does each signal of
+It answers two questions for an MLP with K losses on a shared trunk. What do the inner
+products of K gradients with a reference gradient cost with K + 1 gradients, and with
+one forward-mode pass along the reference? And what does each signal of
 ``dto_kd_amortized`` cost? FLOPs are counted by the compiler; times are medians of
-ratios of interleaved calls. Prints two tables; a minute on two cores.
+ratios of interleaved calls. Prints two tables; takes a minute on two cores.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Losses = Callable[[Any, jax.Array], tuple[jax.Array, ...]]
 
 
 def problem(k: int) -> tuple[Losses, dict, jax.Array, jax.Array]:
-    """K losses of one network, parameters, a batch, and a batch that is trusted."""
+    """Makes K losses of one network, parameters, a batch and a trusted batch."""
     rng = np.random.default_rng(0)
     params = {
         f"layer{n}": jnp.asarray(
@@ -45,7 +45,7 @@ def problem(k: int) -> tuple[Losses, dict, jax.Array, jax.Array]:
 
 
 def reference_steps(k: int) -> dict[str, Callable]:
-    """The gradient of a step, and the inner products that its weights need."""
+    """Makes steps that compute the gradient and the inner products for its weights."""
     losses_fn, *_ = problem(k)
 
     def reference(params: Any, trusted: jax.Array) -> Any:
@@ -72,7 +72,7 @@ def reference_steps(k: int) -> dict[str, Callable]:
 
 
 def signal_steps() -> dict[str, Callable]:
-    """A step of ``dto_kd_amortized`` by each signal, on two losses."""
+    """Makes a step of ``dto_kd_amortized`` with each signal, for two losses."""
     losses_fn, *_ = problem(2)
     grad_fn = kdopt.value_and_weighted_grad(losses_fn)
     sgd = optax.sgd(0.1)
@@ -111,7 +111,7 @@ def signal_steps() -> dict[str, Callable]:
 
 
 def measure(steps: dict[str, Callable], k: int) -> tuple[dict, dict, dict]:
-    """FLOPs and times over those of fixed weights, and what the programs return."""
+    """Returns FLOPs and times relative to fixed weights, and the results."""
     _, *args = problem(k)
     programs = {name: jax.jit(f).lower(*args).compile() for name, f in steps.items()}
     counted = {name: p.cost_analysis()["flops"] for name, p in programs.items()}

@@ -1,15 +1,16 @@
 """Real distillation on one accelerator: ResNet-20 from ResNet-56 on Fashion-MNIST.
 
 ``python -m benchmarks.distil --data-dir DIR`` reads the four IDX files of the data set,
-as Debian's package ``dataset-fashion-mnist`` has them. All images stay on the device,
-in 32 x 32; an epoch is one program. Several students of each method, with initial
-values and batches of their own, are trained in one program mapped over them
-(``--form apart``: one after the other).
+as in Debian's package ``dataset-fashion-mnist``. All images stay on the device, at
+32 x 32; an epoch is one program. Several students of each method, with their own
+initial values and batches, are trained in one program by ``vmap`` (``--form apart``:
+one after the other).
 
-The recipe is that of CIFAR: SGD, momentum 0.9, weight decay 5e-4, shifts and mirror
-images, temperature 4, weights 0.1 and 0.9, learning rate 0.05 for 64 images, divided by
-ten after 5/8, 6/8 and 7/8 of the epochs. There are as many epochs as ``--seconds``
-allows, known after the second, or ``--epochs``. Accuracies are those of the last.
+The recipe is that of CIFAR: SGD, momentum 0.9, weight decay 5e-4, shifts and flips,
+temperature 4, weights 0.1 and 0.9, learning rate 0.05 for 64 images, divided by ten
+after 5/8, 6/8 and 7/8 of the epochs. The number of epochs is ``--epochs``, or as many
+as ``--seconds`` allows, determined after the second one. Accuracies are those of the
+last epoch.
 """
 
 import argparse
@@ -36,13 +37,13 @@ MILESTONES = 5 / 8, 6 / 8, 7 / 8
 
 
 def rate(epoch: int, epochs: int, batch: int) -> float:
-    """The learning rate of an epoch, in proportion to the batch up to 0.2."""
+    """Returns the learning rate of an epoch: proportional to the batch, at most 0.2."""
     falls = sum(epoch >= round(share * epochs) for share in MILESTONES)
     return min(0.2, RATE * batch / RATE_BATCH) * 0.1**falls
 
 
 def load(options: argparse.Namespace) -> Dataset:
-    """Fashion-MNIST from its folder, or images that are made up."""
+    """Loads Fashion-MNIST from its folder, or synthetic images."""
     if options.tiny:
         return synthetic("synthetic-smoke")
     found = idx.read_files("fashion_mnist", [options.data_dir])
@@ -55,7 +56,7 @@ def load(options: argparse.Namespace) -> Dataset:
 
 
 def splits(data: Dataset) -> tuple[Split, Split]:
-    """Training and test images on the device, those of 28 pixels in a frame of 32."""
+    """Puts training and test images on the device, padding 28 pixels to 32."""
 
     def framed(x: np.ndarray) -> jax.Array:
         frame = (2, 2) if x.shape[1] == 28 else (0, 0)
@@ -68,7 +69,7 @@ def splits(data: Dataset) -> tuple[Split, Split]:
 def train_teacher(
     network: Network, options: argparse.Namespace, data: tuple[Split, Split]
 ) -> tuple[Any, float]:
-    """The teacher's weights, and its accuracy on the test images."""
+    """Trains the teacher; returns its weights and its test accuracy."""
     batch, epochs = options.teacher_batch, options.teacher_epochs
     trainer = Trainer(network, METHODS["labels"], batch, 1, together=False)
     state = trainer.start()
@@ -78,22 +79,22 @@ def train_teacher(
 
 
 class Clock:
-    """How many epochs there are: as given, or as the first two let expect."""
+    """The number of epochs: given, or estimated from the first two."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._end = time.perf_counter() + options.seconds
         self._most, self.epochs = options.most_epochs, options.epochs or None
 
     def goes_on(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 0, is trained."""
+        """Returns whether to train this epoch, counted from 0."""
         return self.epochs is None or epoch < self.epochs
 
     def rate(self, epoch: int, batch: int) -> float:
-        """The learning rate; it does not fall while the number is open."""
+        """Returns the learning rate, constant while the number is undetermined."""
         return rate(epoch, self.epochs, batch) if self.epochs else rate(0, 8, batch)
 
     def saw(self, epoch: int, seconds: float) -> None:
-        """Fixes the number after the second epoch, as the first may warm up."""
+        """Sets the number after the second epoch, as the first may include warm-up."""
         if self.epochs is None and epoch == 1:
             left = self._end - time.perf_counter()
             self.epochs = min(self._most, 2 + max(0, int(left / seconds)))
@@ -189,7 +190,7 @@ def _spread(found: np.ndarray) -> dict[str, Any]:
 
 
 def _table(students: dict[str, Any]) -> str:
-    lines = ["method: test accuracy, mean and standard deviation; epochs; s an epoch"]
+    lines = ["method: test accuracy, mean and standard deviation; epochs; s/epoch"]
     for name, own in students.items():
         lines.append(
             f"  {name}: {100 * own['mean']:.2f} and {100 * own['sd']:.2f}; "
@@ -208,9 +209,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=0, help="0: as time allows")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="0: as many as time allows"
+    )
     parser.add_argument("--most-epochs", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=270.0, help="for everything")
+    parser.add_argument(
+        "--seconds", type=float, default=270.0, help="time for everything"
+    )
     parser.add_argument("--form", choices=("together", "apart"), default="together")
     parser.add_argument("--teacher", default="resnet56")
     parser.add_argument("--student", default="resnet20")
@@ -218,7 +223,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--teacher-batch", type=int, default=512)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tiny", action="store_true", help="made-up images, to try it")
+    parser.add_argument(
+        "--tiny", action="store_true", help="use synthetic images, for a trial"
+    )
     options = parser.parse_args(arguments)
     if options.tiny:
         options.teacher, options.student = "resnet8", "mlp"

@@ -1,4 +1,4 @@
-"""A network of the example as functions of its weights, for `benchmarks.distil`."""
+"""A kdlab network as functions of its weights, for `benchmarks.distil`."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from kdlab.models import create
 
 
 class Network:
-    """A network of the zoo for one data set, as functions of its weights.
+    """A kdlab network for one data set, as functions of its weights.
 
     Args:
-        name: Of the network.
-        dtype: Of the computation; weights and statistics stay in float32.
+        name: Name of the network.
+        dtype: Dtype of the computation; weights and statistics stay in float32.
         stats: Mean and standard deviation of each channel.
         shape: ``(height, width, channels)``.
         classes: Number of classes.
@@ -42,17 +42,17 @@ class Network:
         self._graphdef = nnx.split(model, nnx.Param, ...)[0]
 
     def start(self, seed: int) -> tuple[Any, Any]:
-        """Parameters and statistics; on the host, as each shape is a program."""
+        """Makes parameters and statistics on the host, to avoid a program per shape."""
         with jax.default_device(jax.devices("cpu")[0]):
             _, params, rest = nnx.split(self._make(seed), nnx.Param, ...)
         return jax.tree.map(np.asarray, (params, rest))
 
     def logits(self, weights: tuple[Any, Any], images: jax.Array) -> jax.Array:
-        """Class scores of ``uint8`` images, by the running statistics."""
+        """Computes logits of ``uint8`` images with running statistics."""
         return self._run(weights, images, train=False)[0]
 
     def train(self, params: Any, rest: Any, images: jax.Array) -> tuple[Any, Any]:
-        """The same by those of the batch, and where the running ones have moved."""
+        """Computes logits with batch statistics, and the new running statistics."""
         return self._run((params, rest), images, train=True)
 
     def _run(self, weights: Any, images: jax.Array, *, train: bool) -> tuple[Any, Any]:

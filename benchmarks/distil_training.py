@@ -1,4 +1,4 @@
-"""Training of several students at once: an epoch is one program on the device."""
+"""Trains several students at once; an epoch is one program on the device."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from kdopt import losses
 
 MOMENTUM, DECAY, TEMPERATURE = 0.9, 5e-4, 4.0
 TASK, DISTILL = 0.1, 0.9
-"""Weights of the losses, where they are fixed."""
+"""Fixed weights of the losses."""
 
 Split = tuple[jax.Array, jax.Array]
 """Images ``[n, h, w, c]``, uint8, and labels ``[n]``."""
@@ -25,9 +25,9 @@ class Method(NamedTuple):
     """How a student is trained.
 
     Attributes:
-        tx: From the learning rate to the transform of the parameters.
-        weights: Fixed weights of the losses, for one backward pass; None for one each.
-        balancer: Balances at the logits instead.
+        tx: Maps the learning rate to the transform of the parameters.
+        weights: Fixed weights of the losses, for one backward pass; None: one per loss.
+        balancer: Balancer at the logits, used instead.
         distils: Whether there is a teacher.
     """
 
@@ -63,15 +63,15 @@ METHODS = {
 
 
 class Trainer:
-    """Students of one method, one a seed.
+    """The students of one method, one per seed.
 
     Args:
-        network: Of the students.
+        network: Network of the students.
         method: How they are trained.
-        batch: Images of a step.
+        batch: Images per step.
         seeds: Number of students.
         teacher: The teacher's network.
-        together: Whether one program trains all, or one after the other.
+        together: Whether one program trains all at once, or one after the other.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Trainer:
         self._tested = jax.jit(test)
 
     def start(self) -> Any:
-        """What an epoch changes: stacked over seeds, or a list of as many."""
+        """Makes the initial states, stacked over seeds or as a list."""
 
         def one(seed: int) -> Any:
             params, rest = self._network.start(seed)
@@ -108,7 +108,7 @@ class Trainer:
         return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *states))
 
     def compile(self, state: Any, data: tuple[Split, Split], teacher: Any) -> None:
-        """Compiles both programs; those of several methods side by side, by threads."""
+        """Compiles both programs; threads may compile several methods concurrently."""
         one = state if self._together else state[0]
         keys = jax.random.split(jax.random.key(7), self._seeds)
         key = keys if self._together else keys[0]
@@ -119,7 +119,7 @@ class Trainer:
     def epoch(
         self, state: Any, data: Split, teacher: Any, epoch: int, rate: float
     ) -> Any:
-        """Goes once through the images, each student in an order of its own."""
+        """Trains one epoch, each student in its own order of the images."""
         key = jax.random.fold_in(jax.random.key(7), epoch)
         keys, rate = jax.random.split(key, self._seeds), jnp.float32(rate)
         if self._together:
@@ -128,13 +128,13 @@ class Trainer:
         return [self._trained(one, data, teacher, key, rate) for one, key in pairs]
 
     def accuracy(self, state: Any, data: Split) -> np.ndarray:
-        """The share of images that each student classifies rightly, ``[seeds]``."""
+        """Computes the accuracy of each student, ``[seeds]``."""
         if self._together:
             return np.asarray(self._tested(state, data))
         return np.array([self._tested(one, data) for one in state])
 
     def weights(self, state: Any, seed: int = 0) -> tuple[Any, Any]:
-        """Parameters and statistics of one student."""
+        """Returns parameters and statistics of one student."""
         if self._together:
             return jax.tree.map(lambda x: x[seed], state[:2])
         return state[seed][:2]

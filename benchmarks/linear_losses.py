@@ -1,4 +1,4 @@
-"""Memory and time of losses on the logits of a linear head, whole and in chunks.
+"""Measures memory and time of losses on a linear head, whole and in chunks.
 
 ``python -m benchmarks.linear_losses`` prints the table of docs/language_models.md.
 """
@@ -17,30 +17,30 @@ CHUNKS = 1024, 256, 128
 
 
 def of_logits(student, teacher, labels, **options):
-    """Cross-entropy and KL."""
+    """Computes cross-entropy and KL."""
     task = losses.cross_entropy(student, labels, **options)
     return task, losses.kd(student, teacher, temperature=1.0, **options)
 
 
 def whole(student, teacher, labels):
-    """From all logits at once."""
+    """Computes them from all logits at once."""
     return of_logits(*(hidden @ head for hidden, head in (student, teacher)), labels)
 
 
 def chunked(student, teacher, labels, size):
-    """From those of a chunk at a time."""
+    """Computes them chunk by chunk."""
     return losses.linear_losses(
         of_logits, student, labels, teacher=teacher, chunk_size=size
     )
 
 
 def total(fn, *args):
-    """The sum of both losses."""
+    """Returns the sum of both losses."""
     return sum(fn(*args))
 
 
 def inputs(tokens: int):
-    """Shapes of student and teacher, each hidden states and a head, and of labels."""
+    """Returns shapes of student and teacher (hidden states and head) and labels."""
     pair = tuple(
         jax.ShapeDtypeStruct(shape, jnp.float32)
         for shape in ((tokens, WIDTH), (WIDTH, WORDS))
@@ -49,13 +49,13 @@ def inputs(tokens: int):
 
 
 def mebibytes(grad_fn) -> float:
-    """Temporaries of the compiled program; nothing runs."""
+    """Returns the temporary memory of the compiled program, without running it."""
     compiled = jax.jit(grad_fn).lower(*inputs(TOKENS)).compile()
     return compiled.memory_analysis().temp_size_in_bytes / 2**20
 
 
 def seconds(grad_fn) -> float:
-    """The shorter of two times, with a quarter of the tokens."""
+    """Returns the shorter of two times, with a quarter of the tokens."""
     args = jax.tree.map(
         lambda x: jnp.sin(jnp.arange(x.size)).reshape(x.shape).astype(x.dtype),
         inputs(TOKENS // 4),

@@ -1,4 +1,4 @@
-"""The training steps that are compared, for any network with two losses."""
+"""The training steps to compare, for any network with two losses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +17,11 @@ class Modes:
     """Every way to train a network on a task and a distillation loss.
 
     Args:
-        encode: ``encode(params, rest, batch)`` returns the logits and what else moves,
+        encode: ``encode(params, rest, batch)`` returns the logits and the new ``rest``,
             such as BatchNorm statistics.
         heads: ``heads(params, logits, rest, batch)`` returns the two losses.
-        optimizer: Optax's, of one gradient.
-        dot: The form of DOT that replaces it, of two.
+        optimizer: Optax optimiser of one gradient.
+        dot: Form of DOT that replaces it, for two gradients.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Modes:
         self.each = kdopt.value_and_grads(self.losses, has_aux=True)
 
     def losses(self, params: Any, rest: Any, batch: Any) -> Any:
-        """Both losses, and what else has moved."""
+        """Computes both losses and the new ``rest``."""
         logits, moved = self.encode(params, rest, batch)
         return self.heads(params, logits, rest, batch), moved
 
     def all(self) -> dict[str, tuple[Step, Callable[[Any], Any]]]:
-        """For each name a step, and the function from parameters to its state."""
+        """Returns by name a step and the function from parameters to its state."""
         sgd = self.optimizer
         balanced = optax.chain(kdopt.min_norm(), sgd)
         rarely = optax.chain(kdopt.every(kdopt.min_norm(), 4), sgd)
@@ -62,7 +62,7 @@ class Modes:
         }
 
     def plain(self, params: Any, state: Any, rest: Any, batch: Any) -> Any:
-        """The gradient of the sum, without kdopt."""
+        """Uses the gradient of the sum, without kdopt."""
 
         def total(params: Any) -> Any:
             losses, moved = self.losses(params, rest, batch)
@@ -72,13 +72,13 @@ class Modes:
         return *_finish(self.optimizer, grads, state, params), rest
 
     def fixed(self, params: Any, state: Any, rest: Any, batch: Any) -> Any:
-        """Constant weights, one backward pass."""
+        """Uses constant weights and one backward pass."""
         weights = jnp.array([0.5, 0.5])
         (_, rest), grads = self.one(params, rest, batch, weights=weights)
         return *_finish(self.optimizer, grads, state, params), rest
 
     def exact(self, tx: optax.GradientTransformationExtraArgs) -> Step:
-        """One backward pass for each loss, in sequence."""
+        """Makes a step with one backward pass per loss, in sequence."""
 
         def step(params: Any, state: Any, rest: Any, batch: Any) -> Any:
             (values, rest), grads = self.each(params, rest, batch)
@@ -87,7 +87,7 @@ class Modes:
         return step
 
     def vmapped(self, tx: optax.GradientTransformationExtraArgs) -> Step:
-        """Both backward passes at once, mapped over the losses."""
+        """Makes a step with both backward passes at once, by ``vmap``."""
 
         def step(params: Any, state: Any, rest: Any, batch: Any) -> Any:
             def stacked(params: Any) -> Any:
@@ -102,7 +102,7 @@ class Modes:
         return step
 
     def shared(self, balancer: optax.GradientTransformationExtraArgs) -> Step:
-        """Balanced at the logits, one backward pass through the network."""
+        """Makes a step balanced at the logits, with one backward pass."""
         grad_fn = kdopt.value_and_shared_grad(
             self.encode, self.heads, balancer, has_aux=True
         )
@@ -118,7 +118,7 @@ class Modes:
     def amortised(
         self, tx: optax.GradientTransformationExtraArgs, same_batch: bool = False
     ) -> Step:
-        """Weights that follow the losses, one backward pass."""
+        """Makes a step whose weights follow the losses, with one backward pass."""
 
         def step(params: Any, state: Any, rest: Any, batch: Any) -> Any:
             (values, moved), grads = self.one(

@@ -1,8 +1,8 @@
-"""The same combination in PyTorch and TorchJD; run by the Python that has them.
+"""Times the same combination in PyTorch and TorchJD, in a Python that has them.
 
 ``python benchmarks/peer_torch.py job.json rounds`` prints one JSON object: seconds of
-each aggregator, names of those that are absent, and versions. A job has the shapes of
-the leaves, ``k`` and, if it is not the CPU, the ``device``. It imports nothing of this
+each aggregator, names of missing ones, and versions. A job has the shapes of the
+leaves, ``k`` and, if it is not the CPU, the ``device``. It imports nothing from this
 project.
 """
 
@@ -29,7 +29,7 @@ BARE = "torch, stacked by hand"
 
 
 def _bare(matrix: torch.Tensor) -> torch.Tensor:
-    """What any method on a stacked matrix does: its Gram matrix and a combination."""
+    """Does what any method on a stacked matrix does: a Gram matrix, a combination."""
     gram = matrix @ matrix.T
     return (1 / gram.diagonal().sqrt()) @ matrix
 
@@ -46,7 +46,7 @@ def _aggregators() -> tuple[dict[str, Callable], list[str]]:
 
 
 def main(path: str, rounds: int) -> dict:
-    """Median seconds of stacking K gradients into a matrix and aggregating them."""
+    """Returns median seconds of stacking K gradients and aggregating them."""
     with open(path) as file:
         job = json.load(file)
     device = job.get("device", "cpu")

@@ -1,7 +1,8 @@
-"""One training step of ResNet-8x4 in PyTorch, by TorchJD and by LibMTL.
+"""Times one training step of ResNet-8x4 in PyTorch, with TorchJD and LibMTL.
 
-Run by the Python that has them, ``python benchmarks/peer_torch_step.py rounds``; prints
-one JSON object: seconds of each step in each round. It imports nothing of this project.
+Run by a Python that has them: ``python benchmarks/peer_torch_step.py rounds`` prints
+one JSON object, seconds of each step in each round. It imports nothing from this
+project.
 """
 
 import json
@@ -33,13 +34,13 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One block."""
+        """Runs the block."""
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         return F.relu(y + self.shortcut(x))
 
 
 def network() -> nn.Module:
-    """ResNet-8x4 for 100 classes: three stages of one block each."""
+    """Makes ResNet-8x4 for 100 classes: three stages of one block each."""
     stem = [nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
     blocks = [Block(32, 64, 1), Block(64, 128, 2), Block(128, 256, 2)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 100)]
@@ -47,7 +48,7 @@ def network() -> nn.Module:
 
 
 def steps() -> dict[str, Callable]:
-    """Functions without arguments, by name; each with a network of its own."""
+    """Returns functions without arguments by name, each with its own network."""
     x = torch.randn(BATCH, 3, 32, 32)
     labels = torch.randint(100, (BATCH,))
     teacher = F.softmax(torch.randn(BATCH, 100) / 4, 1)
@@ -102,7 +103,7 @@ def steps() -> dict[str, Callable]:
 
 
 def main(rounds: int) -> dict[str, list[float]]:
-    """Seconds of every step, in turns, after two rounds that do not count."""
+    """Times every step in turn, after two warm-up rounds."""
     calls = steps()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 2):

@@ -1,4 +1,4 @@
-"""Times beside PyTorch and TorchJD, in turns in one run."""
+"""Times kdopt, PyTorch and TorchJD in turn in one run."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ PEERS = {
 
 
 def measure(tree: str, k: int, turns: int, python: str) -> list:
-    """Medians of paired ratios: kdopt in this process, TorchJD in ``python``."""
+    """Returns medians of paired ratios: kdopt here, TorchJD in ``python``."""
     rows: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "shapes.json"
@@ -49,7 +49,7 @@ def measure(tree: str, k: int, turns: int, python: str) -> list:
 
 
 def measure_steps(rounds: int, python: str) -> list:
-    """Whole steps, each relative to the plain step of its own framework."""
+    """Times complete steps relative to the plain step of their framework."""
     script = str(Path(__file__).with_name("peer_torch_step.py"))
     done = subprocess.run(
         [python, script, str(rounds)], check=True, capture_output=True

@@ -1,4 +1,4 @@
-"""One training step in each mode, relative to fixed weights."""
+"""Times one training step in each mode, relative to fixed weights."""
 
 import time
 
@@ -25,7 +25,7 @@ MODES = (
 
 
 def steps(model: str = "resnet8x4", batch_size: int = 16) -> dict:
-    """Compiled step and arguments by mode; the teacher's logits are data."""
+    """Returns compiled steps and arguments by mode; the teacher's logits are data."""
     graphdef, params, rest = nnx.split(create(model, rngs=nnx.Rngs(0)), nnx.Param, ...)
     rng = np.random.default_rng(0)
     batch = {
@@ -57,7 +57,7 @@ def steps(model: str = "resnet8x4", batch_size: int = 16) -> dict:
 
 
 def measure(rounds: int) -> list:
-    """One row for each mode."""
+    """Returns one row for each mode."""
     programs = steps()
     calls = {
         name: lambda program=program, args=args: program(*args)
@@ -80,7 +80,7 @@ def measure(rounds: int) -> list:
 
 
 def overhead(calls: int = 200) -> dict[str, float]:
-    """Microseconds of dispatch of a jitted update, and programs after a schedule."""
+    """Measures the dispatch of a jitted update, and programs compiled by a schedule."""
     tx = kdopt.dot(momentum=optax.linear_schedule(0.9, 0.95, calls))
     params = jnp.zeros(8)
     state = tx.init(params)

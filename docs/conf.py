@@ -39,7 +39,7 @@ html_css_files = ["custom.css"]
 mathjax3_config = {"chtml": {"scale": 0.9}}
 
 BARE = {"choosing", "gallery", "losses"}
-"""Pages on which names stand for functions of kdopt without saying so."""
+"""Pages on which bare names stand for functions of kdopt."""
 
 PUBLIC = {
     f"{module.__name__}.{name}"
@@ -50,7 +50,7 @@ PUBLIC = {
 
 
 def function_named(code: str, page: str) -> str | None:
-    """The public function that ``name`` or ``name(arguments)`` in a text stands for."""
+    """Returns the public function that ``name`` or ``name(arguments)`` refers to."""
     try:
         expression = ast.parse(code, mode="eval").body
     except SyntaxError:
@@ -71,7 +71,7 @@ class TrimmedCode(SphinxTransform):
     default_priority = 500
 
     def apply(self) -> None:
-        """Trims the blocks of the page that is being read."""
+        """Trims the code blocks of the current page."""
         for block in self.document.findall(nodes.literal_block):
             text = block.astext().rstrip()
             block.rawsource, block.children = text, [nodes.Text(text)]
@@ -80,13 +80,13 @@ class TrimmedCode(SphinxTransform):
 class LinksToReference(SphinxTransform):
     """Links code that names a public function to its entry in the reference.
 
-    An entry that is missing is a warning, which fails the build.
+    A missing entry is a warning, which fails the build.
     """
 
     default_priority = 500
 
     def apply(self) -> None:
-        """Replaces them on the page that is being read."""
+        """Replaces the code on the current page by links."""
         page = self.env.docname
         for code in list(self.document.findall(nodes.literal)):
             target = function_named(code.astext(), page)
@@ -105,7 +105,7 @@ class LinksToReference(SphinxTransform):
 
 
 def keep_returns_whole(*event: list[str]) -> None:
-    """Keeps Napoleon from taking what is before a colon in ``Returns:`` for a type."""
+    """Keeps Napoleon from parsing text before a colon in ``Returns:`` as a type."""
     lines = event[-1]
     for heading, text in enumerate(lines[1:]):
         if lines[heading].strip() == "Returns:":
@@ -113,7 +113,7 @@ def keep_returns_whole(*event: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Adds them to the build."""
+    """Registers the transforms."""
     app.connect("autodoc-process-docstring", keep_returns_whole, priority=100)
     app.add_transform(TrimmedCode)
     app.add_transform(LinksToReference)

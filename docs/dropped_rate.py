@@ -1,7 +1,8 @@
 """Counts how often exact DTO-KD gives a loss no weight: python -m docs.dropped_rate.
 
-Trains the students of the demo by ``dto_kd`` under :func:`kdopt.monitor`, with and
-without wrong labels, into ``runs/dropped-rate-NOISE``. Three minutes on two cores.
+Trains the students of the demo with ``dto_kd`` under :func:`kdopt.monitor`, with and
+without wrong labels, into ``runs/dropped-rate-NOISE``. Takes three minutes on two
+cores.
 """
 
 import jax
@@ -18,7 +19,7 @@ LOSSES = "task", "distill"
 
 
 def dto_kd(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
-    """The method of the demo, with the last step's metrics in the state."""
+    """Makes the method of the demo, with the metrics of the last step in its state."""
     plan = UNWATCHED(numbers, schedule)
     return plan._replace(tx=kdopt.monitor(plan.tx, decay=0.0))
 
@@ -27,7 +28,7 @@ UNWATCHED = methods.METHODS["dto_kd"]
 
 
 def main() -> None:
-    """Prints the share of the steps on which a loss has the weight 0, by seed."""
+    """Prints the share of steps on which a loss has the weight 0, by seed."""
     jax.config.update("jax_default_prng_impl", "rbg")  # as the demo does
     methods.METHODS["dto_kd"] = dto_kd
     console = Console(quiet=True)
@@ -44,7 +45,7 @@ def main() -> None:
         for seed in range(config.seeds):
             run = files.seed_folder(config.directory, "dto_kd", seed)
             epochs = files.read_metrics(run)
-            # An epoch's metrics are means over its steps, equally many in each.
+            # Metrics are means over the steps of an epoch, whose number is fixed.
             rates = [
                 sum(e[f"train/gradient/dropped_rate/{name}"] for e in epochs)
                 / len(epochs)

@@ -1,9 +1,9 @@
 """Counts how often AdamW raises a loss of the demo: python -m docs.raised_losses.
 
-Trains the students of the demo by several balancers before AdamW, once as they are and
-once under :func:`kdopt.guard`, into ``runs/raised-losses``, and prints the share of the
-steps whose update, before the guard, raises a loss to first order, and the accuracy on
-the test images. Ten minutes on two cores.
+Trains the students of the demo with several balancers before AdamW, with and without
+:func:`kdopt.guard`, into ``runs/raised-losses``, and prints the share of steps whose
+update before the guard raises a loss to first order, and the test accuracy. Takes ten
+minutes on two cores.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,11 @@ BALANCERS: dict[str, Callable[[], Any]] = {
 
 
 def plan(balancer: Callable[[], Any], *, act: bool) -> Callable[..., methods.Plan]:
-    """The method of a balancer before the optimiser of the settings, under the guard.
+    """Makes the method of a balancer before the optimiser of the settings, guarded.
 
     Args:
-        balancer: Makes it.
-        act: Whether the guard corrects the update or only watches.
+        balancer: Makes the balancer.
+        act: Whether the guard corrects the update or only observes it.
     """
 
     def make(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
@@ -53,16 +53,16 @@ def plan(balancer: Callable[[], Any], *, act: bool) -> Callable[..., methods.Pla
 
 
 def names(balancer: str) -> tuple[str, str]:
-    """Of the methods without and with the guard."""
+    """Returns the names of the methods without and with the guard."""
     return balancer, f"{balancer}_guarded"
 
 
 def read(config: Config, method: str) -> tuple[list[float], float]:
-    """Shares of the steps that raise each loss, and the accuracy; means over seeds."""
+    """Reads the shares of steps that raise each loss and the accuracy, seed means."""
     shares, accuracies = [0.0] * len(LOSSES), 0.0
     for seed in range(config.seeds):
         epochs = files.read_metrics(files.seed_folder(config.directory, method, seed))
-        # An epoch's metrics are means over its steps, equally many in each.
+        # Metrics are means over the steps of an epoch, whose number is fixed.
         for i, name in enumerate(LOSSES):
             found = [epoch[f"train/update/rises/{name}"] for epoch in epochs]
             shares[i] += sum(found) / len(found) / config.seeds
@@ -71,7 +71,7 @@ def read(config: Config, method: str) -> tuple[list[float], float]:
 
 
 def main() -> None:
-    """Trains, and prints one row a balancer."""
+    """Trains the students and prints one row per balancer."""
     jax.config.update("jax_default_prng_impl", "rbg")  # as the demo does
     for name, balancer in BALANCERS.items():
         for method, act in zip(names(name), (False, True), strict=True):

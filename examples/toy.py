@@ -1,4 +1,4 @@
-"""Every method on the two-dimensional toy problem of FAMO, from five starts.
+"""Runs every method on the two-dimensional toy problem of FAMO, from five starts.
 
     python -m examples.toy
     python -m examples.toy --methods dto_kd min_norm
@@ -95,19 +95,19 @@ LEFT_OUT = (
 
 
 def _vertex(gram: jax.Array) -> jax.Array:
-    """The closed form without clipping, on raw gradients: it diverges."""
+    """Computes the closed form without clipping, on raw gradients; it diverges."""
     second = kdopt.lambda_vertex(gram)
     return jnp.stack([1 - second, second])
 
 
 def losses(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two losses of the toy problem at a point ``[2]``, the first scaled by 0.1."""
+    """Computes both losses at a point ``[2]``, the first scaled by 0.1."""
     x1, x2 = x
     log_1 = jnp.log(jnp.maximum(jnp.abs(0.5 * (-x1 - 7) - jnp.tanh(-x2)), 5e-6)) + 6
     log_2 = jnp.log(jnp.maximum(jnp.abs(0.5 * (3 - x1) + jnp.tanh(-x2) + 2), 5e-6)) + 6
     bowl_1 = ((7 - x1) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
     bowl_2 = ((-x1 - 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
-    # At 0 the slope is that of the branch above 0, or the second start never moves.
+    # At 0 use the slope of the branch above 0; otherwise the second start never moves.
     up, down = jnp.tanh(x2 / 2), jnp.tanh(-x2 / 2)
     up, down = jnp.where(up >= 0, up, 0), jnp.where(down >= 0, down, 0)
     return 0.1 * (log_1 * up + bowl_1 * down), log_2 * up + bowl_2 * down
@@ -153,7 +153,7 @@ def paths(
 
 
 def paths_of(name: str, *, steps: int, learning_rate: float = 1e-3) -> np.ndarray:
-    """Paths of a method by its name, with Adam.
+    """Computes the paths of a method by name, with Adam.
 
     Args:
         name: Of ``BALANCERS`` or ``SCALARIZERS``.
@@ -167,13 +167,13 @@ def paths_of(name: str, *, steps: int, learning_rate: float = 1e-3) -> np.ndarra
 
 
 def distance_to_pareto(points: np.ndarray) -> np.ndarray:
-    """Distance of points ``[..., 2]`` from the Pareto set."""
+    """Returns the distance of points ``[..., 2]`` from the Pareto set."""
     outside = np.maximum(np.abs(points[..., 0]) - PARETO_END, 0)
     return np.hypot(outside, points[..., 1] - PARETO_X2)
 
 
 def draw(runs: dict[str, np.ndarray]) -> Figure:
-    """One panel a method: contours of the mean loss, five paths, the Pareto set."""
+    """Draws one panel per method: contours of the mean loss, paths, the Pareto set."""
     columns = 6
     rows = -(-len(runs) // columns)
     figure = Figure(figsize=(2.4 * columns, 2.4 * rows), layout="constrained")
@@ -198,7 +198,7 @@ def draw(runs: dict[str, np.ndarray]) -> Figure:
 
 
 def tabulate(runs: dict[str, np.ndarray]) -> Table:
-    """Distances to the Pareto set at the end, and where on it."""
+    """Tabulates the final distances from the Pareto set, and the positions on it."""
     table = Table(caption=LEFT_OUT)
     table.add_column("method")
     table.add_column("on the Pareto set", justify="right")
@@ -221,13 +221,13 @@ class Toy:
     """Run every method on the toy problem of FAMO and draw all paths."""
 
     directory: Path = Path("runs/toy")
-    """Where the figure and the table go."""
+    """Folder of the figure and the table."""
     steps: int = 50_000
     """Steps of Adam, a multiple of 100."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     methods: tuple[str, ...] = (*BALANCERS, *SCALARIZERS)
-    """Which methods."""
+    """Methods to run."""
 
 
 def main(settings: Toy) -> dict[str, np.ndarray]:

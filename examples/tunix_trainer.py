@@ -23,10 +23,10 @@ VOCABULARY = 32
 
 
 class BalancedStrategy(LogitStrategy):
-    """Weighs both losses at the logits: one scalar, which Tunix differentiates.
+    """A strategy that balances at the logits; Tunix differentiates its one scalar.
 
     Attributes:
-        balancer: Any balancer that remembers nothing.
+        balancer: Any balancer without a memory.
         denominator: What the sums over tokens are divided by; with accumulation give
             the tokens of all micro-batches over their number, since Tunix averages.
     """
@@ -35,7 +35,7 @@ class BalancedStrategy(LogitStrategy):
     denominator: Any = "mean"
 
     def losses(self, student_output, teacher_output, labels):
-        """Cross-entropy and KL of the tokens that have a label."""
+        """Computes cross-entropy and KL of the tokens that have a label."""
         rows: dict[str, Any] = {
             "sample_weights": jnp.sum(labels, axis=-1),
             "denominator": self.denominator,
@@ -45,7 +45,7 @@ class BalancedStrategy(LogitStrategy):
         return task, losses.kd(student_output, teacher_output, temperature=tau, **rows)
 
     def compute_loss(self, student_output, teacher_output, labels):
-        """Takes the place of the sum with a fixed ``alpha``."""
+        """Replaces the sum with a fixed ``alpha``."""
         losses_fn = functools.partial(
             self.losses, teacher_output=teacher_output, labels=labels
         )
@@ -59,7 +59,7 @@ class BalancedStrategy(LogitStrategy):
 
 
 class BalancedTrainer(distillation_trainer.DistillationTrainer):
-    """Balances the gradients of the parameters: the optimiser begins with a balancer.
+    """A trainer whose optimiser starts with a balancer of the parameter gradients.
 
     Its own accumulation cannot add up two gradients: instead of asking Tunix for it,
     put :func:`kdopt.accumulate` around the optimiser.
@@ -79,7 +79,7 @@ class BalancedTrainer(distillation_trainer.DistillationTrainer):
 
 
 class Model(nnx.Module):
-    """The smallest language model: each word from the one before."""
+    """The smallest language model: it predicts each token from the previous one."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.embed = nnx.Embed(VOCABULARY, width, rngs=rngs)
@@ -87,24 +87,24 @@ class Model(nnx.Module):
         self.head = nnx.Linear(width, VOCABULARY, use_bias=False, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Logits of the token after each."""
+        """Returns the logits of the token after each."""
         return self.head(jnp.tanh(self.hidden(self.embed(tokens))))
 
 
 def forward(model, input_tokens, input_mask):
-    """Logits of the next token."""
+    """Returns the logits of the next token."""
     del input_mask
     return model(input_tokens)
 
 
 def labels_of(input_tokens, input_mask):
-    """The next token, one-hot; zeros for padding."""
+    """Returns the next token, one-hot; zeros for padding."""
     following = jnp.roll(input_tokens, -1, axis=1)
     return jax.nn.one_hot(following, VOCABULARY) * input_mask[..., None]
 
 
 def batches(count: int, size: int = 4, length: int = 8):
-    """Counting upwards from a random number, padded to random lengths."""
+    """Yields sequences that count up from a random number, padded to random lengths."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         tokens = (
@@ -117,7 +117,7 @@ def batches(count: int, size: int = 4, length: int = 8):
 
 
 def train(trainer_class, strategy, tx, data, *, accumulation=None, log=None):
-    """Trains a small student of a random teacher; returns it."""
+    """Trains a small student on a random teacher; returns it."""
     config = distillation_trainer.TrainingConfig(
         eval_every_n_steps=1000, gradient_accumulation_steps=accumulation
     )
@@ -130,7 +130,7 @@ def train(trainer_class, strategy, tx, data, *, accumulation=None, log=None):
 
 
 def main() -> None:
-    """Trains in both ways, and prints the losses at the end."""
+    """Trains in both ways and prints the final losses."""
     strategy = BalancedStrategy(forward, forward, labels_of)
     chain = optax.chain(kdopt.dto_kd(rescale="convex"), optax.adam(1e-2))
     for name, trainer, tx in (

@@ -1,4 +1,4 @@
-"""The smallest whole program: one network, two tasks, one loss 10,000 times the other.
+"""The smallest complete program: two tasks, one loss 10,000 times the other.
 
     python -m examples.two_losses                 # equal relative decrease (dto_kd)
     python -m examples.two_losses --method sum    # a plain sum of the losses
@@ -22,7 +22,7 @@ BALANCERS = {"sum": lambda: kdopt.linear([1.0, 1.0]), "dto_kd": kdopt.dto_kd}
 
 
 def targets(x):
-    """Returns what the two outputs are to learn, the second in smaller units."""
+    """Returns the targets of the two outputs, the second in smaller units."""
     return jnp.stack([jnp.sin(3 * x), 100 * x])
 
 

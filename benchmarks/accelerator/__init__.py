@@ -1,1 +1,1 @@
-"""What kdopt costs on one accelerator, and whether it is right there: one command."""
+"""Measures cost and correctness of kdopt on one accelerator, with one command."""

@@ -1,8 +1,8 @@
-"""Measures everything on the default device; ``--help`` lists what can be chosen.
+"""Measures everything on the default device; ``--help`` lists the options.
 
-``python -m benchmarks.accelerator`` runs from the root and needs nothing but what kdopt
-and the networks of the example need. Results are written after every row, so that a run
-that is cut off keeps what it has. The status is 1 if a check of correctness failed.
+``python -m benchmarks.accelerator`` runs from the root and needs only what kdopt and
+the networks of kdlab need. Results are written after every row, so an interrupted run
+keeps them. The exit status is 1 if a correctness check failed.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before jax starts: PyTorch runs beside it and needs memory of its own.
+# Before jax starts: PyTorch runs next to it and needs its own memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 from benchmarks.accelerator import (
@@ -37,9 +37,9 @@ PARTS: dict[str, tuple[float, Measure]] = {
     "students": (25, students.measure),
     "variants": (50, variants.measure),
 }
-"""Seconds that each may take, compilation included, and the function that does it.
+"""Time limit of each part in seconds, including compilation, and its function.
 
-Prototypes come last: one that breaks the device spoils nothing but its own part.
+Prototypes come last, so that one that breaks the device affects only its own part.
 """
 
 SHOW = {
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     parts = list(options.parts)
     if {"trees", "variants"} & set(parts) and "ceilings" not in parts:
-        parts = ["ceilings", *parts]  # the others are relative to them
+        parts = ["ceilings", *parts]  # the other parts are relative to them
     path = options.out or Path(f"benchmarks/results/accelerator-{slug()}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     about, done, took = machine(), {}, {}
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             for row in measure(options.tiny, budget, done, **extra):
                 rows.append(row)
                 path.write_text(json.dumps({"machine": about, **done}, indent=1))
-        except Exception as fault:  # the other parts are worth having
+        except Exception as fault:  # the other parts still run
             print(
                 f"{part} ended early: {type(fault).__name__}: {fault}"[:500], flush=True
             )
@@ -95,7 +95,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--budget", type=float, help="seconds for each part")
     parser.add_argument("--tasks", nargs="+", default=[], help="networks of `steps`")
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to try it")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, for a trial")
     parser.add_argument("--out", type=Path, help="the JSON file to write")
     return parser.parse_args(arguments)
 
@@ -103,4 +103,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 if __name__ == "__main__":
     status = min(main(), 1)
     sys.stdout.flush()
-    os._exit(status)  # no waiting for programs that are still being compiled
+    os._exit(status)  # do not wait for programs that are still being compiled

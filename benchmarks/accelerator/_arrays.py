@@ -1,4 +1,4 @@
-"""Arrays for benchmarks: shapes first, as programs compile before memory is taken."""
+"""Arrays for benchmarks, described by shape until programs are compiled."""
 
 import functools
 import math
@@ -14,17 +14,17 @@ _LARGE = 2**22
 
 
 def struct(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of an array."""
+    """Describes an array by shape and dtype."""
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def abstract(tree: Any) -> Any:
-    """Shapes and dtypes of a tree."""
+    """Returns the shapes and dtypes of a tree."""
     return jax.tree.map(lambda leaf: struct(leaf.shape, leaf.dtype), tree)
 
 
 def size_of(tree: Any) -> float:
-    """Bytes of a tree."""
+    """Returns the bytes of a tree."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
@@ -34,7 +34,7 @@ def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def noise(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
-    """Normal noise for every leaf; large ones are made on the device."""
+    """Draws normal noise for every leaf; large ones on the device."""
     rng = np.random.default_rng(seed)
     keys = iter(jax.random.split(jax.random.key(seed), 1 + len(jax.tree.leaves(tree))))
 
@@ -51,9 +51,9 @@ def noise(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
 
 
 def initial(tree: Any) -> Any:
-    """Initial values of a network by shape and name, on the host.
+    """Makes initial values of a network on the host, by shape and name.
 
-    He's for kernels, ones for scales: the network's own initialisers would compile a
+    Kernels are He-normal and scales 1; the network's own initialisers would compile a
     program for each shape.
     """
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Time of work inside one program, and how much time a part may take."""
+"""Times work inside one program, and limits the time of a part."""
 
 import re
 import time
@@ -10,21 +10,21 @@ import jax
 import numpy as np
 
 Row = dict[str, Any]
-"""One result, ready for JSON."""
+"""One result, as JSON values."""
 
 Results = dict[str, list[Row]]
 """Rows by part."""
 
 
 class Budget:
-    """Seconds that a part may take, counted from its beginning."""
+    """The time that a part may take, counted from its start."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.perf_counter() + seconds
         self.seconds = seconds
 
     def left(self, keep: float = 0.0) -> float:
-        """Seconds left, after a share of the whole has been set aside."""
+        """Returns the remaining seconds, minus a reserved fraction of the whole."""
         return max(0.0, self._end - time.perf_counter() - keep * self.seconds)
 
 
@@ -32,13 +32,13 @@ class Program(NamedTuple):
     """A step that is repeated inside one compiled program.
 
     Attributes:
-        name: Unique among the programs that are compiled together.
+        name: Unique name among the programs that are compiled together.
         step: ``step(inputs, carry) -> carry``.
-        inputs: Shapes and dtypes of what stays the same.
-        carry: Those of what a step hands to the next.
-        moved: Bytes that one step must read and write at least.
-        iterations: Steps in one call.
-        options: Options of the compiler.
+        inputs: Shapes and dtypes of the constant inputs.
+        carry: Shapes and dtypes of what a step passes to the next.
+        moved: Minimum number of bytes that one step reads and writes.
+        iterations: Steps per call.
+        options: Compiler options.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Program(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A compiled program, or why there is none.
+    """A compiled program, or the error.
 
     Attributes:
-        program: What was compiled.
-        run: ``run(inputs, carry) -> carry``, all iterations; ``carry`` is used up.
+        program: The program that was compiled.
+        run: ``run(inputs, carry) -> carry``, all iterations; ``carry`` is donated.
         seconds: Time to trace, lower and compile.
-        launches: Kernels of one step; loops inside it count once.
-        error: Empty if it can be run.
+        launches: Kernels per step; loops inside it count once.
+        error: Empty if it can run.
     """
 
     program: Program
@@ -69,11 +69,11 @@ class Built(NamedTuple):
 
 
 def repeat(step: Callable[[Any, Any], Any], iterations: int) -> Callable:
-    """A program of so many steps, none of which can be left out.
+    """Makes a program of many steps, none of which the compiler can remove.
 
     The number is known to the compiler, so that no step waits for the host. A barrier
-    makes the inputs depend on the carry: otherwise what a step computes from the inputs
-    alone would be computed once, before the loop.
+    makes the inputs depend on the carry: otherwise the compiler would hoist everything
+    that depends only on the inputs out of the loop.
     """
 
     def run(inputs: Any, carry: Any) -> Any:
@@ -88,13 +88,13 @@ def repeat(step: Callable[[Any, Any], Any], iterations: int) -> Callable:
 
 
 def build(program: Program) -> Built:
-    """Compiles a program for the default device; reports what goes wrong."""
+    """Compiles a program for the default device; returns errors in the result."""
     began = time.perf_counter()
     looped = jax.jit(repeat(program.step, program.iterations), donate_argnums=1)
     try:
         lowered = looped.lower(program.inputs, program.carry)
         compiled = lowered.compile(compiler_options=program.options)
-    except Exception as error:  # whatever it is, the other programs run
+    except Exception as error:  # the other programs still run
         took = time.perf_counter() - began
         return Built(program, None, took, 0, _first_line(error))
     took = time.perf_counter() - began
@@ -104,7 +104,7 @@ def build(program: Program) -> Built:
 def build_all(
     programs: Iterable[Program], seconds: float, workers: int = 12
 ) -> dict[str, Built]:
-    """Compiles side by side, in this order, those that are ready in that time."""
+    """Compiles programs concurrently, in this order, within the given time."""
     pool = ThreadPoolExecutor(workers)
     futures = {
         program.name: (program, pool.submit(build, program)) for program in programs
@@ -125,19 +125,19 @@ def _first_line(error: Exception) -> str:
 
 
 def untimed(built: dict[str, Built], budget: Budget) -> dict[str, str]:
-    """Why programs will not be timed: they did not compile, or there is no time."""
+    """Returns why programs are not timed: a compile error or no time left."""
     late = "" if budget.left() else "no time left"
     errors = {name: one.error or late for name, one in built.items()}
     return {name: error for name, error in errors.items() if error}
 
 
 def timing(built: Built, times: np.ndarray, bandwidth: float) -> Row:
-    """What every row says of a program.
+    """Returns the fields that every row of a program has.
 
     Args:
         built: The program.
-        times: Seconds of each call, of all iterations.
-        bandwidth: Bytes a second of a copy.
+        times: Seconds of each call with all iterations.
+        bandwidth: Bytes per second of a copy.
     """
     each = times / built.program.iterations
     return {
@@ -182,6 +182,6 @@ class Loop:
         self.iterations = built.program.iterations
 
     def __call__(self) -> Any:
-        """Runs all iterations; what it returns is not ready yet."""
+        """Runs all iterations without waiting for the result."""
         self._carry = self._run(self._inputs, self._carry)
         return self._carry

@@ -11,12 +11,12 @@ from benchmarks.accelerator._clock import Row
 
 
 def wide(tree: Any) -> list[np.ndarray]:
-    """The leaves in double precision on the host."""
+    """Returns the leaves in double precision on the host."""
     return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
 
 
 def relative(got: Any, exact: Any) -> float:
-    """The largest relative error of a leaf, in norm; infinite if it is not finite."""
+    """Returns the largest relative error of a leaf in norm; infinite if not finite."""
     errors = [0.0]
     for ours, theirs in zip(wide(got), wide(exact), strict=True):
         scale = np.linalg.norm(theirs)
@@ -26,7 +26,7 @@ def relative(got: Any, exact: Any) -> float:
 
 
 def row(check: str, name: str, error: float, bound: float, **more: Any) -> Row:
-    """One check; NaN does not pass."""
+    """Makes the row of one check; NaN does not pass."""
     return {
         "check": check,
         "name": name,
@@ -38,7 +38,7 @@ def row(check: str, name: str, error: float, bound: float, **more: Any) -> Row:
 
 
 def skipped(check: str, name: str) -> Row:
-    """A check for which no time was left."""
+    """Makes the row of a check for which no time was left."""
     return {"check": check, "name": name, "error": 0.0, "bound": 1.0, "ok": False} | {
         "skipped": True
     }
@@ -46,6 +46,6 @@ def skipped(check: str, name: str) -> Row:
 
 @contextlib.contextmanager
 def on_host(*, double: bool) -> Iterator[None]:
-    """Computes on the host's processor, in double precision or as the device does."""
+    """Computes on the host, in double precision or in that of the device."""
     with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(double):
         yield

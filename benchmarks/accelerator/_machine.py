@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describes the machine of the measurements."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import jax
 
 
 def machine() -> dict[str, object]:
-    """The card, its driver and the versions of what ran."""
+    """Returns the card, its driver and the versions of the software."""
     device = jax.devices()[0]
     return {
         "card": device.device_kind,
@@ -24,7 +24,7 @@ def machine() -> dict[str, object]:
 
 
 def slug() -> str:
-    """The name of the card as part of a file's name."""
+    """Returns the name of the card as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", jax.devices()[0].device_kind.lower()).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""What the card can do at best: copies, matrix products, launches."""
+"""Measures the limits of the card: copies, matrix products, launches."""
 
 import time
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from benchmarks.accelerator._arrays import noise, struct
 from benchmarks.accelerator._clock import Budget, Loop, Program, Results, Row, build
 
 CHAIN = 64
-"""Kernels in a row, each of which waits for the one before."""
+"""Number of kernels in a row, each of which waits for the previous one."""
 
 
 def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
-    """One row for each ceiling."""
+    """Yields one row for each ceiling."""
     del budget, done
     numbers, side = (2**16, 64) if tiny else (2**29, 8192)
     yield _row("copy", _copy(numbers), 2 * 4 * numbers / 1e9, "GB/s")
@@ -35,18 +35,18 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
 
 
 def show(rows: list[Row]) -> str:
-    """One line."""
+    """Formats the rows as one line."""
     cells = [f"{row['ceiling']} {row['value']:.4g} {row['unit']}" for row in rows]
     return "ceilings: " + "; ".join(cells)
 
 
 def bandwidth(done: Results) -> float:
-    """Bytes a second of a copy, reads and writes counted."""
+    """Returns the bytes per second of a copy, counting reads and writes."""
     return 1e9 * _of(done, "copy")
 
 
 def launch(done: Results) -> float:
-    """Seconds of a kernel that does nothing, one after the other in a program."""
+    """Returns the seconds per empty kernel of a sequence in a program."""
     return 1e-6 * _of(done, "launch in a program")
 
 
@@ -80,7 +80,7 @@ def _time(program: Program) -> float:
     built = build(program)
     if built.run is None:
         raise RuntimeError(built.error)
-    # Of norm about 1, so that products neither vanish nor overflow.
+    # With norms of about 1, so that products neither vanish nor overflow.
     scale = max(program.inputs.shape) ** -0.5
     loop = Loop(built, noise(program.inputs, 0, scale), noise(program.carry, 1))
     times = seconds({"loop": loop}, 5)["loop"]
@@ -92,7 +92,7 @@ def _row(name: str, program: Program, work: float, unit: str) -> Row:
 
 
 def _dispatch(calls: int = 1000) -> float:
-    """Microseconds between calls that nobody waits for."""
+    """Measures the microseconds between calls without waiting for results."""
     fn, x = jax.jit(lambda x: x + 1), jnp.zeros(128)
     jax.block_until_ready(fn(x))
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The Gram matrix on the device against double precision on the host."""
+"""Compares the Gram matrix on the device with double precision on the host."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ BOUND = 1e-5
 """Largest error of a cosine: a sixtieth of what TF32 does to these numbers."""
 
 PRECISIONS = (None, "tensorfloat32", "highest")
-"""Of ``jax.default_matmul_precision``; the first is JAX's own default."""
+"""Values of ``jax.default_matmul_precision``; the first is JAX's own default."""
 
 ODD = [(3, 3, 64, 65), (128, 257), (262_147,), (2**14 + 1, 1), (5, 7, 11, 13), ()]
 
@@ -25,7 +25,7 @@ Gram = Callable[..., jax.Array]
 
 
 def measure(tiny: bool, gram: Gram = kdopt.gram) -> Iterator[Row]:
-    """One row for each size, dtype, precision, number of losses and layout."""
+    """Yields one row for each size, dtype, precision, number of losses and layout."""
     numbers = 10**4 if tiny else 10**8
     for shape, dtypes in (
         ((numbers,), ("float32", "bfloat16")),
@@ -44,7 +44,7 @@ def measure(tiny: bool, gram: Gram = kdopt.gram) -> Iterator[Row]:
 
 
 def _numbers_of_losses(tiny: bool, gram: Gram) -> Iterator[Row]:
-    """Leaves of odd shapes and many small ones, of two dtypes."""
+    """Checks leaves of odd shapes and many small ones, of two dtypes."""
     small = [(3 + n % 5, 1 + n % 7) for n in range(6 if tiny else 24)]
     shapes = [*(ODD[3:] if tiny else ODD), *small]
 
@@ -76,7 +76,7 @@ def _numbers_of_losses(tiny: bool, gram: Gram) -> Iterator[Row]:
 
 
 def _layouts(gram: Gram) -> Iterator[Row]:
-    """Gradients that are sharded, over one device."""
+    """Checks gradients that are sharded over one device."""
     mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
     spec = PartitionSpec("data")
     rows = [_random((256, 300), seed) for seed in range(3)]
@@ -93,10 +93,10 @@ def _layouts(gram: Gram) -> Iterator[Row]:
 
 
 def _random(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Random signs and powers of two of one number that ten bits cannot hold.
+    """Draws a number that ten bits cannot hold, times random signs and powers of 2.
 
     Rounding errors of other numbers would cancel in a long sum; these all have the same
-    sign, so that factors of ten bits leave an error of 6e-4.
+    sign, so that ten-bit factors leave an error of 6e-4.
     """
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, shape, np.int8) * 2 - 1
@@ -104,7 +104,7 @@ def _random(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def _exact(rows: list[np.ndarray]) -> np.ndarray:
-    """In double precision, in chunks, as the whole would take gigabytes."""
+    """Computes it in double precision, in chunks, since the whole takes gigabytes."""
     flat = [x.reshape(-1) for x in rows]
     total = np.zeros((len(rows), len(rows)))
     for start in range(0, flat[0].size, 2**22):

@@ -1,4 +1,4 @@
-"""Every loss of the tests' table: value and gradient on the device and on the host."""
+"""Compares value and gradient of every loss of the tests' table with the host's."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +12,16 @@ from benchmarks.accelerator._compare import on_host, relative, row, skipped
 from tests.losses._table import CASES, Case
 
 LEAST = 2e-5
-"""A bound of single precision, if the host's own error is less."""
+"""Bound of the error in single precision, if the host's own error is smaller."""
 
 SLACK = 16
-"""How many times the host's own error in single precision the device's may be."""
+"""Allowed multiple of the host's own error in single precision."""
 
 
 def measure(
     tiny: bool, budget: Budget, cases: Sequence[Case] = tuple(CASES)
 ) -> Iterator[Row]:
-    """Two rows for each loss, at the default precision of matrix products."""
+    """Yields two rows for each loss, at the default precision of matrix products."""
     chosen = cases[:2] if tiny else cases
     with ThreadPoolExecutor(2 if tiny else 12) as pool:
         for rows in pool.map(lambda case: _check(case, tiny, budget), chosen):
@@ -29,7 +29,7 @@ def measure(
 
 
 def sample(kind: str, seed: int, tiny: bool) -> Any:
-    """A batch large enough that products reach the matrix units."""
+    """Makes a batch large enough that products use the matrix units."""
     rng = np.random.default_rng(seed)
     batch = 8 if tiny else 128
     if kind == "logits":
@@ -41,7 +41,7 @@ def sample(kind: str, seed: int, tiny: bool) -> Any:
 
 
 def _check(case: Case, tiny: bool, budget: Budget) -> list[Row]:
-    """The value and the gradient: of some the latter is far harder to get right."""
+    """Checks value and gradient; for some losses the latter is far harder."""
     if not budget.left(keep=0.45):
         return [skipped("loss", case.name)]
     student, teacher = (sample(case.kind, seed, tiny) for seed in (0, 1))

@@ -1,4 +1,4 @@
-"""Every method of the tests' table: golden values, theorems, single precision."""
+"""Checks every method of the tests' table: golden values, theorems, precision."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +12,10 @@ from tests import _asserts, _samplers
 from tests._methods import GOLDEN_GRADS, GOLDEN_VALUES, METHOD, first_step
 
 LEAST = 5e-5
-"""A bound of single precision, if the host's own error is less."""
+"""Bound of the error in single precision, if the host's own error is smaller."""
 
 SLACK = 8
-"""How many times the host's own error in single precision the device's may be."""
+"""Allowed multiple of the host's own error in single precision."""
 
 MANY = 16
 """A number of losses at which products of K x K matrices reach the matrix units."""
@@ -29,13 +29,13 @@ def measure(
     names: Sequence[str] = tuple(METHOD),
     start: Start = first_step,
 ) -> Iterator[Row]:
-    """Rows of each method and number of losses.
+    """Yields rows for each method and number of losses.
 
     Args:
         tiny: Whether to check two methods on short gradients.
-        budget: What time there is.
+        budget: Available time.
         names: Rows of the tests' table.
-        start: What makes the first step of a method, as in the tests.
+        start: Makes the first step of a method, as in the tests.
     """
     if tiny:
         names = [n for n in names if n in ("min_norm", "dot")]
@@ -54,7 +54,7 @@ def measure(
 
 
 def _numbers(name: str, tiny: bool) -> list[int]:
-    """The least number of several losses, the largest of the tests, and many."""
+    """Returns the smallest number of losses, the largest of the tests, and many."""
     method = METHOD[name]
     chosen = {method.few} if tiny else {method.few, method.ks[-1]}
     if method.weighted and len(method.ks) > 1 and not method.scalarizer and not tiny:
@@ -74,7 +74,7 @@ def _gradients(kind: str, k: int, length: int) -> np.ndarray:
 
 
 def _single(name: str, k: int, length: int, start: Start) -> Iterator[Row]:
-    """Single precision on the device and on the host, against double on the host."""
+    """Compares single precision on device and host with double on the host."""
     values = _samplers.values(0, k)
     for kind in ("generic", "conflicting", "near-opposite"):
         label = f"{name}, K = {k}, {kind}"
@@ -105,14 +105,14 @@ def _single(name: str, k: int, length: int, start: Start) -> Iterator[Row]:
 
 
 def _rise(update: np.ndarray, weights: np.ndarray | None, grads: np.ndarray) -> float:
-    """How fast a loss rises along the update, relative to the longest gradient."""
+    """Returns the rise of a loss along the update, relative to the longest gradient."""
     size = 1.0 if weights is None else max(1.0, float(np.max(np.abs(weights))))
     falls = grads @ update.astype(np.float64)
     return float(np.max(-falls) / (size * np.max(np.sum(grads**2, axis=1))))
 
 
 def _double(name: str, k: int, start: Start) -> Iterator[Row]:
-    """Golden weights and the theorems of the tests, in double precision."""
+    """Checks golden weights and the theorems of the tests, in double precision."""
     method = METHOD[name]
     if k not in method.ks:
         return

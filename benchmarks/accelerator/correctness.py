@@ -1,4 +1,4 @@
-"""Whether the device computes what the host computes in double precision."""
+"""Checks that the device computes what the host computes in double precision."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from benchmarks.accelerator._clock import Budget, Results, Row
 
 
 def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
-    """One row for each check, with its error, its bound and whether it passed."""
+    """Yields one row for each check, with error, bound and whether it passed."""
     del done
     yield from correct_gram.measure(tiny)
     yield from correct_losses.measure(tiny, budget)
@@ -15,12 +15,12 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
 
 
 def failures(rows: list[Row]) -> list[Row]:
-    """The checks that failed; one that was not run for want of time did not."""
+    """Returns the failed checks; skipped ones do not count."""
     return [row for row in rows if not row["ok"] and not row.get("skipped")]
 
 
 def show(rows: list[Row]) -> str:
-    """Counts and the largest share of its bound by kind of check; every failure."""
+    """Formats counts and the largest error over bound by kind, and every failure."""
     lines = ["correctness: passed / checked (largest share of the bound), skipped"]
     for kind in dict.fromkeys(row["check"] for row in rows):
         own = [row for row in rows if row["check"] == kind]

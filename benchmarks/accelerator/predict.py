@@ -1,8 +1,8 @@
-"""What the compiler for an H100 tells without one: kernels, and a time from them.
+"""Predicts times from the kernels that the compiler makes for an H100, without one.
 
 ``JAX_PLATFORMS=cpu python -m benchmarks.accelerator.predict`` needs the packages that
-``tests/test_aot.py`` names. ``--show trees`` or ``variants`` chooses the programs, and
-``--only`` those whose names hold a text.
+``tests/test_aot.py`` names. ``--show trees`` or ``variants`` selects the programs, and
+``--only`` those whose names contain a text.
 """
 
 import argparse
@@ -18,24 +18,22 @@ from tests._aot import compile_for, mesh
 
 MACHINE = "H100:1x1x1"
 BANDWIDTH, LAUNCH = 3.0e12, 2.5e-6
-"""Bytes a second of a copy, reads and writes counted; seconds of a launch."""
+"""Bytes per second of a copy, counting reads and writes; seconds per launch."""
 
 
 def programs(which: str) -> Iterator[Program]:
-    """Those that the benchmark times."""
+    """Yields the programs that the benchmark times."""
     if which == "trees":
         yield from trees.programs(trees.CASES)
     else:
         for trial in variants.trials(tiny=False):
-            if (
-                trial.name == "one kernel"
-            ):  # Pallas asks for the device that is not here
+            if trial.name == "one kernel":  # Pallas needs the actual device
                 continue
             yield trial.program._replace(name=f"{trial.group}, {trial.name}")
 
 
 def predict(program: Program) -> str:
-    """A row of the table: bytes, kernels, microseconds of each and of both."""
+    """Formats a row: bytes, kernels, microseconds of each and of both."""
     everywhere = NamedSharding(mesh(MACHINE), PartitionSpec())
     args = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
@@ -58,7 +56,7 @@ def predict(program: Program) -> str:
 
 
 def main() -> None:
-    """Prints one row for each program as soon as it is compiled."""
+    """Prints one row for each program once it is compiled."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator.predict")
     parser.add_argument("--show", choices=("trees", "variants"), default="trees")
     parser.add_argument("--only", default="")

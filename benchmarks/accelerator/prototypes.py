@@ -1,4 +1,4 @@
-"""Other ways to the Gram matrix, to be timed beside ``kdopt.gram``."""
+"""Other implementations of the Gram matrix, to compare with ``kdopt.gram``."""
 
 import functools
 import warnings
@@ -15,14 +15,14 @@ Column = tuple[jax.Array, ...]
 """The same leaf of each of the K trees."""
 
 SMALL = 2**14
-"""Numbers in a leaf below which a kernel of its own costs more than a copy."""
+"""Size of a leaf below which a separate kernel costs more than a copy."""
 
 ROW = 1024
 CHUNK = 2**15
 
 
 def products(grads: tuple) -> jax.Array:
-    """Small leaves concatenated, one matrix product a leaf at highest precision."""
+    """Concatenates small leaves; one matrix product per leaf at highest precision."""
     total = jnp.zeros((len(grads), len(grads)))
     for column in _merged(grads):
         matrix = jnp.stack([x.reshape(-1).astype(jnp.float32) for x in column])
@@ -32,7 +32,7 @@ def products(grads: tuple) -> jax.Array:
 
 
 def stacked(grads: tuple) -> jax.Array:
-    """Leaves of one shape stacked, then one reduction for each shape."""
+    """Stacks leaves of equal shape; one reduction per shape."""
     k = len(grads)
     groups: dict[tuple[int, ...], list[Column]] = {}
     for column in _columns(grads):
@@ -49,10 +49,10 @@ def stacked(grads: tuple) -> jax.Array:
 def one_kernel(
     grads: tuple, leaves_per_kernel: int = 32, interpret: bool = False
 ) -> jax.Array:
-    """A Triton kernel by Pallas that goes through many leaves of any size.
+    """Runs a Triton kernel by Pallas over many leaves of any size.
 
-    Each program of the kernel takes ``CHUNK`` numbers of one leaf and writes its share
-    of all pairs. JAX announces that it will drop this way to Triton.
+    Each program of the kernel takes ``CHUNK`` numbers of one leaf and writes its part
+    of all pairs. JAX has deprecated this way to Triton.
     """
     columns = _columns(grads)
     starts = range(0, len(columns), leaves_per_kernel)
@@ -113,7 +113,7 @@ def _columns(grads: tuple) -> list[Column]:
 
 
 def _merged(grads: tuple) -> list[Column]:
-    """The large leaves, and all small ones as one."""
+    """Returns the large leaves, and all small ones merged into one."""
     columns = _columns(grads)
     small = [column for column in columns if column[0].size < SMALL]
     large = [column for column in columns if column[0].size >= SMALL]

@@ -1,4 +1,4 @@
-"""Training steps in each mode, as multiples of a plain one."""
+"""Times training steps in each mode, as multiples of a plain one."""
 
 import math
 import time
@@ -23,18 +23,18 @@ NAMES = (
     "exact, vmapped",
     "exact, every 4",
 )
-"""The modes, the most telling first."""
+"""The modes, the most informative first."""
 
 CYCLE = 4
-"""Steps are timed in multiples of this, for the mode that balances every fourth."""
+"""Steps are timed in multiples of this, for the mode that balances every 4th step."""
 
 
 LEAST = 50.0
-"""Seconds that a network takes, mostly to compile."""
+"""Seconds per network, mostly for compilation."""
 
 
 class Ready(NamedTuple):
-    """A compiled step: ``run(params, state, rest, batch)``, the first three used up."""
+    """A compiled step: ``run(params, state, rest, batch)`` donates the first three."""
 
     run: Callable[..., Any]
     seconds: float
@@ -44,12 +44,12 @@ class Ready(NamedTuple):
 def measure(
     tiny: bool, budget: Budget, done: Results, tasks: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """One row for each network and mode; ``tasks`` chooses among the networks."""
+    """Yields one row for each network and mode; ``tasks`` selects networks."""
     del done
     table = TINY if tiny else TASKS
     chosen = [name for name in table if any(t in name for t in tasks)] or list(table)
     for position, name in enumerate(chosen):
-        # An equal share; but a network that gets too little yields nothing.
+        # An equal share, but with too little time a network yields nothing.
         share = max(budget.left() / (len(chosen) - position), LEAST)
         if budget.left() < LEAST / 2:
             yield {"task": name, "mode": "all", "error": "no time left"}
@@ -59,7 +59,7 @@ def measure(
 
 
 def show(rows: list[Row]) -> str:
-    """One line for each network: milliseconds, times plain, gigabytes."""
+    """Formats one line per mode: milliseconds, times plain, gigabytes."""
     lines: dict[str, list[str]] = {}
     for row in rows:
         text = row.get("error") or (
@@ -106,7 +106,7 @@ def _network(
 def _compile(
     task: Task, modes: Sequence[str], budget: Budget
 ) -> tuple[dict[str, Ready], dict[str, str]]:
-    """Plain first, alone: it measures which kernels are fastest, and all use them."""
+    """Compiles plain first and alone: its kernel tuning is used by all others."""
     ways = task.modes.all()
 
     def one(mode: str) -> Ready:
@@ -140,7 +140,7 @@ def _compile(
 def _times(
     task: Task, ready: dict[str, Ready], budget: Budget
 ) -> dict[str, np.ndarray]:
-    """Seconds of a step in each round, the modes in turn; several steps a round."""
+    """Times steps in each round, the modes in turn, several steps per round."""
     params, rest, batch = task.arrays()
     ways, runs = task.modes.all(), {}
     for mode, one in ready.items():
@@ -156,13 +156,13 @@ def _times(
 
 
 class Run:
-    """A step in use: parameters, state and what else moves go from call to call."""
+    """A step in use: parameters, state and ``rest`` are carried from call to call."""
 
     def __init__(self, step: Callable[..., Any], moving: Any, batch: Any) -> None:
         self._step, self._moving, self._batch = step, moving, batch
 
     def __call__(self, steps: int) -> float:
-        """Seconds of so many steps."""
+        """Runs a number of steps and returns the seconds."""
         began = time.perf_counter()
         for _ in range(steps):
             self._moving = self._step(*self._moving, self._batch)

@@ -1,4 +1,4 @@
-"""Eight students in one program, mapped over seeds, against one after the other."""
+"""Times eight students in one program, by ``vmap``, and one after the other."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,7 +17,7 @@ MODES = ("plain", "DOT", "shared")
 
 
 def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
-    """One row for each mode: milliseconds of a step of all students, both ways."""
+    """Yields one row for each mode: milliseconds of a step of all, both ways."""
     del done
     name, batch, side, count = ("mlp", 2, 8, 2) if tiny else ("resnet20", 128, 32, 8)
     dtype = jnp.float32 if tiny else jnp.bfloat16
@@ -38,7 +38,7 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
 
 
 def show(rows: list[Row]) -> str:
-    """One line for each mode."""
+    """Formats one line per mode."""
     lines = ["students: ms of a step of all, together and one after the other"]
     for row in rows:
         text = row.get("error") or (

@@ -1,4 +1,4 @@
-"""Networks with two losses and a batch: what a training step is timed on."""
+"""Networks with two losses and a batch, on which training steps are timed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,14 +18,14 @@ from kdopt import losses
 
 
 class Task(NamedTuple):
-    """What is trained.
+    """A network to train and its data.
 
     Attributes:
-        modes: The steps.
+        modes: The steps to time.
         params: Shapes of the parameters.
-        rest: Shapes of what else moves.
+        rest: Shapes of the other state.
         batch: Shapes of a batch: inputs, labels, the teacher's logits.
-        items: Images or tokens in a batch.
+        items: Images or tokens per batch.
     """
 
     modes: Modes
@@ -35,14 +35,14 @@ class Task(NamedTuple):
     items: int
 
     def arrays(self) -> tuple[Any, Any, Any]:
-        """Initial values on the host, and a batch of noise on the device."""
+        """Makes initial values on the host and a batch of noise on the device."""
         return initial(self.params), initial(self.rest), noise(self.batch)
 
 
 def convolutional(
     name: str, batch: int, shape: tuple[int, int, int], classes: int, dtype: Any
 ) -> Task:
-    """A network of the zoo, trained by SGD with momentum."""
+    """Makes a task with a kdlab network, trained by SGD with momentum."""
     model = nnx.eval_shape(
         lambda: create(
             name,
@@ -68,7 +68,7 @@ def convolutional(
 
 
 def vision_transformer(batch: int, size: Size = DEIT_S, side: int = 224) -> Task:
-    """An encoder of images in bfloat16, trained by AdamW."""
+    """Makes a task with an image encoder in bfloat16, trained by AdamW."""
 
     def encode(params: Any, rest: Any, batch: Any) -> Any:
         images = batch["x"].astype(jnp.bfloat16)
@@ -80,7 +80,7 @@ def vision_transformer(batch: int, size: Size = DEIT_S, side: int = 224) -> Task
 
 
 def decoder(batch: int, size: Size = DECODER) -> Task:
-    """A decoder in bfloat16, trained by AdamW; losses are means over all tokens."""
+    """Makes a task with a decoder in bfloat16, trained by AdamW on all tokens."""
 
     def encode(params: Any, rest: Any, batch: Any) -> Any:
         scores = transformer.decode_tokens(size, params, batch["x"], jnp.bfloat16)
@@ -120,7 +120,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     ),
     "resnet8x4, 512": lambda: _resnet8x4(512),
 }
-"""By name and batch; in bfloat16, but for ResNet-8x4, which is in float32."""
+"""Tasks by name and batch size, in bfloat16 except ResNet-8x4, which is in float32."""
 
 TINY: dict[str, Callable[[], Task]] = {
     "mlp": lambda: convolutional("mlp", 4, (8, 8, 1), 10, jnp.float32),

@@ -1,4 +1,4 @@
-"""TorchJD's aggregators, with their stacking, on the same card in the same run."""
+"""Times TorchJD's aggregators, with stacking, on the same card in the same run."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "peer_torch.py"
 
 
 def measure(tree: str, shapes: Shapes, k: int, seconds: float) -> Iterator[Row]:
-    """One row for each aggregator; what is not installed is named so."""
+    """Yields one row for each aggregator; missing ones are marked absent."""
     label = {"tree": tree, "k": k, "dtype": "float32"}
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     job = {"shapes": shapes, "k": k, "device": device}

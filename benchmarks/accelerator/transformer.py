@@ -1,4 +1,4 @@
-"""A plain transformer: an encoder of images like DeiT-S, a decoder of tokens."""
+"""A plain transformer: an image encoder like DeiT-S and a token decoder."""
 
 import functools
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ class Size(NamedTuple):
     """Sizes of a network.
 
     Attributes:
-        width: Of the residual stream.
+        width: Width of the residual stream.
         depth: Number of blocks.
         heads: Number of heads.
-        length: Tokens, without the class token.
-        inputs: Numbers in a patch, or words in the vocabulary.
-        classes: Of an encoder; 0 makes a decoder, whose classes are the words.
+        length: Number of tokens, without the class token.
+        inputs: Numbers per patch, or size of the vocabulary.
+        classes: Classes of an encoder; 0 makes a decoder, which predicts tokens.
     """
 
     width: int
@@ -34,7 +34,7 @@ DECODER = Size(768, 12, 12, 1024, 32_000)
 
 
 def parameters(size: Size) -> dict[str, Any]:
-    """Shapes of the parameters; the blocks are stacked, which compiles far faster."""
+    """Returns parameter shapes, with stacked blocks, which compile far faster."""
     w = size.width
 
     def norm() -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _blocks(size: Size, stacked: Any, x: jax.Array, *, causal: bool) -> jax.Arra
 
 
 def encode_images(size: Size, params: Any, images: jax.Array) -> jax.Array:
-    """Maps ``[b, h, w, 3]`` to class scores ``[b, c]``, by the class token."""
+    """Maps ``[b, h, w, 3]`` to logits ``[b, c]`` by the class token."""
     batch, side = len(images), round(size.length**0.5)
     patch = images.shape[1] // side
     grid = images.reshape(batch, side, patch, side, patch, 3)
@@ -111,7 +111,7 @@ def encode_images(size: Size, params: Any, images: jax.Array) -> jax.Array:
 
 
 def decode_tokens(size: Size, params: Any, tokens: jax.Array, dtype: Any) -> jax.Array:
-    """Maps tokens ``[b, t]`` to scores of the next ones, ``[b, t, vocabulary]``."""
+    """Maps tokens ``[b, t]`` to logits of the next ones, ``[b, t, vocabulary]``."""
     embed = params["embed"].astype(dtype)
     x = embed[tokens] + params["position"].astype(dtype)
     x = _blocks(size, params["blocks"], x, causal=True)

@@ -1,4 +1,4 @@
-"""One update of a tree: kdopt, Optax and TorchJD over the time that its bytes take."""
+"""Times one update of a tree by kdopt, Optax and TorchJD over its bandwidth floor."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from benchmarks.compile_time import KINDS
 ROUNDS = 5
 
 TOGETHER = 3
-"""Cases whose programs are compiled side by side."""
+"""Number of cases whose programs are compiled concurrently."""
 
 TREES = {
     "tiny": lambda: [(3, 3, 8, 16), (16,), (40, 24), (24,)],
@@ -43,7 +43,7 @@ TREES = {
 
 
 class Case(NamedTuple):
-    """A tree, the number of losses, a dtype and the programs to time on them."""
+    """A tree, a number of losses, a dtype, and the programs to time."""
 
     tree: str
     k: int
@@ -75,7 +75,7 @@ CASES = (
     Case("resnet50", 8, "float32", PASSES),
     Case("1000 leaves", 8, "float32", PASSES),
 )
-"""The most telling first: what the budget does not reach is named, not timed."""
+"""The most informative first: cases beyond the budget are listed, not timed."""
 
 TINY = (
     Case("tiny", 2, "float32", (*PASSES, "dto_kd", "sgd", "dot + apply")),
@@ -84,9 +84,9 @@ TINY = (
 
 
 def program(name: str, shapes: Shapes, k: int, dtype: str) -> Program:
-    """One of the programs on K gradients of these shapes, and K values.
+    """Makes a program on K gradients of these shapes and K values.
 
-    ``sgd`` and ``adam`` are Optax's, of one gradient; they and both forms of DOT scale
+    ``sgd`` and ``adam`` are Optax's, on one gradient; they and both forms of DOT scale
     by the learning rate and add the update to the parameters.
     """
     tree = [struct(shape, jnp.dtype(dtype)) for shape in shapes]
@@ -125,7 +125,7 @@ def program(name: str, shapes: Shapes, k: int, dtype: str) -> Program:
 
 
 def programs(cases: Sequence[Case]) -> list[Program]:
-    """All of them, with names that tell them apart."""
+    """Makes all programs, with unique names."""
     out = []
     for case in cases:
         shapes = TREES[case.tree]()
@@ -137,11 +137,11 @@ def programs(cases: Sequence[Case]) -> list[Program]:
 
 
 def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
-    """One row for each case and program, and those of TorchJD."""
+    """Yields one row for each case and program, and those of TorchJD."""
     cases = TINY if tiny else CASES
     for start in range(0, len(cases), TOGETHER):
-        # Nothing is compiled while programs are timed: the compiler tries kernels out
-        # on the device.
+        # Do not compile while programs are timed: the compiler runs kernels on the
+        # device.
         group = cases[start : start + TOGETHER]
         built = build_all(programs(group), budget.left())
         for case in group:
@@ -156,7 +156,7 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
 
 
 def show(rows: list[Row]) -> str:
-    """One line for each tree: microseconds and how many times the floor that is."""
+    """Formats one line per tree: microseconds and multiples of the floor."""
     cells: dict[tuple, list[str]] = {}
     for row in rows:
         key = f"{row['tree']} K={row['k']} {row.get('dtype', '')}"
@@ -203,7 +203,7 @@ def _time(
 
 
 def _start(program: Program) -> Any:
-    """Noise for parameters and results, zeros for the state of a method."""
+    """Makes noise for parameters and results, zeros for the state of a method."""
     if isinstance(program.carry, tuple):
         tree, state = program.carry
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)

@@ -1,4 +1,4 @@
-"""Prototypes beside what kdopt does today: each is compared, then timed."""
+"""Checks and times prototypes next to what kdopt does today."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ SOLVERS: dict[str, Callable] = {
 
 
 class Trial(NamedTuple):
-    """A program and the group within which it is compared with ``TODAY``."""
+    """A program and the group in which it is compared with ``TODAY``."""
 
     group: str
     name: str
@@ -59,7 +59,7 @@ class Trial(NamedTuple):
 
 
 def trials(tiny: bool) -> list[Trial]:
-    """All programs, those that may teach most first."""
+    """Makes all trials, the most informative first."""
     if tiny:
         return [*_grams("tiny", 2, tuple(GRAMS)), *_solvers(3)]
     gpu = jax.default_backend() == "gpu"
@@ -75,7 +75,7 @@ def trials(tiny: bool) -> list[Trial]:
 
 
 def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
-    """One row for each trial, with its distance from today's result."""
+    """Yields one row for each trial, with its distance from today's result."""
     listed = trials(tiny)
     programs = [t.program._replace(name=f"{t.group}, {t.name}") for t in listed]
     built = build_all(programs, budget.left(keep=0.3))
@@ -87,7 +87,7 @@ def measure(tiny: bool, budget: Budget, done: Results) -> Iterator[Row]:
 
 
 def show(rows: list[Row]) -> str:
-    """One line for each group."""
+    """Formats one line per group."""
     lines: dict[str, list[str]] = {}
     for row in rows:
         text = row.get("error") or f"{row['us']:.0f} us, {row['launches']} kernels"
@@ -147,7 +147,7 @@ def _time(
 
 
 def _inputs(program: Program) -> Any:
-    """Gradients of noise; or a Gram matrix of conflicting ones."""
+    """Makes gradients of noise, or a Gram matrix of conflicting gradients."""
     if isinstance(program.inputs, tuple):
         return noise(program.inputs)
     k = program.inputs.shape[0]
@@ -157,7 +157,7 @@ def _inputs(program: Program) -> Any:
 
 
 def _distance(name: str, results: dict[str, np.ndarray]) -> float | None:
-    """From today's result, where there is one."""
+    """Returns the distance from today's result, if there is one."""
     if TODAY not in results:
         return None
     return relative(results[name], results[TODAY])

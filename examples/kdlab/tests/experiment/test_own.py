@@ -68,7 +68,7 @@ def test_a_loss_on_features_asks_for_features(folder, monkeypatch, capsys):
     options = ("--dataset", "digits", "--teacher", "mlp", "--student", "nets:make")
     code, shown = run(monkeypatch, capsys, *options, "--loss", "rkd")
     assert code == 2
-    assert "--loss rkd compares features, but nets:make returns logits alone" in shown
+    assert "--loss rkd compares features, but nets:make returns only logits" in shown
 
 
 def test_outputs_are_taken_as_they_are(folder):
@@ -86,13 +86,16 @@ def test_outputs_are_taken_as_they_are(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"there is no module 'mine'; expected a package .* or mine\.py"),
+        (
+            None,
+            r"there is no module 'mine'; expected an installed package, or mine\.py",
+        ),
         ("def makes(): pass", r"has no function 'make'; did you mean 'makes'\?"),
         ("make = lambda **_: 1", r"returned int, expected a flax\.nnx\.Module"),
         (
             "import nets\nmake = lambda num_classes, image_shape, rngs:"
             " nets.make(num_classes=7, image_shape=image_shape, rngs=rngs)",
-            r"of shape \[2, 7\], expected \[2, 10\]: a score for each of the 10 class",
+            r"the shape \[2, 7\], expected \[2, 10\]: one score for each of the 10",
         ),
         (
             "from flax import nnx\nclass Net(nnx.Module):\n"
@@ -112,7 +115,7 @@ def test_what_is_no_network_is_refused(text, message, folder):
 
 def test_options_that_a_network_does_not_take_are_named():
     shapes = {"num_classes": 10, "image_shape": (8, 8, 1), "rngs": nnx.Rngs(0)}
-    with pytest.raises(ValueError, match="'dtype': give it one, or leave --dtype out"):
+    with pytest.raises(ValueError, match="'dtype': add it, or leave --dtype out"):
         create("nets:make", dtype="bfloat16", **shapes)
 
 
@@ -160,7 +163,7 @@ ARRAYS = {
             {"train_labels": np.zeros((4, 2), int)},
             r"train_labels are int64\[4, 2\], ex",
         ),
-        ({"train_labels": np.zeros(4)}, r"train_labels are float64\[4\], expected who"),
+        ({"train_labels": np.zeros(4)}, r"train_labels are float64\[4\], expected int"),
         ({"train_labels": np.arange(3)}, r"labels are int32\[3\], expected int32\[4\]"),
         ({"test_labels": np.array([0, 9])}, "run from 0 to 9, expected 0 to 3"),
         ({"train_labels": np.arange(4) - 1}, "run from -1 to 2, expected 0 to 2"),
@@ -184,5 +187,7 @@ def test_files_and_functions_that_are_not_there_are_named(folder):
     mine(folder, "def open(): return 3")
     with pytest.raises(ValueError, match=r"mine:open returned int, expected a kdlab"):
         load("mine:open")
-    with pytest.raises(ValueError, match="images of one size; leave image_size out"):
+    with pytest.raises(
+        ValueError, match="images of a fixed size; leave image_size out"
+    ):
         load("stripes:open", image_size=8)

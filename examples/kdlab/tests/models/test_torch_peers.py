@@ -490,9 +490,9 @@ def test_damaged_files_of_torch_are_named(damage, words, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (torch.nn.Linear(2, 2), "holds objects of Python besides tensors"),
+        (torch.nn.Linear(2, 2), "holds Python objects other than tensors"),
         ([torch.ones(2)], "holds a list, expected a dictionary of tensors"),
-        ({"epoch": 3}, "holds no tensors by name"),
+        ({"epoch": 3}, "holds no named tensors"),
     ],
 )
 def test_what_is_no_state_dict_is_refused(content, words, tmp_path):

@@ -55,7 +55,7 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
     written = (folder / "report.md").read_text()
     for heading in ("Cost of", "Main effect", "Searches against", "Balancers at"):
         assert f"### {heading}" in written
-    assert "8 of 8 different trainings" in written
+    assert "8 of 8 distinct trainings" in written
     assert {path.name for path in (folder / "figures").iterdir()} == {
         "main_effects.png",
         "parallel.png",
@@ -84,7 +84,7 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
         (["--tau-student", "free"], "positive number or 'tied'"),
         (["--trials", "0"], "at least 1"),
         (["--task", "language"], "did you mean 'languages'"),
-        (["--task", "glue/sst2"], "no --data-dir given"),
+        (["--task", "glue/sst2"], "no --data-dir is given"),
     ],
 )
 def test_errors_name_what_is_right(arguments, message, tmp_path, monkeypatch, capsys):

@@ -152,5 +152,5 @@ def test_texts_of_tfds_are_read_without_tensorflow(tmp_path, monkeypatch):
 def test_a_wrong_name_of_a_task_is_explained():
     with pytest.raises(ValueError, match="did you mean 'languages'"):
         tasks.load("language")
-    with pytest.raises(FileNotFoundError, match="no --data-dir given"):
+    with pytest.raises(FileNotFoundError, match="no --data-dir is given"):
         tasks.load("imdb_reviews")

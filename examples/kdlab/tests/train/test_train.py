@@ -212,4 +212,4 @@ def test_terminated_command_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["kdlab", "demo"])
     monkeypatch.setattr("kdlab.experiment.run.run", run)
     assert main() == 143
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command resumes" in capsys.readouterr().out
