@@ -49,6 +49,13 @@ def _distill(arguments: Sequence[str], console: Console) -> None:
     distill.run(arguments, f"{PROGRAM} distill", console)
 
 
+def _demo(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.regret import demo
+
+    config = parse(demo.DemoConfig, "demo", arguments)
+    demo.run(config, console)
+
+
 def _losses(arguments: Sequence[str], console: Console) -> None:
     from kdlab.cli.distill import start
     from kdlab.experiment import loss_table
@@ -107,6 +114,13 @@ def _study(arguments: Sequence[str], console: Console) -> None:
     study.main(arguments, prog=f"{PROGRAM} study", console=console)
 
 
+def _regret(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.regret import command
+
+    config = parse(command.RegretConfig, "regret", arguments)
+    command.run(config, console)
+
+
 def _prepare(arguments: Sequence[str], _: Console) -> None:
     from kdlab.cli import prepare
 
@@ -114,8 +128,8 @@ def _prepare(arguments: Sequence[str], _: Console) -> None:
 
 
 COMMANDS = {
-    "demo": Command("distil students on 5,000 digits (4 minutes)", _distill),
-    "distill": Command("distil students; the defaults are those of demo", _distill),
+    "demo": Command("distil without knowing the right weight (4 minutes)", _demo),
+    "distill": Command("distil students; by default on 5,000 digits", _distill),
     "losses": Command("compare distillation losses", _losses),
     "models": Command("list the networks", _models),
     "recipes": Command("list the experiments of the papers", _recipes),
@@ -124,6 +138,7 @@ COMMANDS = {
     "report": Command("write one HTML page about finished runs", _report),
     "compare": Command("tabulate finished runs", _compare),
     "study": Command("find out which settings matter on a task", _study),
+    "regret": Command("compare methods when the right weight is unknown", _regret),
     "prepare": Command("prepare a data set of the TFDS catalogue", _prepare),
 }
 

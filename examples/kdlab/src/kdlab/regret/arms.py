@@ -1,0 +1,154 @@
+"""The arms of the comparison: every method, its settings, and what it costs."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+import kdopt
+from kdlab.regret.objective import Knobs
+from kdlab.regret.steps import (
+    Program,
+    Student,
+    balance,
+    follow_reference,
+    learn_by_slopes,
+    scalarize,
+    search,
+    share_backward,
+    sum_to_one,
+)
+from kdlab.train.methods import dot
+
+GRID = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+"""The fixed weights of the distillation loss."""
+RATES = (0.5, 1.0, 2.0)
+"""Learning rates to try, relative to that of the task."""
+
+
+def _balanced(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
+    def program(student: Student) -> Program:
+        return balance(
+            student,
+            lambda knobs: optax.chain(
+                sum_to_one(make(knobs)), student.optimizer(knobs)
+            ),
+        )
+
+    return program
+
+
+def _scalarized(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
+    return lambda student: scalarize(student, make)
+
+
+def _task_limited(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+    """Lowest distillation loss with the task loss at most at the limit."""
+    barrier = sum_to_one(kdopt.dynamic_barrier(knobs.limit))
+
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        values: Any = None,
+        **extra: Any,
+    ) -> tuple:
+        swapped, values = updates[::-1], values[::-1]
+        return barrier.update(swapped, state, params, values=values, **extra)
+
+    return optax.GradientTransformationExtraArgs(barrier.init, update)
+
+
+def _dot(student: Student) -> Program:
+    return balance(
+        student, lambda knobs: dot(student.numbers(knobs), knobs.schedule).tx
+    )
+
+
+def _fixed(knobs: Knobs) -> Any:
+    return kdopt.weighted_sum((1 - knobs.weight, knobs.weight))
+
+
+PROGRAMS: dict[str, Callable[[Student], Program]] = {
+    "fixed": _scalarized(_fixed),
+    "dto_kd": _balanced(lambda _: kdopt.dto_kd(rescale="convex")),
+    "dto_kd_shared": lambda student: share_backward(
+        student, kdopt.dto_kd(rescale="convex")
+    ),
+    "dto_kd_amortized": _scalarized(lambda _: kdopt.dto_kd_amortized()),
+    "dynamic_lambda": _balanced(
+        lambda knobs: kdopt.dynamic_lambda(policy="safe", lambda_=knobs.weight)
+    ),
+    "dot": _dot,
+    "min_norm": _balanced(lambda _: kdopt.min_norm()),
+    "upgrad": _balanced(lambda _: kdopt.upgrad()),
+    "nash_mtl": _balanced(lambda _: kdopt.nash_mtl()),
+    "pcd": _balanced(lambda _: kdopt.pcd()),
+    "task_at_most_teacher": _balanced(_task_limited),
+    "famo": _scalarized(lambda _: kdopt.famo()),
+    "uncertainty": _scalarized(lambda _: kdopt.uncertainty()),
+    "magnitude_match": _scalarized(lambda _: kdopt.magnitude_match()),
+    "reference_cosine": lambda student: follow_reference(student, "cosine"),
+    "reference_nearest": lambda student: follow_reference(student, "nearest"),
+    "hypergradient": learn_by_slopes,
+    "weight_search": search,
+}
+"""From a student to the compiled training, by name."""
+
+
+class Arm(NamedTuple):
+    """A method with its settings.
+
+    Attributes:
+        program: Name of its program; arms of one program share the compiled step.
+        passes: Backward passes of a step; for ``weight_search`` and ``hypergradient``
+            the time of a step relative to that of ``fixed``.
+        weight: Weight of the distillation loss, where it is fixed.
+        rate: Learning rate relative to that of the task.
+    """
+
+    program: str
+    passes: float = 2
+    weight: float = 0.5
+    rate: float = 1.0
+
+
+def name_fixed(weight: float, rate: float = 1.0) -> str:
+    """Name of the arm of a fixed weight."""
+    return f"fixed {weight:g}" + _suffix(rate)
+
+
+def name_dot(rate: float) -> str:
+    """Name of the arm of DOT at a learning rate."""
+    return "dot" + _suffix(rate)
+
+
+def _suffix(rate: float) -> str:
+    return "" if rate == 1 else f", rate x{rate:g}"
+
+
+ARMS: dict[str, Arm] = {
+    **{name_fixed(weight): Arm("fixed", 1, weight) for weight in GRID},
+    **{name_fixed(0.5, rate): Arm("fixed", 1, 0.5, rate) for rate in RATES},
+    **{name_dot(rate): Arm("dot", 2, 0.5, rate) for rate in RATES},
+    **{
+        name: Arm(name, 2)
+        for name in ("dto_kd", "min_norm", "upgrad", "nash_mtl", "pcd")
+    },
+    "task_at_most_teacher": Arm("task_at_most_teacher", 2),
+    "dynamic_lambda from 0.9": Arm("dynamic_lambda", 2, 0.9),
+    **{
+        name: Arm(name, 1)
+        for name in (
+            *("dto_kd_shared", "dto_kd_amortized"),
+            *("uncertainty", "magnitude_match"),
+        )
+    },
+    "famo": Arm("famo", 1.3),
+    "reference_cosine": Arm("reference_cosine", 3),
+    "reference_nearest": Arm("reference_nearest", 3),
+    "hypergradient": Arm("hypergradient", 3),
+    "weight_search": Arm("weight_search", 1.1),
+}
+"""All arms, by the name that tables show."""

@@ -1,0 +1,83 @@
+"""``kdlab regret``: what a method costs a user who does not know the right weight."""
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from kdlab.basics import display
+from kdlab.basics.hint import did_you_mean
+from kdlab.regret import page
+from kdlab.regret.analysis import Table
+from kdlab.regret.arms import ARMS
+from kdlab.regret.runner import train_missing
+from kdlab.regret.situation import SITUATIONS, Situation
+from kdlab.regret.store import Store
+from kdlab.settings.parts import expand_home
+
+
+@dataclasses.dataclass(frozen=True)
+class RegretConfig:
+    """Compare methods with a searched weight over many situations.
+
+    Trains students by fixed weights and by every method in situations that differ in
+    label noise, teacher, number of labels and distillation loss, and prints how many
+    points of accuracy each method loses against the weight that a search over nine
+    trainings finds. The same command resumes.
+    """
+
+    seeds: int = 5
+    """Number of seeds."""
+    situations: tuple[str, ...] = ()
+    """Names of situations; none: all whose data is at hand."""
+    results: Path = Path("runs/regret/results.jsonl")
+    """File with the scores; one line per situation and method."""
+    data_dir: Path | None = None
+    """Folder that holds Fashion-MNIST; without it those situations are left out."""
+    page: Path | None = None
+    """Markdown page to write the tables to; the picture goes to images/ beside it."""
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        for name in self.situations:
+            if name not in SITUATIONS:
+                hint = did_you_mean(name, SITUATIONS)
+                raise ValueError(
+                    f"--situations {name!r} is unknown; {hint}choose among "
+                    f"{', '.join(SITUATIONS)}."
+                )
+        expand_home(self)
+
+    def chosen(self) -> list[Situation]:
+        """Returns the situations to run."""
+        if self.situations:
+            return [SITUATIONS[name] for name in self.situations]
+        return [
+            situation
+            for situation in SITUATIONS.values()
+            if situation.task != "fashion" or self.data_dir is not None
+        ]
+
+
+def run(config: RegretConfig, console: Console) -> None:
+    """Trains what is missing, prints the table and writes page and picture.
+
+    Raises:
+        FileNotFoundError: If a data set is not there; the message says what to do.
+    """
+    store = Store(config.results)
+    chosen = config.chosen()
+    train_missing(store, chosen, ARMS, config.seeds, config.data_dir, console)
+    found = store.read()
+    names = {situation.name for situation in chosen}
+    table = Table({key: value for key, value in found.items() if key[0] in names})
+    display.print_table(console, page.HEAD, page.make_rows(table), text=(0, 5))
+    picture = config.results.with_name("regret.png")
+    if config.page is not None:
+        page.write_page(config.page, table)
+        display.print_path(console, config.page)
+        picture = config.page.parent / "images" / "regret.png"
+        picture.parent.mkdir(exist_ok=True)
+    page.draw(table, picture)
+    display.print_path(console, picture, "Figure")

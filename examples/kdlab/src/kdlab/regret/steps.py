@@ -1,0 +1,271 @@
+"""Training steps of each kind of method, with every number as an argument."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import kdopt
+from kdlab.models import Outputs
+from kdlab.regret.objective import Batch, Knobs, compute_losses
+from kdlab.regret.situation import LossKind
+from kdlab.study.task import Task
+from kdlab.train.methods import Numbers, make_optimizer
+from kdopt import diagnostics
+from kdopt.scalarizers._weight_search import default_candidates
+
+EVALUATION_STEPS = 8  # between two looks at the validation set, by those that look
+
+
+class Program(NamedTuple):
+    """How a method trains; all functions are compiled.
+
+    Attributes:
+        init: Makes the state from knobs and parameters.
+        step: Maps knobs, parameters, state, batch and reference batch to new parameters
+            and state.
+        evaluate: Maps parameters, state and the validation set to a new state; None for
+            a method that does not look at it.
+    """
+
+    init: Callable[[Knobs, Any], Any]
+    step: Callable[[Knobs, Any, Any, Batch, Batch], tuple[Any, Any]]
+    evaluate: Callable[[Any, Any, Batch], Any] | None = None
+
+
+class Student:
+    """The losses of the student of a task as functions of its parameters.
+
+    Args:
+        task: The task.
+        loss: Distillation loss.
+    """
+
+    def __init__(self, task: Task, loss: LossKind):
+        model: Any = nnx.eval_shape(lambda: task.student(nnx.Rngs(0)))
+        self._graphdef = nnx.split(model)[0]
+        self._head = nnx.split(model.classifier)[0]
+        self._loss: LossKind = loss
+        self._training = task.student_training
+
+    def run(self, params: Any, inputs: jax.Array) -> Outputs:
+        """Runs the network."""
+        return nnx.merge(self._graphdef, params)(inputs)
+
+    def apply_head(self, head: Any, features: jax.Array) -> jax.Array:
+        """Returns the logits of another classifier on the features of the network."""
+        return nnx.merge(self._head, head)(features)
+
+    def losses_at(
+        self, outputs: Outputs, batch: Batch, knobs: Knobs
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the task loss and the distillation loss."""
+        return compute_losses(self._loss, outputs, batch, knobs)
+
+    def losses(
+        self, params: Any, batch: Batch, knobs: Knobs
+    ) -> tuple[jax.Array, jax.Array]:
+        """Runs the network and returns both losses."""
+        return self.losses_at(self.run(params, batch.inputs), batch, knobs)
+
+    def task_loss(self, params: Any, batch: Batch) -> jax.Array:
+        """Returns the cross-entropy with the labels."""
+        logits = self.run(params, batch.inputs).logits
+        return kdopt.losses.cross_entropy(logits, batch.labels)
+
+    def numbers(self, knobs: Knobs) -> Numbers:
+        """Returns the hyperparameters of the methods."""
+        return Numbers(
+            weights=(1 - knobs.weight, knobs.weight),
+            weight_decay=self._training.weight_decay,
+            optimizer=self._training.optimizer,
+        )
+
+    def optimizer(self, knobs: Knobs) -> optax.GradientTransformation:
+        """Returns the optimiser behind every method."""
+        return make_optimizer(self.numbers(knobs), knobs.schedule)
+
+
+def sum_to_one(balancer: Any) -> optax.GradientTransformationExtraArgs:
+    """Divides the update of a balancer by the sum of its weights.
+
+    So methods at one learning rate differ in the balance alone.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple:
+        combined, state = balancer.update(updates, state, params, **extra)
+        total = jnp.maximum(jnp.sum(kdopt.loss_weights(state)), 1e-12)
+        return jax.tree.map(lambda x: x / total, combined), state
+
+    return optax.GradientTransformationExtraArgs(balancer.init, update)
+
+
+def scalarize(
+    student: Student, weigh: Callable[[Knobs], optax.GradientTransformationExtraArgs]
+) -> Program:
+    """One backward pass, of the sum with the weights of a scalarizer."""
+
+    def transform(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(student.optimizer(knobs), weigh(knobs))
+
+    def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
+        def weights(values: jax.Array) -> jax.Array:
+            found = kdopt.loss_weights(state, values)
+            return found / jnp.sum(found)
+
+        grad_fn = kdopt.value_and_weighted_grad(student.losses)
+        values, grads = grad_fn(params, batch, knobs, weights=weights)
+        updates, new = transform(knobs).update(
+            grads,
+            state,
+            params,
+            values=values,
+            value_fn=lambda params: student.losses(params, batch, knobs),
+        )
+        return optax.apply_updates(params, updates), new
+
+    return _compile(lambda knobs, params: transform(knobs).init(params), step)
+
+
+def balance(
+    student: Student, make: Callable[[Knobs], optax.GradientTransformationExtraArgs]
+) -> Program:
+    """One backward pass per loss; the transform takes both gradients."""
+
+    def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
+        values, grads = kdopt.value_and_grads(student.losses)(params, batch, knobs)
+        updates, state = make(knobs).update(grads, state, params, values=values)
+        return optax.apply_updates(params, updates), state
+
+    return _compile(lambda knobs, params: make(knobs).init(params), step)
+
+
+def share_backward(student: Student, balancer: Any) -> Program:
+    """One backward pass; the gradients are balanced at the outputs of the network."""
+
+    def encode(params: Any, batch: Batch, knobs: Knobs) -> Any:
+        del knobs
+        outputs = student.run(params, batch.inputs)
+        return outputs._replace(features=(), preactivations=())
+
+    def head(params: Any, outputs: Outputs, batch: Batch, knobs: Knobs) -> tuple:
+        del params
+        return student.losses_at(outputs, batch, knobs)
+
+    def init(knobs: Knobs, params: Any) -> tuple:
+        return student.optimizer(knobs).init(params), balancer.init(params)
+
+    def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
+        grad_fn = kdopt.value_and_shared_grad(encode, head, balancer)
+        found: Any = grad_fn(params, batch, knobs, state=state[1])
+        _, grads, at_outputs = found
+        updates, new = student.optimizer(knobs).update(grads, state[0], params)
+        return optax.apply_updates(params, updates), (new, at_outputs)
+
+    return _compile(init, step)
+
+
+def follow_reference(student: Student, rule: Any) -> Program:
+    """Three backward passes: both losses, and the task loss of reference examples."""
+
+    def transform(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(kdopt.reference_aligned(rule=rule), student.optimizer(knobs))
+
+    def step(
+        knobs: Knobs, params: Any, state: Any, batch: Batch, reference: Batch
+    ) -> tuple:
+        _, grads = kdopt.value_and_grads(student.losses)(params, batch, knobs)
+        third = jax.grad(student.task_loss)(params, reference)
+        updates, state = transform(knobs).update((*grads, third), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return _compile(lambda knobs, params: transform(knobs).init(params), step)
+
+
+def learn_by_slopes(student: Student) -> Program:
+    """One backward pass, one of the reference examples, one forward-mode pass."""
+
+    def transform(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(student.optimizer(knobs), kdopt.hypergradient())
+
+    def step(
+        knobs: Knobs, params: Any, state: Any, batch: Batch, reference: Batch
+    ) -> tuple:
+        at = kdopt.linearize(student.losses)(params, batch, knobs)
+        slopes = at.slopes(jax.grad(student.task_loss)(params, reference))
+        grads = at.gradient(kdopt.loss_weights(state))
+        updates, state = transform(knobs).update(grads, state, params, slopes=slopes)
+        return optax.apply_updates(params, updates), state
+
+    return _compile(lambda knobs, params: transform(knobs).init(params), step)
+
+
+class SearchState(NamedTuple):
+    """State of :func:`search`.
+
+    Attributes:
+        optimizer: State of the optimiser of the student and the heads.
+        search: State of :func:`kdopt.weight_search`.
+        heads: Parameters of the probe heads, stacked.
+    """
+
+    optimizer: Any
+    search: Any
+    heads: Any
+
+
+def search(student: Student) -> Program:
+    """One backward pass of the student and of nine probe heads on its features."""
+    candidates = jnp.asarray(default_candidates(2))
+    searcher = kdopt.weight_search(candidates)
+
+    def init(knobs: Knobs, params: Any) -> SearchState:
+        head = params["classifier"]
+        heads = jax.tree.map(lambda x: jnp.stack([x] * len(candidates)), head)
+        state = student.optimizer(knobs).init((params, heads))
+        return SearchState(state, searcher.init(params), heads)
+
+    def step(
+        knobs: Knobs, params: Any, state: SearchState, batch: Batch, _: Batch
+    ) -> tuple:
+        def loss(trained: tuple[Any, Any]) -> jax.Array:
+            own, heads = trained
+            outputs = student.run(own, batch.inputs)
+            features = jax.lax.stop_gradient(outputs.pooled)
+
+            def values_of(head: Any) -> jax.Array:
+                logits = student.apply_head(head, features)
+                probed = outputs._replace(logits=logits, pooled=features)
+                return jnp.stack(student.losses_at(probed, batch, knobs))
+
+            values = jnp.stack(student.losses_at(outputs, batch, knobs))
+            probes = jnp.sum(candidates * jax.vmap(values_of)(heads))
+            return kdopt.loss_weights(state.search) @ values + probes
+
+        trained = params, state.heads
+        updates, optimizer = student.optimizer(knobs).update(
+            jax.grad(loss)(trained), state.optimizer, trained
+        )
+        moved: Any = optax.apply_updates(trained, updates)
+        params, heads = moved
+        return params, state._replace(optimizer=optimizer, heads=heads)
+
+    def evaluate(params: Any, state: SearchState, validation: Batch) -> SearchState:
+        features = student.run(params, validation.inputs).pooled
+
+        def score(head: Any) -> jax.Array:
+            logits = student.apply_head(head, features)
+            return diagnostics.calibrated_cross_entropy(logits, validation.labels)
+
+        found = jax.vmap(score)(state.heads)
+        _, new = searcher.update(params, state.search, candidate_losses=found)
+        return state._replace(search=new)
+
+    return _compile(init, step)._replace(evaluate=jax.jit(evaluate))
+
+
+def _compile(init: Callable[..., Any], step: Callable[..., tuple]) -> Program:
+    return Program(jax.jit(init), jax.jit(step))
