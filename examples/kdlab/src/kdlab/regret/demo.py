@@ -124,7 +124,7 @@ def draw(rows: list[Row], path: Path) -> None:
         ax.set_title(
             "What one training costs if the right weight is unknown (bar: worst)"
         )
-        ax.legend(frameon=False, loc="lower right")
+        ax.legend(frameon=False, loc="upper right")
     figure.savefig(path, dpi=150)
 
 
