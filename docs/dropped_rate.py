@@ -1,8 +1,8 @@
 """Counts how often exact DTO-KD gives a loss no weight: python -m docs.dropped_rate.
 
-Trains the students of the demo with ``dto_kd`` under :func:`kdopt.monitor`, with and
-without wrong labels, into ``runs/dropped-rate-NOISE``. Takes three minutes on two
-cores.
+Trains the students of ``kdlab distill`` with ``dto_kd`` under :func:`kdopt.monitor`,
+with and without wrong labels, into ``runs/dropped-rate-NOISE``. Takes three
+minutes on two cores.
 """
 
 import jax
@@ -19,7 +19,7 @@ LOSSES = "task", "distill"
 
 
 def dto_kd(numbers: methods.Numbers, schedule: optax.Schedule) -> methods.Plan:
-    """Makes the method of the demo, with the metrics of the last step in its state."""
+    """Makes the method ``dto_kd``, with the metrics of the last step in its state."""
     plan = UNWATCHED(numbers, schedule)
     return plan._replace(tx=kdopt.monitor(plan.tx, decay=0.0))
 
@@ -29,7 +29,7 @@ UNWATCHED = methods.METHODS["dto_kd"]
 
 def main() -> None:
     """Prints the share of steps on which a loss has the weight 0, by seed."""
-    jax.config.update("jax_default_prng_impl", "rbg")  # as the demo does
+    jax.config.update("jax_default_prng_impl", "rbg")  # as kdlab does
     methods.METHODS["dto_kd"] = dto_kd
     console = Console(quiet=True)
     print("| wrong labels | seed | no task | no distillation | one of the two |")

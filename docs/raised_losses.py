@@ -1,7 +1,7 @@
-"""Counts how often AdamW raises a loss of the demo: python -m docs.raised_losses.
+"""Counts how often AdamW raises a loss: python -m docs.raised_losses.
 
-Trains the students of the demo with several balancers before AdamW, with and without
-:func:`kdopt.guard`, into ``runs/raised-losses``, and prints the share of steps whose
+Trains the students of ``kdlab distill`` with several balancers before AdamW, with and
+without :func:`kdopt.guard`, into ``runs/raised-losses``. Prints the share of steps whose
 update before the guard raises a loss to first order, and the test accuracy. Takes ten
 minutes on two cores.
 """
@@ -72,7 +72,7 @@ def read(config: Config, method: str) -> tuple[list[float], float]:
 
 def main() -> None:
     """Trains the students and prints one row per balancer."""
-    jax.config.update("jax_default_prng_impl", "rbg")  # as the demo does
+    jax.config.update("jax_default_prng_impl", "rbg")  # as kdlab does
     for name, balancer in BALANCERS.items():
         for method, act in zip(names(name), (False, True), strict=True):
             methods.METHODS[method] = plan(balancer, act=act)

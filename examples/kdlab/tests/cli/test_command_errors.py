@@ -131,11 +131,11 @@ def test_damaged_inputs_are_named(make, content, command, tmp_path):
 )
 def test_errors_of_the_system_are_told(number, words, command, monkeypatch):
     def fail(*_):
-        raise OSError(number, os.strerror(number), "runs/demo/[config].json")
+        raise OSError(number, os.strerror(number), "runs/digits/[config].json")
 
     monkeypatch.setattr("kdlab.experiment.run.run", fail)
     code, shown = command(*SMALL, "--dataset", "digits")
-    assert_one_paragraph(code, shown, words, "runs/demo/[config].json: ")
+    assert_one_paragraph(code, shown, words, "runs/digits/[config].json: ")
 
 
 def test_options_are_named_and_not_the_arguments_of_functions(command):
@@ -152,7 +152,7 @@ def test_options_are_named_and_not_the_arguments_of_functions(command):
 def test_a_file_in_place_of_the_folder_of_runs(command, tmp_path):
     (tmp_path / "runs").write_text("precious")
     code, shown = command(*SMALL, "--dataset", "digits")
-    assert_one_paragraph(code, shown, "runs/demo", "choose another --runs")
+    assert_one_paragraph(code, shown, "runs/digits", "choose another --runs")
     assert (tmp_path / "runs").read_text() == "precious"
 
 
@@ -183,7 +183,7 @@ def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path, monkeypat
     # Now there are runs: other settings need another name.
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
     assert_one_paragraph(code, shown, "--teacher-weights was None", "another --name")
-    assert "config.json" in os.listdir(tmp_path / "runs" / "demo")
+    assert "config.json" in os.listdir(tmp_path / "runs" / "digits")
 
 
 def test_paths_of_any_kind_work(command, tmp_path):

@@ -40,7 +40,7 @@ def shown(monkeypatch, capsys, *arguments):
 def test_the_documentation_types_most_commands():
     assert {words[0] for words in DOCUMENTED} >= {
         *("distill", "losses", "recipes", "claims", "figures", "report"),
-        *("compare", "study", "prepare", "demo"),
+        *("compare", "study", "prepare", "regret"),
     }
 
 
@@ -60,7 +60,7 @@ def test_documented_options_exist(name, monkeypatch, capsys):
 DISTILL = [
     words
     for words in DOCUMENTED
-    if words[0] in ("demo", "distill")
+    if words[0] == "distill"
     and not re.search("[A-Z]", str(words))
     and not {"nets:make", "stripes:open"} & set(words)
 ]

@@ -95,7 +95,7 @@ def test_two_processes_train_as_one(pair, tmp_path):
     shown = end()
     # The first alone speaks.
     assert "dto_kd_shared" in shown[0] and "dto_kd_shared" not in shown[1]
-    name = "demo/dto_kd_shared/seed0/metrics.jsonl"
+    name = "digits/dto_kd_shared/seed0/metrics.jsonl"
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 
@@ -110,7 +110,7 @@ def test_two_processes_stream_as_one(pair, tmp_path):
     end = pair(*arguments, f"--runs={tmp_path / 'two'}")
     run_alone(*arguments, "--devices=1", f"--runs={tmp_path / 'one'}")
     end()
-    name = "demo/kd/seed0/metrics.jsonl"
+    name = "digits/kd/seed0/metrics.jsonl"
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 

@@ -95,7 +95,7 @@ def test_the_home_of_the_user_is_found(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     paths = {"data_dir": Path("~/data"), "teacher_weights": Path("~/a")}
     config = make_config(runs=Path("~/runs"), **paths)
-    assert config.directory == Path("/home/somebody/runs/demo")
+    assert config.directory == Path("/home/somebody/runs/digits")
     assert config.data.data_dir == Path("/home/somebody/data")
     assert config.networks.teacher_weights == Path("/home/somebody/a")
     compared = CompareConfig((Path("~/a"), Path("b")), out=Path("~/c"))

@@ -209,7 +209,7 @@ def test_terminated_command_says_how_to_go_on(monkeypatch, capsys):
     def run(*_):
         raise TerminatedError
 
-    monkeypatch.setattr("sys.argv", ["kdlab", "demo"])
+    monkeypatch.setattr("sys.argv", ["kdlab", "distill"])
     monkeypatch.setattr("kdlab.experiment.run.run", run)
     assert main() == 143
     assert "the same command resumes" in capsys.readouterr().out

@@ -24,7 +24,7 @@ RecipeName: Any = tyro.extras.literal_type_from_choices(tuple(RECIPES))
 class Command:
     """Distil a student with several methods and compare them.
 
-    The defaults are the demo, on 5,000 real digits: the teacher is trained on all
+    The defaults are a small experiment on 5,000 digits: the teacher is trained on all
     labels, the student on 400, of which 40 % are replaced at random so that labels and
     teacher really conflict. It takes about four minutes on two cores.
 

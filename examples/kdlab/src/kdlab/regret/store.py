@@ -53,10 +53,10 @@ class Store:
         record = {"situation": situation, "arm": arm, "of": fingerprint(situation, arm)}
         record |= dict(zip(Score._fields, map(list, columns), strict=True))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("" if whole else "\n")
-            file.write(json.dumps(record) + "\n")
+        with self.path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # what a kill has cut
+            file.write(f"{json.dumps(record)}\n".encode())
 
 
 def _rounded(value: float) -> float:

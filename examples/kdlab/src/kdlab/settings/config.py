@@ -19,9 +19,9 @@ METHODS = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of an experiment; the defaults are those of the demo."""
+    """All settings of an experiment; by default the small one on digits."""
 
-    name: str = "demo"
+    name: str = "digits"
     """Everything is written to RUNS/NAME; the same command resumes it."""
     methods: tuple[str, ...] = METHODS
     """Methods to compare, in this order."""

@@ -136,7 +136,7 @@ def _text_task(
 
 
 def _digits(name: str) -> Task:
-    """Makes the task of the demo: 400 labels per student, 40 % replaced at random."""
+    """Makes the task of ``kdlab distill``: 400 labels, 40 % replaced at random."""
     dataset = data.load(name)
 
     def normal(images: np.ndarray) -> np.ndarray:
