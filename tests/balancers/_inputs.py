@@ -24,9 +24,15 @@ def grams(matrices: np.ndarray) -> np.ndarray:
     return matrices @ matrices.swapaxes(-1, -2)
 
 
+@functools.cache
+def _compiled(weights_fn, **kwargs):
+    """Once a method and its options, however many tests call it."""
+    return jax.jit(jax.vmap(functools.partial(weights_fn, **kwargs)))
+
+
 def batched(weights_fn, matrices: np.ndarray, dtype=None, **kwargs) -> np.ndarray:
     """Weights for a batch of Gram matrices, ``[count, k]``, in float64."""
-    fn = jax.jit(jax.vmap(functools.partial(weights_fn, **kwargs)))
+    fn = _compiled(weights_fn, **kwargs)
     return np.asarray(fn(jnp.asarray(matrices, dtype))).astype(np.float64)
 
 
