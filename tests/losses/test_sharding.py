@@ -84,7 +84,7 @@ def assert_same(got, expected):
 
 
 def on_meshes():
-    """Every loss on one explicit mesh, in turn; the first of each kind on all meshes."""
+    """Every loss on one explicit mesh, in turn; the first of a kind on all meshes."""
     kinds, explicit = set(), itertools.cycle(["explicit, features too", "explicit"])
     for case in SHARDED:
         chosen = set(MESHES) if case.kind not in kinds else {next(explicit)}
