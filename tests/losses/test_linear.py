@@ -143,9 +143,10 @@ def test_half_precision_is_summed_in_single():
         call = functools.partial(chunked, pair, pair, labels, size=size)
         return call(denominator=1)[0]
 
-    value, slope = jax.jit(jax.value_and_grad(loss), static_argnums=2)(head, hidden, 1)
+    fn = jax.jit(jax.value_and_grad(loss), static_argnums=2)
+    value, slope = fn(head, hidden, 1)
     wide = (x.astype(jnp.float32) for x in (head, hidden))
-    expected, slopes = jax.value_and_grad(loss)(*wide, 512)
+    expected, slopes = fn(*wide, 512)
     assert value.dtype == jnp.float32 and slope.dtype == jnp.bfloat16
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     # One rounding to bfloat16, not one a chunk.
