@@ -35,7 +35,6 @@ OPTIMISED = _known(
         "xla_backend_optimization_level": 3,
         "xla_llvm_disable_expensive_passes": False,
         "xla_cpu_use_fusion_emitters": True,
-        "xla_cpu_parallel_codegen_split_count": 32,
     }
 )
 """Options of ``compile`` for the program that users get."""

@@ -219,14 +219,15 @@ def test_training_and_evaluation(name):
         (loss, (stats, outputs)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             params, stats
         )
-        return loss, grads, stats, outputs
+        nearer = jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
+        return loss, grads, stats, outputs, nearer
 
     @jax.jit
     def evaluate(params, stats, images):
         model = nnx.merge(evaluated, params, stats, copy=True)
         return model(images).logits, nnx.state(model, nnx.Not(nnx.Param))
 
-    loss, grads, moved, outputs = step(params, stats)
+    loss, grads, moved, outputs, nearer = step(params, stats)
     for path, grad in nnx.to_flat_state(grads):
         assert np.isfinite(grad[...]).all(), path
         if path[-1] == "kernel":
@@ -240,7 +241,6 @@ def test_training_and_evaluation(name):
         if i not in LINEAR.get(name, ()):
             clipped = np.clip(before, 0, CAPS.get(name))
             np.testing.assert_allclose(feature, clipped, rtol=1e-5, atol=1e-6)
-    nearer = jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
     assert step(nearer, stats)[0] < loss
 
     logits, unmoved = evaluate(params, moved, images)
