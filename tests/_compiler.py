@@ -25,6 +25,7 @@ FAST = _known(
         "xla_backend_optimization_level": 1,
         "xla_llvm_disable_expensive_passes": True,
         "xla_cpu_use_fusion_emitters": False,
+        "xla_cpu_parallel_codegen_split_count": 1,
     }
 )
 FASTEST = {"xla_backend_optimization_level": 0}

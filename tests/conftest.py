@@ -15,6 +15,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _modules: list = []  # the one of the last test
 
 
+def pytest_collection_finish():
+    """Keeps the collector off what lives to the end: the modules and the tests."""
+    gc.freeze()
+
+
 def pytest_runtest_setup(item):
     """Forgets compiled programs when the test module changes.
 

@@ -122,7 +122,7 @@ def test_absent_losses():
 def test_under_scan_and_checkpoint():
     params, batch = params_and_batch()
     fn = jax.checkpoint(lambda p, b: scalar(p, b, kdopt.dto_kd()))
-    expected, _ = jax.grad(fn, has_aux=True)(params, batch)
+    expected, _ = jax.jit(jax.grad(fn, has_aux=True))(params, batch)
 
     @jax.jit
     def scanned(params):
@@ -143,7 +143,8 @@ def test_over_replicas():
     """Each holds a part of the batch, and the trainer averages gradients."""
     params, batch = params_and_batch()
     balancer = kdopt.dto_kd(axis_name="data")
-    expected, aux = jax.grad(scalar, has_aux=True)(params, batch, kdopt.dto_kd())
+    fn = functools.partial(scalar, balancer=kdopt.dto_kd())
+    expected, aux = jax.jit(jax.grad(fn, has_aux=True))(params, batch)
 
     def of_replica(params, batch):
         params = jax.lax.pcast(params, "data", to="varying")

@@ -35,9 +35,21 @@ from tests._methods import (
 
 AXIS_TYPES = (AxisType.Auto, AxisType.Explicit)
 
+ENGINES = one_per_engine(METHODS)
+
+
+def if_often(name, k):
+    """Marks of a method at K losses: by default at few and most, an engine at all."""
+    often = name in ENGINES or k in (METHOD[name].few, METHOD[name].ks[-1])
+    return [] if often else [pytest.mark.slow]
+
+
 every_method = pytest.mark.parametrize("name", [m.name for m in METHODS if m.plumbing])
-every_engine = pytest.mark.parametrize("name", one_per_engine(METHODS))
-every_method_and_k = pytest.mark.parametrize(("name", "k"), with_k(METHODS))
+every_engine = pytest.mark.parametrize("name", ENGINES)
+every_method_and_k = pytest.mark.parametrize(
+    ("name", "k"),
+    [pytest.param(name, k, marks=if_often(name, k)) for name, k in with_k(METHODS)],
+)
 
 PARAMS = _samplers.generic(99, 1)[0]
 
@@ -115,7 +127,7 @@ def test_every_method_has_a_row(package):
 @pytest.mark.parametrize(
     ("name", "claim", "k"),
     [
-        (m.name, claim, k)
+        pytest.param(m.name, claim, k, marks=if_often(m.name, k))
         for m in METHODS
         for claim in m.claims
         for k in m.ks
@@ -132,10 +144,12 @@ def test_theorem(x64, name, claim, k):
 
 @pytest.mark.parametrize("name", [m.name for m in METHODS if m.golden])
 def test_golden_weights(x64, name):
-    update, weights = first_step(name, 2)(GOLDEN_GRADS, GOLDEN_VALUES)
+    # As wide as the samples of the theorems, whose program it shares.
+    grads = np.pad(GOLDEN_GRADS, ((0, 0), (0, _samplers.DIM - GOLDEN_GRADS.shape[1])))
+    update, weights = first_step(name, 2)(grads, GOLDEN_VALUES)
     expected = METHOD[name].golden
     np.testing.assert_allclose(weights, expected, rtol=1e-10, atol=1e-14)
-    np.testing.assert_allclose(update, expected @ GOLDEN_GRADS, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(update, expected @ grads, rtol=1e-10, atol=1e-13)
 
 
 @every_method_and_k

@@ -24,10 +24,26 @@ def grams(matrices: np.ndarray) -> np.ndarray:
     return matrices @ matrices.swapaxes(-1, -2)
 
 
+@functools.cache
+def _compiled(weights_fn, **options):
+    """Once a method, however many tests call it: numbers are arguments, as others."""
+
+    def weights_of_all(matrices, numbers):
+        fn = functools.partial(weights_fn, **options, **numbers)
+        return jax.vmap(fn)(matrices)
+
+    return jax.jit(weights_of_all)
+
+
+def _is_option(x) -> bool:
+    return x is None or isinstance(x, str | int)
+
+
 def batched(weights_fn, matrices: np.ndarray, dtype=None, **kwargs) -> np.ndarray:
     """Weights for a batch of Gram matrices, ``[count, k]``, in float64."""
-    fn = jax.jit(jax.vmap(functools.partial(weights_fn, **kwargs)))
-    return np.asarray(fn(jnp.asarray(matrices, dtype))).astype(np.float64)
+    numbers = {name: jnp.asarray(x) for name, x in kwargs.items() if not _is_option(x)}
+    fn = _compiled(weights_fn, **{n: x for n, x in kwargs.items() if _is_option(x)})
+    return np.asarray(fn(jnp.asarray(matrices, dtype), numbers)).astype(np.float64)
 
 
 def rates(matrices: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -55,19 +55,19 @@ def test_linear_in_a_scaling_of_each_gradient(x64):
 
     def update(factors):
         rows = factors[:, None] * matrix
-        weights = kdopt.upgrad_weights(jnp.asarray(rows @ rows.T), reg_eps=0.0)
-        return np.asarray(weights) @ rows
+        weights = batched(kdopt.upgrad_weights, grams(rows[None]), reg_eps=0.0)
+        return weights[0] @ rows
 
     expected = update(one) + 2 * update(two)
     np.testing.assert_allclose(update(one + 2 * two), expected, rtol=1e-8)
 
 
 def test_the_ridge_and_the_switch_of_the_reference():
-    gram = jnp.array([[1e-6, -1e-6], [-1e-6, 1e-6]])
-    off = kdopt.upgrad_weights(gram, norm_eps=1e-4)
+    gram = np.array([[[1e-6, -1e-6], [-1e-6, 1e-6]]])
+    (off,) = batched(kdopt.upgrad_weights, gram, norm_eps=1e-4)
     np.testing.assert_allclose(off, [0.5, 0.5])
     # Half of 1 + 1 / (1 + 2 eps) each, for the ridge eps on a matrix of trace one.
-    on = kdopt.upgrad_weights(gram, reg_eps=1e-2)
+    (on,) = batched(kdopt.upgrad_weights, gram, reg_eps=1e-2)
     np.testing.assert_allclose(on, (1 + 1 / 1.02) / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="reg_eps must lie in"):
         kdopt.upgrad(reg_eps=-1.0)

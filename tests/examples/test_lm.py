@@ -58,6 +58,7 @@ def test_micro_batches_add_up():
     tokens = jax.random.randint(jax.random.key(2), (4, 9), 0, 256)
     balancer = kdopt.linear((0.5, 0.5))
 
+    @jax.jit
     def grads_of(tokens):
         fn = jax.grad(lm.distilled_loss, has_aux=True)
         return fn(student, tokens, teacher, balancer, 1.0, 32)[0]

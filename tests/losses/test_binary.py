@@ -39,9 +39,9 @@ def test_golden(name, x64):
 def test_gradients(x64, tau):
     s, t = logits()
     p, q = jax.nn.sigmoid(s / tau), jax.nn.sigmoid(t / tau)
-    slope = jax.grad(losses.binary_kd)(s, t, temperature=tau)
+    slope = jax.jit(jax.grad(losses.binary_kd))(s, t, temperature=tau)
     np.testing.assert_allclose(slope, tau * (p - q) / s.size, atol=1e-14)
-    slope = jax.grad(losses.binary_cross_entropy)(s, q)
+    slope = jax.jit(jax.grad(losses.binary_cross_entropy))(s, q)
     np.testing.assert_allclose(slope, (jax.nn.sigmoid(s) - q) / s.size, atol=1e-14)
 
 
@@ -91,7 +91,9 @@ def test_large_and_infinite_logits(name):
     if np.isfinite(expected):
         certain = jnp.isinf(t) | (jnp.abs(t) > 100)
         labels = jnp.where(certain, (t > 0).astype(t.dtype), 0.5)
-        value, slope = jax.value_and_grad(losses.binary_cross_entropy)(s, labels)
+        value, slope = jax.jit(jax.value_and_grad(losses.binary_cross_entropy))(
+            s, labels
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-6)
         assert np.isfinite(slope).all()
 
@@ -109,7 +111,7 @@ def test_labels_of_weight_0_are_left_out(name):
     weights = jnp.asarray(known, jnp.float32)
     rows, columns = np.nonzero(known)
     pairs = s[rows, columns][:, None], t[rows, columns][:, None]
-    expected, slopes = jax.value_and_grad(loss)(*pairs)
+    expected, slopes = jax.jit(jax.value_and_grad(loss))(*pairs)
     fn = jax.jit(jax.value_and_grad(loss))
     for garbage in GARBAGE:
         spoilt = [jnp.where(known, x, garbage) for x in (s, t)]

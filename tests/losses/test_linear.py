@@ -47,17 +47,31 @@ def inputs(dtype=np.float32):
     return (h, w), (h_t, w_t), labels, weights
 
 
+DENOMINATORS = ("mean", "count", 5)
+
+
+def differentiated(fn, *args):
+    """Values and gradients by each denominator, of one program."""
+
+    @jax.jit
+    def by_denominator(*args):
+        fns = [functools.partial(fn, denominator=d) for d in DENOMINATORS]
+        return [kdopt.value_and_grads(of_one)(*args) for of_one in fns]
+
+    return dict(zip(DENOMINATORS, by_denominator(*args), strict=True))
+
+
+@functools.cache
+def by_the_logits():
+    return differentiated(whole, *inputs(np.float64))
+
+
 @pytest.mark.parametrize("size", [1, 4, 6, 14, 100])
 def test_values_and_gradients_are_those_of_the_logits(size, x64):
     """Of linear_losses and of the whole logits, loss by loss, by both arguments."""
-    student, *rest = inputs(np.float64)
-    for denominator in ("mean", "count", 5):
-        options = {"denominator": denominator}
-        fn = functools.partial(chunked, size=size, **options)
-        values, grads = jax.jit(kdopt.value_and_grads(fn))(student, *rest)
-        expected, slopes = kdopt.value_and_grads(functools.partial(whole, **options))(
-            student, *rest
-        )
+    found = differentiated(functools.partial(chunked, size=size), *inputs(np.float64))
+    for denominator, (values, grads) in found.items():
+        expected, slopes = by_the_logits()[denominator]
         np.testing.assert_allclose(values, expected, rtol=1e-12)
         for ours, theirs in zip(
             jax.tree.leaves(grads), jax.tree.leaves(slopes), strict=True
@@ -129,9 +143,10 @@ def test_half_precision_is_summed_in_single():
         call = functools.partial(chunked, pair, pair, labels, size=size)
         return call(denominator=1)[0]
 
-    value, slope = jax.jit(jax.value_and_grad(loss), static_argnums=2)(head, hidden, 1)
+    fn = jax.jit(jax.value_and_grad(loss), static_argnums=2)
+    value, slope = fn(head, hidden, 1)
     wide = (x.astype(jnp.float32) for x in (head, hidden))
-    expected, slopes = jax.value_and_grad(loss)(*wide, 512)
+    expected, slopes = fn(*wide, 512)
     assert value.dtype == jnp.float32 and slope.dtype == jnp.bfloat16
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     # One rounding to bfloat16, not one a chunk.

@@ -1,5 +1,7 @@
 """Basic logit losses: parts, identities and limits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,11 @@ from tests.losses._table import CASES
 ON_LOGITS = [case for case in CASES if case.kind == "logits"]
 SUMS_OVER_CLASSES = [case for case in ON_LOGITS if not case.name.startswith("binary")]
 WEIGHTS = jnp.array([1.0, 2.0, 0.5, 1.0])
+
+
+@functools.cache
+def differentiated(case):
+    return jax.jit(jax.value_and_grad(case.call))
 
 
 def test_decoupled_parts(x64):
@@ -110,7 +117,7 @@ def test_unknown_kind():
 def test_a_class_that_is_impossible_for_both_changes_nothing(case):
     """As the entries that fill up a vocabulary."""
     y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
-    loss = jax.jit(jax.value_and_grad(case.call))
+    loss = differentiated(case)
     value, slope = loss(s, t, y, WEIGHTS)
     wide = [jnp.pad(x, ((0, 0), (0, 2)), constant_values=-jnp.inf) for x in (s, t)]
     got, grad = loss(*wide, y, WEIGHTS)
@@ -128,7 +135,7 @@ LOOSER = {"batch_correlation": 0.1, "class_correlation": 0.1, "dist": 1e-2}
 def test_single_precision_near_agreement(case, gap):
     y, (_, t) = jnp.asarray(LABELS), logits(np.float32)
     noise = np.random.default_rng(0).normal(size=t.shape).astype(np.float32)
-    loss = jax.jit(jax.value_and_grad(case.call))
+    loss = differentiated(case)
     value, slope = loss(t + gap * noise, t, y, WEIGHTS)
     student = np.asarray(t + gap * noise)
     with jax.enable_x64(True):
@@ -149,7 +156,7 @@ def test_single_precision_near_agreement(case, gap):
 def test_logits_of_any_size_under_a_softmax(case):
     """In the program that users get, in which a division may become a product."""
     y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
-    loss = jax.jit(jax.value_and_grad(case.call))
+    loss = differentiated(case)
     program = loss.lower(s, t, y, WEIGHTS).compile(OPTIMISED)
     for scale in (1e4, 1e10, 1e20, 1e30):
         for pair in ((scale * s, scale * t), (scale * s, t), (s, scale * t)):

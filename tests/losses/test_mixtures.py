@@ -48,7 +48,7 @@ def test_bounds_of_certain_networks(pair):
         (losses.skew_kl, np.log(10)),
         (lambda s, t: losses.skew_kl(s, t, reverse=True), np.log(10)),
     ):
-        value, slope = jax.value_and_grad(loss)(*pair)
+        value, slope = jax.jit(jax.value_and_grad(loss))(*pair)
         np.testing.assert_allclose(value, bound, rtol=1e-6)
         assert np.isfinite(slope).all()
 
@@ -68,7 +68,7 @@ def test_a_class_that_one_network_excludes(excluded, x64):
         losses.total_variation,
     ):
         (value, slope), (expected, slopes) = (
-            jax.value_and_grad(loss)(*pair) for pair in (none, low)
+            jax.jit(jax.value_and_grad(loss))(*pair) for pair in (none, low)
         )
         np.testing.assert_allclose(value, expected, rtol=1e-10)
         np.testing.assert_allclose(slope, slopes, atol=1e-10)

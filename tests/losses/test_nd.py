@@ -20,14 +20,14 @@ def test_zero_along_the_mean_and_at_least_as_long():
 
 def test_too_short_costs_and_lengthens():
     x, t = jnp.array([[0.25, 0.0]]), jnp.array([[0.0, 1.0]])
-    value, slope = jax.value_and_grad(losses.nd)(x, t, Y, MEANS)
+    value, slope = jax.jit(jax.value_and_grad(losses.nd))(x, t, Y, MEANS)
     np.testing.assert_allclose(value, 0.75)
     np.testing.assert_allclose(slope, [[-1, 0]])
 
 
 def test_too_long_is_left_alone():
     x, t = jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])
-    slope = jax.grad(losses.nd)(x, t, Y, MEANS)
+    slope = jax.jit(jax.grad(losses.nd))(x, t, Y, MEANS)
     # No pull along the embedding itself, only across it.
     np.testing.assert_allclose(jnp.sum(slope * x), 0, atol=1e-6)
     assert np.any(slope)

@@ -30,25 +30,34 @@ def folded(x):
 
 
 @functools.cache
-def differentiated(case):
-    return jax.jit(jax.value_and_grad(case.call))
+def on_one_device(case):
+    """Value and gradient of the tokens, and of the same tokens as examples."""
+    loss = jax.value_and_grad(case.call)
+    both = jax.jit(lambda *inputs: (loss(*inputs), loss(*map(folded, inputs))))
+    return both(*sample())
 
 
 @pytest.mark.parametrize("case", ON_LOGITS, ids=lambda case: case.name)
 def test_tokens_are_examples(case):
-    inputs = sample()
-    value, slope = differentiated(case)(*inputs)
-    expected, slopes = differentiated(case)(*map(folded, inputs))
+    (value, slope), (expected, slopes) = on_one_device(case)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(folded(slope), slopes, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(slope[0, 1], 0)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("case", ON_LOGITS, ids=lambda case: case.name)
+def on_meshes():
+    """Every loss on an explicit mesh, and every fourth one on an automatic one."""
+    for i, case in enumerate(ON_LOGITS):
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            often = kind == AxisType.Explicit or i % 4 == 0
+            marks = [] if often else [pytest.mark.slow]
+            yield pytest.param(case, kind, marks=marks, id=f"{case.name}-{kind.name}")
+
+
+@pytest.mark.parametrize(("case", "kind"), list(on_meshes()))
 def test_tokens_on_a_mesh(case, kind):
     inputs = sample()
-    expected = differentiated(case)(*inputs)
+    expected, _ = on_one_device(case)
     mesh = jax.make_mesh((2, 3), ("data", "model"), (kind,) * 2)
 
     def put(x):
@@ -56,7 +65,7 @@ def test_tokens_on_a_mesh(case, kind):
         return jax.device_put(x, NamedSharding(mesh, spec))
 
     with jax.set_mesh(mesh):
-        got = differentiated(case)(*map(put, inputs))
+        got = jax.jit(jax.value_and_grad(case.call))(*map(put, inputs))
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
 
@@ -66,31 +75,37 @@ def test_denominators(case):
     s, t, labels, weights = sample()
     labels = jnp.maximum(labels, 0)
     call = functools.partial(case.call, s, t, labels, weights)
-    total = jax.jit(lambda: call(denominator=1))()
     each = C if case.name.startswith("binary") else 1
     mask = (weights > 0).astype(jnp.float32)
-    for denominator, size in (
-        ("mean", each * jnp.sum(weights)),
-        ("count", each * jnp.sum(mask)),
-        (7, 7),
-        (jnp.int32(11), 11),
-    ):
-        value = jax.jit(lambda d=denominator: call(denominator=d))()
-        np.testing.assert_allclose(value, total / size, rtol=1e-5)
+    by = {
+        "mean": ("mean", each * jnp.sum(weights)),
+        "count": ("count", each * jnp.sum(mask)),
+        "number": (7, 7),
+        "array": (jnp.int32(11), 11),
+    }
     # Without weights everything counts once.
     whole = functools.partial(case.call, t, t[::-1], labels, None)
-    for denominator in ("mean", "count", each * B * T):
-        value = whole(denominator=denominator)
-        np.testing.assert_allclose(value, whole(), rtol=1e-5)
-    assert call(denominator=0 * weights[0, 0]) == 0
+
+    @jax.jit
+    def values():
+        weighted = {name: call(denominator=d) for name, (d, _) in by.items()}
+        plain = [whole(denominator=d) for d in ("mean", "count", each * B * T)]
+        zero = call(denominator=0 * weights[0, 0])
+        return call(denominator=1), weighted, whole(), plain, zero
+
+    total, weighted, expected, plain, zero = values()
+    for name, (_, size) in by.items():
+        np.testing.assert_allclose(weighted[name], total / size, 1e-5, err_msg=name)
+    for value in plain:
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert zero == 0
 
 
 @pytest.mark.parametrize("case", SUMS, ids=lambda case: case.name)
 def test_micro_batches_add_up(case):
-    """Of different numbers of tokens, divided by those of both together."""
-    inputs = sample()
-    value, slope = differentiated(case)(*inputs)
-    parts = [[x[:1] for x in inputs], [x[1:] for x in inputs]]
+    """Of five tokens and of six, divided by all eleven."""
+    inputs, ((value, slope), _) = sample(), on_one_device(case)
+    parts = [[x[:2] for x in inputs], [x[2:] for x in inputs]]
     one = jax.jit(jax.value_and_grad(functools.partial(case.call, denominator=1)))
     sums = [one(*part) for part in parts]
     ratio = (sums[0][0] + sums[1][0]) / value
@@ -102,8 +117,9 @@ def test_micro_batches_add_up(case):
 def test_wrong_denominators_are_named(case):
     s, t, labels, weights = (jnp.nan_to_num(x) for x in sample())
     for wrong in ("sum", 0, -1.0, np.float32(0), jnp.ones(2)):
+        loss = functools.partial(case.call, denominator=wrong)
         with pytest.raises(Exception, match="denominator"):
-            case.call(s, t, labels, weights, denominator=wrong)
+            jax.eval_shape(loss, s, t, labels, weights)
 
 
 def test_weights_of_half():

@@ -1,6 +1,7 @@
 """Every loss of a batch that is divided over devices, on meshes of both kinds."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +83,18 @@ def assert_same(got, expected):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MESHES)
-@pytest.mark.parametrize("case", SHARDED, ids=lambda case: case.name)
+def on_meshes():
+    """Every loss on one explicit mesh, in turn; the first of a kind on all meshes."""
+    kinds, explicit = set(), itertools.cycle(["explicit, features too", "explicit"])
+    for case in SHARDED:
+        chosen = set(MESHES) if case.kind not in kinds else {next(explicit)}
+        kinds.add(case.kind)
+        for name in MESHES:
+            marks = [] if name in chosen else [pytest.mark.slow]
+            yield pytest.param(case, name, marks=marks, id=f"{case.name}-{name}")
+
+
+@pytest.mark.parametrize(("case", "name"), list(on_meshes()))
 def test_value_and_gradient_are_those_of_one_device(case, name):
     inputs, expected = on_one_device(case)
     divided = jax.tree.map(functools.partial(put, mesh=mesh(name)), inputs)

@@ -74,34 +74,46 @@ def test_a_ghost_is_a_lower_bound_that_grows(x64):
     assert losses.top_k_kl(s, t, k=1, tail="renormalize") == 0
 
 
+@jax.jit
+def of_every_tail(s, t):
+    """Values and gradients by name."""
+    return {
+        name: jax.value_and_grad(losses.top_k_kl)(s, t, k=20, **options_of(name))
+        for name in ("ghost", "renormalize", "generalized", "reverse")
+    }
+
+
 @pytest.mark.parametrize("gap", [1e-3, 1e-2, 1.0])
 def test_digits_near_agreement(gap):
     rng = np.random.default_rng(0)
     t = (3 * rng.normal(size=(5, 200))).astype(np.float32)
     s = (t + gap * rng.normal(size=t.shape)).astype(np.float32)
-    for name in ("ghost", "renormalize", "generalized", "reverse"):
-        loss = functools.partial(losses.top_k_kl, k=20, **options_of(name))
-        value, slope = jax.value_and_grad(loss)(jnp.asarray(s), jnp.asarray(t))
-        with jax.enable_x64(True):
-            wide = (jnp.asarray(x, jnp.float64) for x in (s, t))
-            expected, slopes = jax.value_and_grad(loss)(*wide)
-        np.testing.assert_allclose(value, expected, rtol=2e-3)
-        np.testing.assert_allclose(
-            slope, slopes, rtol=0, atol=1e-3 * np.abs(slopes).max()
-        )
+    single = of_every_tail(jnp.asarray(s), jnp.asarray(t))
+    with jax.enable_x64(True):
+        double = of_every_tail(*(jnp.asarray(x, jnp.float64) for x in (s, t)))
+    for name, (value, slope) in single.items():
+        expected, slopes = double[name]
+        np.testing.assert_allclose(value, expected, rtol=2e-3, err_msg=name)
+        atol = 1e-3 * np.abs(slopes).max()
+        np.testing.assert_allclose(slope, slopes, rtol=0, atol=atol, err_msg=name)
 
 
 def test_stored_logits_of_any_size():
     s, t = token_logits(np.float32)
+    loss = jax.value_and_grad(losses.top_k_kl)
+
+    @jax.jit
+    def differentiate(s, kept):
+        return {
+            (name, reverse): loss(s, **kept, tail=name, reverse=reverse)
+            for name in ("ghost", "renormalize", "generalized")
+            for reverse in (False, True)
+        }
+
     for scale in (1e4, 1e10):
-        for reverse in (False, True):
-            kept = stored(scale * t, 3)
-            for name in ("ghost", "renormalize", "generalized"):
-                loss = functools.partial(
-                    losses.top_k_kl, **kept, tail=name, reverse=reverse
-                )
-                value, slope = jax.value_and_grad(loss)(scale * s)
-                assert np.isfinite(value) and np.isfinite(slope).all(), name
+        found = differentiate(scale * s, stored(scale * t, 3))
+        for name, (value, slope) in found.items():
+            assert np.isfinite(value) and np.isfinite(slope).all(), name
 
 
 def test_stored_padding_and_masks():
@@ -118,7 +130,7 @@ def test_stored_padding_and_masks():
     loss = functools.partial(
         losses.top_k_kl, **wide, sample_weights=jnp.array([1.0, 1.0, 1.0, 0.0])
     )
-    value, slope = jax.value_and_grad(loss)(s.at[3].set(jnp.nan))
+    value, slope = jax.jit(jax.value_and_grad(loss))(s.at[3].set(jnp.nan))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert np.isfinite(slope).all() and not np.any(slope[3])
 

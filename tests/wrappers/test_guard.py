@@ -71,8 +71,15 @@ def chain(name, k):
     return optax.chain(kdopt.min_norm(num_losses=k), OPTIMISERS[name]())
 
 
-@pytest.mark.parametrize("k", [2, 4])
-@pytest.mark.parametrize("name", OPTIMISERS)
+def chains():
+    """Two losses and four in turn."""
+    for i, name in enumerate(OPTIMISERS):
+        for j, k in enumerate((2, 4)):
+            marks = [] if i % 2 == j else [pytest.mark.slow]
+            yield pytest.param(name, k, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "k"), list(chains()))
 def test_no_loss_rises(name, k):
     grads = batches(k)
     (final, (updates, _)), (_, (free, _)) = run_both(chain(name, k), k, grads)

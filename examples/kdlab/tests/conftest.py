@@ -9,6 +9,7 @@ import pytest
 # Compiler flags, eight fake devices, strict arrays: the same as for the library.
 from tests.conftest import (  # noqa: F401
     _strict_dtypes,
+    pytest_collection_finish,
     pytest_runtest_setup,
     standard,
     x64,

@@ -77,6 +77,15 @@ CAPS = {"mobilenet_v2_tiny": 6}
 FIRSTS = ["cnn_student", "mlp", "resnet8", "wrn_16_1", "vgg8", "mobilenet_v1"]
 FIRSTS += ["mobilenet_v2", "mobilenet_v2_tiny", "shufflenet_v1", "shufflenet_v2"]
 FIRSTS += ["resnet18_imagenet"]
+# All others are one of these where they have one block a stage.
+ONE_BLOCK = [*FIRSTS, "cnn_teacher", "resnet8x4", "wrn_16_2", "resnet18", "resnet50"]
+ONE_BLOCK += ["resnet50_imagenet"]
+
+
+def slow(chosen, names):
+    """Marks those of ``names`` that are not among the chosen ones."""
+    marks = pytest.mark.slow
+    return [x if x in chosen else pytest.param(x, marks=marks) for x in names]
 
 
 def test_the_table_is_complete():
@@ -125,10 +134,13 @@ def test_options_and_shapes_are_free():
     assert counts.outputs.features[-1].shape == (1, 4, 4, 512)
 
 
+@pytest.mark.parametrize("max_blocks", slow([1], [1, None]))
 @pytest.mark.parametrize("name", models.MODELS)
-def test_statistics_move_in_training_and_stay_in_evaluation(name):
+def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
     """Read off the traced program: what stays is handed through."""
-    model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(
+        lambda: models.create(name, rngs=nnx.Rngs(0), max_blocks=max_blocks)
+    )
     shape = 2, *models.MODELS[name].image_shape
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     for mode, moving in ((model.train, True), (model.eval, False)):
@@ -182,7 +194,7 @@ def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     assert {leaf.dtype for leaf in parameters} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", slow(ONE_BLOCK, models.MODELS))
 def test_training_and_evaluation(name):
     """One block a stage has every kind of layer."""
     channels = models.MODELS[name].image_shape[-1]
@@ -207,14 +219,15 @@ def test_training_and_evaluation(name):
         (loss, (stats, outputs)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             params, stats
         )
-        return loss, grads, stats, outputs
+        nearer = jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
+        return loss, grads, stats, outputs, nearer
 
     @jax.jit
     def evaluate(params, stats, images):
         model = nnx.merge(evaluated, params, stats, copy=True)
         return model(images).logits, nnx.state(model, nnx.Not(nnx.Param))
 
-    loss, grads, moved, outputs = step(params, stats)
+    loss, grads, moved, outputs, nearer = step(params, stats)
     for path, grad in nnx.to_flat_state(grads):
         assert np.isfinite(grad[...]).all(), path
         if path[-1] == "kernel":
@@ -228,7 +241,6 @@ def test_training_and_evaluation(name):
         if i not in LINEAR.get(name, ()):
             clipped = np.clip(before, 0, CAPS.get(name))
             np.testing.assert_allclose(feature, clipped, rtol=1e-5, atol=1e-6)
-    nearer = jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
     assert step(nearer, stats)[0] < loss
 
     logits, unmoved = evaluate(params, moved, images)

@@ -127,10 +127,19 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("kind", WRAPPED)
-@pytest.mark.parametrize("name", ["resnet8", "mobilenet_v1"])
+WITH_MODEL = ("as it is", "of both", "in Lightning", "in a distiller")
+
+
+def wrapped_networks():
+    """One network in every wrapping, and one with a part called `model` in a few."""
+    for kind in WRAPPED:
+        marks = [] if kind in WITH_MODEL else [pytest.mark.slow]
+        yield pytest.param("resnet8", kind, id=f"resnet8-{kind}")
+        yield pytest.param("mobilenet_v1", kind, id=f"mobilenet_v1-{kind}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "kind"), list(wrapped_networks()))
 def test_names_are_unwrapped(kind, name, tmp_path):
-    """Also those of a network that has a part called `model` itself."""
     tensors = weights.to_torch(name, filled(name, **SMALL))
     path = tmp_path / "wrapped.safetensors"
     wrapped = {WRAPPED[kind].format(key): value for key, value in tensors.items()}
