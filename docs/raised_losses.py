@@ -2,8 +2,8 @@
 
 Trains the students of ``kdlab distill`` with several balancers before AdamW, with and
 without :func:`kdopt.guard`, into ``runs/raised-losses``. Prints the share of steps
-whose update before the guard raises a loss to first order, and the test accuracy. Takes ten
-minutes on two cores.
+whose update before the guard raises a loss to first order, and the test accuracy.
+Takes ten minutes on two cores.
 """
 
 from collections.abc import Callable
