@@ -24,7 +24,7 @@ class Regret(NamedTuple):
     Attributes:
         method: Name of the method.
         trainings: Number of trainings.
-        passes: Backward passes of a step.
+        cost: Time of a step relative to that of a fixed weight.
         against_search: Loss against the searched fixed weight, ``[situations]``.
         against_best: Loss against the best fixed weight in hindsight, ``[situations]``.
         spread: Standard deviation over the seeds of the mean loss against the search.
@@ -32,7 +32,7 @@ class Regret(NamedTuple):
 
     method: str
     trainings: int
-    passes: float
+    cost: float
     against_search: np.ndarray
     against_best: np.ndarray
     spread: float
@@ -115,7 +115,7 @@ class Table:
         return Regret(
             method,
             len(arms),
-            ARMS[arms[0]].passes,
+            ARMS[arms[0]].cost,
             search.mean(axis=1),
             best.mean(axis=1),
             float(search.mean(axis=0).std(ddof=1)) if self.seeds > 1 else 0.0,

@@ -92,6 +92,7 @@ PROGRAMS: dict[str, Callable[[Student], Program]] = {
     "reference_cosine": lambda student: follow_reference(student, "cosine"),
     "reference_nearest": lambda student: follow_reference(student, "nearest"),
     "hypergradient": learn_by_slopes,
+    "hypergradient_sparse": lambda student: learn_by_slopes(student, sparse=True),
     "weight_search": search,
 }
 """From a student to the compiled training, by name."""
@@ -102,14 +103,14 @@ class Arm(NamedTuple):
 
     Attributes:
         program: Name of its program; arms of one program share the compiled step.
-        passes: Backward passes of a step; for ``weight_search`` and ``hypergradient``
-            the time of a step relative to that of ``fixed``.
+        cost: Time of a step relative to that of ``fixed``, printed by ``kdlab regret
+            --time-steps`` on one core.
         weight: Weight of the distillation loss, where it is fixed.
         rate: Learning rate relative to that of the task.
     """
 
     program: str
-    passes: float = 2
+    cost: float = 1.3
     weight: float = 0.5
     rate: float = 1.0
 
@@ -131,13 +132,13 @@ def _suffix(rate: float) -> str:
 ARMS: dict[str, Arm] = {
     **{name_fixed(weight): Arm("fixed", 1, weight) for weight in GRID},
     **{name_fixed(0.5, rate): Arm("fixed", 1, 0.5, rate) for rate in RATES},
-    **{name_dot(rate): Arm("dot", 2, 0.5, rate) for rate in RATES},
+    **{name_dot(rate): Arm("dot", 1.3, 0.5, rate) for rate in RATES},
     **{
-        name: Arm(name, 2)
+        name: Arm(name, 1.3)
         for name in ("dto_kd", "min_norm", "upgrad", "nash_mtl", "pcd")
     },
-    "task_at_most_teacher": Arm("task_at_most_teacher", 2),
-    "dynamic_lambda from 0.9": Arm("dynamic_lambda", 2, 0.9),
+    "task_at_most_teacher": Arm("task_at_most_teacher", 1.3),
+    "dynamic_lambda from 0.9": Arm("dynamic_lambda", 1.3, 0.9),
     **{
         name: Arm(name, 1)
         for name in (
@@ -145,10 +146,11 @@ ARMS: dict[str, Arm] = {
             *("uncertainty", "magnitude_match"),
         )
     },
-    "famo": Arm("famo", 1.3),
-    "reference_cosine": Arm("reference_cosine", 3),
-    "reference_nearest": Arm("reference_nearest", 3),
-    "hypergradient": Arm("hypergradient", 3),
-    "weight_search": Arm("weight_search", 1.1),
+    "famo": Arm("famo", 1.4),
+    "reference_cosine": Arm("reference_cosine", 2.3),
+    "reference_nearest": Arm("reference_nearest", 2.3),
+    "hypergradient": Arm("hypergradient", 2.5),
+    "hypergradient, every 4th step": Arm("hypergradient_sparse", 1.4),
+    "weight_search": Arm("weight_search", 1.25),
 }
 """All arms, by the name that tables show."""

@@ -7,12 +7,15 @@ from rich.console import Console
 
 from kdlab.basics import display
 from kdlab.basics.hint import did_you_mean
+from kdlab.experiment.progress import progress_bars
 from kdlab.regret import page
 from kdlab.regret.analysis import Table
 from kdlab.regret.arms import ARMS
 from kdlab.regret.runner import train_missing
 from kdlab.regret.situation import SITUATIONS, Situation
 from kdlab.regret.store import Store
+from kdlab.regret.timing import time_steps
+from kdlab.regret.training import Laboratory
 from kdlab.settings.parts import expand_home
 
 
@@ -36,6 +39,9 @@ class RegretConfig:
     """Folder that holds Fashion-MNIST; without it those situations are left out."""
     page: Path | None = None
     """Markdown page to write the tables to; the picture goes to images/ beside it."""
+
+    time_steps: bool = False
+    """Only print the time of a step of each method, relative to a fixed weight."""
 
     def __post_init__(self):
         if self.seeds < 1:
@@ -66,6 +72,9 @@ def run(config: RegretConfig, console: Console) -> None:
     Raises:
         FileNotFoundError: If a data set is not there; the message says what to do.
     """
+    if config.time_steps:
+        _print_times(config, console)
+        return
     store = Store(config.results)
     chosen = config.chosen()
     train_missing(store, chosen, ARMS, config.seeds, config.data_dir, console)
@@ -81,3 +90,11 @@ def run(config: RegretConfig, console: Console) -> None:
         picture.parent.mkdir(exist_ok=True)
     page.draw(table, picture)
     display.print_path(console, picture, "Figure")
+
+
+def _print_times(config: RegretConfig, console: Console) -> None:
+    laboratory = Laboratory(config.results.parent / "teachers", config.data_dir)
+    with progress_bars(console) as progress:
+        times = time_steps(laboratory, progress)
+    rows = [(name, f"{time:.2f}") for name, time in times.items()]
+    display.print_table(console, ("method", "step time"), rows)

@@ -28,7 +28,8 @@ WEIGHTS = (0.1, 0.5, 0.9)
 ARMS = (
     *(name_fixed(weight) for weight in WEIGHTS),
     *("dto_kd", "dto_kd_shared", "dto_kd_amortized", "dynamic_lambda from 0.9"),
-    *("dot", "min_norm", "reference_cosine", "weight_search"),
+    *("dot", "min_norm", "reference_cosine"),
+    *("hypergradient, every 4th step", "weight_search"),
 )
 
 

@@ -23,7 +23,7 @@ def make_rows(table: Table) -> list[tuple[str, ...]]:
         (
             regret.method,
             str(regret.trainings),
-            f"{regret.passes:g}",
+            f"{regret.cost:g}",
             f"{regret.against_search.mean():.2f} ± {regret.spread:.2f}",
             f"{regret.against_search.max():.1f}",
             regret.worst(table.situations),
@@ -35,7 +35,7 @@ def make_rows(table: Table) -> list[tuple[str, ...]]:
 
 
 HEAD = (
-    *("method", "trainings", "passes", "mean regret", "worst", "worst situation"),
+    *("method", "trainings", "step time", "mean regret", "worst", "worst situation"),
     *("mean to best", "worst to best"),
 )
 

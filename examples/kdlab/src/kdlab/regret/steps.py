@@ -18,6 +18,7 @@ from kdopt import diagnostics
 from kdopt.scalarizers._weight_search import default_candidates
 
 EVALUATION_STEPS = 8  # between two looks at the validation set, by those that look
+SPARSE_STEPS = 4  # between two looks at the reference batch, by those that spare it
 
 
 class Program(NamedTuple):
@@ -29,11 +30,20 @@ class Program(NamedTuple):
             and state.
         evaluate: Maps parameters, state and the validation set to a new state; None for
             a method that does not look at it.
+        cheap_step: As ``step``, for all but every fourth step; None if there is no
+            cheaper one.
     """
 
     init: Callable[[Knobs, Any], Any]
     step: Callable[[Knobs, Any, Any, Batch, Batch], tuple[Any, Any]]
     evaluate: Callable[[Any, Any, Batch], Any] | None = None
+    cheap_step: Callable[[Knobs, Any, Any, Batch, Batch], tuple[Any, Any]] | None = None
+
+    def pick_step(self, count: int) -> Callable[..., tuple[Any, Any]]:
+        """Returns the step to take after a number of steps."""
+        if self.cheap_step is not None and count % SPARSE_STEPS:
+            return self.cheap_step
+        return self.step
 
 
 class Student:
@@ -185,22 +195,45 @@ def follow_reference(student: Student, rule: Any) -> Program:
     return _compile(lambda knobs, params: transform(knobs).init(params), step)
 
 
-def learn_by_slopes(student: Student) -> Program:
-    """One backward pass, one of the reference examples, one forward-mode pass."""
+def learn_by_slopes(student: Student, *, sparse: bool = False) -> Program:
+    """One backward pass, one of the reference examples, one forward-mode pass.
 
-    def transform(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
-        return optax.chain(student.optimizer(knobs), kdopt.hypergradient())
+    Args:
+        student: The student.
+        sparse: Whether the last two are made on every fourth step alone, and the
+            weights move four times as fast.
+    """
+    learner = kdopt.hypergradient(0.025 * (SPARSE_STEPS if sparse else 1))
+
+    def init(knobs: Knobs, params: Any) -> tuple:
+        return student.optimizer(knobs).init(params), learner.init(params)
+
+    def move(knobs: Knobs, params: Any, state: Any, grads: Any) -> tuple:
+        updates, state = student.optimizer(knobs).update(grads, state, params)
+        return optax.apply_updates(params, updates), state
 
     def step(
         knobs: Knobs, params: Any, state: Any, batch: Batch, reference: Batch
     ) -> tuple:
         at = kdopt.linearize(student.losses)(params, batch, knobs)
         slopes = at.slopes(jax.grad(student.task_loss)(params, reference))
-        grads = at.gradient(kdopt.loss_weights(state))
-        updates, state = transform(knobs).update(grads, state, params, slopes=slopes)
-        return optax.apply_updates(params, updates), state
+        grads = at.gradient(kdopt.loss_weights(state[1]))
+        _, learned = learner.update(grads, state[1], params, slopes=slopes)
+        moved, optimizer = move(knobs, params, state[0], grads)
+        return moved, (optimizer, learned)
 
-    return _compile(lambda knobs, params: transform(knobs).init(params), step)
+    def cheap_step(
+        knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch
+    ) -> tuple:
+        grad_fn = kdopt.value_and_weighted_grad(student.losses)
+        weights = kdopt.loss_weights(state[1])
+        found: Any = grad_fn(params, batch, knobs, weights=weights)
+        _, grads = found
+        moved, optimizer = move(knobs, params, state[0], grads)
+        return moved, (optimizer, state[1])
+
+    program = _compile(init, step)
+    return program._replace(cheap_step=jax.jit(cheap_step)) if sparse else program
 
 
 class SearchState(NamedTuple):

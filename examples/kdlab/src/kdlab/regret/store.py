@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from kdlab.basics.reading import reading
-from kdlab.regret.arms import ARMS, Arm
-from kdlab.regret.situation import SITUATIONS, Situation
+from kdlab.regret.arms import ARMS
+from kdlab.regret.situation import SITUATIONS
 from kdlab.regret.training import Score
 
 Scores = dict[tuple[str, str], list[Score]]
@@ -65,8 +65,8 @@ def _rounded(value: float) -> float:
 
 def fingerprint(situation: str, arm: str) -> str:
     """Identifies the definitions of a situation and an arm; empty for unknown names."""
-    known: tuple[Situation | None, Arm | None]
-    known = SITUATIONS.get(situation), ARMS.get(arm)
-    if None in known:
+    if situation not in SITUATIONS or arm not in ARMS:
         return ""
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
+    trained = ARMS[arm]._replace(cost=1.0)  # it does not change a student
+    definitions = repr((SITUATIONS[situation], trained))
+    return hashlib.sha256(definitions.encode()).hexdigest()[:8]

@@ -80,7 +80,7 @@ class Laboratory:
         """Trains a student and scores it."""
         task, teacher = self.task(situation.task), self.teacher(situation)
         examples = draw(task, situation, seed)
-        student, program = self._program(situation, arm)
+        student, program = self.program(situation, arm)
         order = [
             batch.indices
             for epoch in range(situation.epochs)
@@ -94,7 +94,7 @@ class Laboratory:
         ]
         rows, labels, validation = examples
         knobs = make_knobs(task, situation, arm, len(order), teacher, examples)
-        params = self._initial(situation.task, seed)
+        params = self.initial(situation.task, seed)
         state = program.init(knobs, params)
         rng = np.random.default_rng(seed)
         for count, indices in enumerate(order):
@@ -107,19 +107,22 @@ class Laboratory:
             )
             drawn = rng.permutation(VALIDATION)[:REFERENCE]
             reference = Batch(validation.inputs[drawn], validation.labels[drawn])
-            params, state = program.step(knobs, params, state, batch, reference)
+            step = program.pick_step(count)
+            params, state = step(knobs, params, state, batch, reference)
             if program.evaluate and count % EVALUATION_STEPS == EVALUATION_STEPS - 1:
                 state = program.evaluate(params, state, validation)
         return self._score(situation.task, student, params, validation)
 
-    def _program(self, situation: Situation, arm: Arm) -> tuple[Student, Program]:
+    def program(self, situation: Situation, arm: Arm) -> tuple[Student, Program]:
+        """Returns the student and the compiled training of an arm."""
         key = situation.task, situation.loss, arm.program
         if key not in self._programs:
             student = Student(self.task(situation.task), situation.loss)
             self._programs[key] = student, PROGRAMS[arm.program](student)
         return self._programs[key]
 
-    def _initial(self, task: str, seed: int) -> Any:
+    def initial(self, task: str, seed: int) -> Any:
+        """Returns the parameters that a seed starts from."""
         key = jax.random.key(seed, impl="threefry2x32")
         return nnx.split(self.task(task).student(nnx.Rngs(key)))[1]
 
