@@ -12,7 +12,7 @@ from kdopt._typing import Balancer, Gram, Weights
 
 LARGEST_TARGET = 0.99
 """No multiple of one gradient, however large, turns another into its direction: the
-multiple added grows without bound as the target goes to 1; here it is 7 times a gradient."""
+multiple added grows without bound as the target goes to 1; at this target it is 7."""
 
 
 def gradvac_weights(

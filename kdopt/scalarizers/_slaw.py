@@ -12,7 +12,7 @@ from kdopt.scalarizers._memory import from_memory
 
 
 class SlawMemory(NamedTuple):
-    """State that :func:`slaw` carries: running means and variances of values, ``[k]``."""
+    """State that :func:`slaw` carries: mean and variance of the values, ``[k]``."""
 
     mean: Values
     variance: Values
