@@ -134,8 +134,12 @@ def vector_rows(
     check_examples(names, ours, theirs)
     if same_width:
         check_same(
-            names, ours, theirs, 1, "equal widths", "map the student's to the teacher's
-            by a trained layer first",
+            names,
+            ours,
+            theirs,
+            1,
+            "equal widths",
+            "map the student's to the teacher's by a trained layer first",
         )
     return cleared_pair(ours, theirs, sample_weights, teacher_gradient=teacher_gradient)
 
