@@ -30,7 +30,7 @@ class EveryState(NamedTuple):
 
 
 def every(balancer: Balancer, n: int) -> Balancer:
-    r"""Lets a balancer compute its weights only on steps 0, n, 2n, ...
+    r"""Lets a balancer compute its weights only on steps 0, n, 2n and so on.
 
     .. math:: u_t = \sum_i w_i^{(n \lfloor t / n \rfloor)} g_i
 

@@ -64,12 +64,12 @@ OTHER_DATA = {
     "resnet18": (11_271_432, 2221.8, "64x64 64x64 128x32 256x16 512x8", 512),
     "shufflenet_v2": (1_458_028, None, "24x64 116x32 232x16 464x8", 1024),
 }
-# Those of one block a stage already.
+# Models that already have one block per stage.
 SHORTEST = ("cnn_teacher", "cnn_student", "mlp", "resnet8", "resnet8x4", "vgg8")
 ROWS = [(name, {}, *row) for name, row in MODELS.items()] + [
     (name, TINY, *row) for name, row in OTHER_DATA.items()
 ]
-# Features without an activation of their own, and where ReLU is capped.
+# Features without an activation of their own, and models with a capped ReLU.
 LINEAR = {name: (0, 1, 2, 3) for name in MODELS if name.startswith("wrn")}
 LINEAR |= {"mobilenet_v2": (1, 2, 3, 4), "mobilenet_v2_tiny": (1, 2, 3)}
 CAPS = {"mobilenet_v2_tiny": 6}
@@ -127,7 +127,7 @@ def test_options_and_shapes_are_free():
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_statistics_move_in_training_and_stay_in_evaluation(name):
-    """Read off the traced program: what stays is handed through."""
+    """Read off the traced program, where unchanged values are passed through."""
     model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0)))
     shape = 2, *models.MODELS[name].image_shape
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -150,7 +150,7 @@ def test_statistics_move_in_training_and_stay_in_evaluation(name):
 
 @pytest.mark.parametrize("name", FIRSTS)
 def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
-    """One update of the statistics a forward pass; bf16 compute, float32 parameters."""
+    """One statistics update per forward pass; bf16 compute, float32 parameters."""
     ran = []
     call = _blocks.BatchNorm.__call__
 
@@ -184,7 +184,7 @@ def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_training_and_evaluation(name):
-    """One block a stage has every kind of layer."""
+    """One block per stage has every kind of layer."""
     channels = models.MODELS[name].image_shape[-1]
     model = filled(name, num_classes=5, image_shape=(8, 8, channels), max_blocks=1)
     images = np.random.default_rng(1).normal(size=(4, 8, 8, channels))
@@ -261,7 +261,7 @@ def test_batch_norm_statistics():
 def test_batch_norm_of_bf16_keeps_float32_statistics():
     layers = _blocks.Layers(nnx.Rngs(0))
     norm, reference = layers.norm(2), layers.norm(2)
-    # A mean that bf16 cannot hold beside the variance.
+    # A mean so large that bf16 cannot hold the variance beside it.
     x = (100 + normal(64, 4, 4, 2)).astype(jnp.bfloat16)
     assert norm(x).dtype == jnp.bfloat16
     reference(x.astype(jnp.float32))

@@ -16,7 +16,7 @@ from kdlab.models.state_dicts import _dig
 SMALL = {"num_classes": 7, "image_shape": (32, 32, 3)}
 
 
-# Of each family, a tensor by its name in the checkpoints of mdistiller a08d46f and
+# For each family, a tensor by its name in the checkpoints of mdistiller a08d46f and
 # torchvision, and its shape there.
 @pytest.mark.parametrize(
     ("name", "key", "shape"),
@@ -41,7 +41,7 @@ def test_round_trip_is_bit_equal(name, key, shape):
     tensors = weights.to_torch(name, model)
     assert len(tensors) == len(nnx.to_flat_state(state))
     assert tensors[key].shape == shape
-    # PyTorch counts batches beside the statistics; the count has no use here.
+    # PyTorch also counts batches in the statistics; the count is not used here.
     counted = tensors | {"bn1.num_batches_tracked": np.asarray(3)}
     read = weights.from_torch(name, model, counted)
     jax.tree.map(np.testing.assert_array_equal, read, state)
@@ -68,7 +68,7 @@ def test_safetensors(tmp_path):
     tensors = weights.to_torch("wrn_16_1", model)
     for key, tensor in weights.read_torch(path).items():
         np.testing.assert_array_equal(tensor, tensors[key])
-    # As DataParallel would have named them.
+    # With the names that DataParallel would give.
     wrapped = {f"module.{key}": tensor for key, tensor in tensors.items()}
     safetensors.numpy.save_file(wrapped, path)
     assert weights.read_torch(path).keys() == tensors.keys()
@@ -130,7 +130,7 @@ WRAPPED = {
 @pytest.mark.parametrize("kind", WRAPPED)
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet_v1"])
 def test_names_are_unwrapped(kind, name, tmp_path):
-    """Also those of a network that has a part called `model` itself."""
+    """Even for a network that itself has a part called `model`."""
     tensors = weights.to_torch(name, filled(name, **SMALL))
     path = tmp_path / "wrapped.safetensors"
     wrapped = {WRAPPED[kind].format(key): value for key, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""Recipes as data, on the command line, and run at sizes of seconds."""
+"""Recipes as data, on the command line, and run at sizes that take seconds."""
 
 import json
 import re
@@ -232,14 +232,14 @@ DIVIDED = (
 
 @pytest.fixture
 def only_training(monkeypatch):
-    """Without the diagnoses and figures after it."""
+    """Trains without the diagnostics and figures that follow."""
     quick = partial(experiment.train_students, diagnose=False)
     monkeypatch.setattr(experiment, "train_students", quick)
     monkeypatch.setattr(experiment.plot, "draw_figures", lambda _: ())
 
 
 def features(recipe):
-    """What the smoke run of a recipe exercises."""
+    """Returns what the smoke run of a recipe exercises."""
     config = recipe.config
     (method,) = config.methods
     data, networks = config.data.dataset, config.networks
@@ -251,7 +251,7 @@ def features(recipe):
 
 
 def covering():
-    """Names of a few recipes that have together what all of them have."""
+    """Selects a few recipes that together cover all the others."""
     todo, chosen = set().union(*map(features, RECIPES.values())), []
     while todo:
         most = max(RECIPES.values(), key=lambda recipe: len(features(recipe) & todo))
@@ -296,7 +296,7 @@ def test_smoke_run_on_eight_devices_loses_the_same(
     """Normalised across the devices; random crops and flips by the seed.
 
     Teacher and student are fresh, so that their divergence is a small difference of
-    logarithms of size one, whose rounding it keeps.
+    logarithms of size one, with their rounding.
     """
     monkeypatch.setattr("kdlab.devices.mesh.list_devices", jax.devices)
     one, eight = (run_smoke(name, tmp_path / n, "--devices", n) for n in ("1", "8"))

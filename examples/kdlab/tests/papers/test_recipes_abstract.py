@@ -1,4 +1,4 @@
-"""Every recipe's training step at its real sizes: traced, neither compiled nor run."""
+"""Every recipe's training step at its real sizes: traced, not compiled or run."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ NUMBERS = ("delta", "momentum", "alpha", "learning_rate", "loss_beta", "weight_d
 
 
 def program(recipe: Recipe) -> tuple:
-    """What of a recipe decides its program: all but the values of some numbers."""
+    """Returns what decides a recipe's program: all but the values of some numbers."""
     settings = make_config(
         recipe.config, name="", **{"momentum": 0.9, "delta": 0.0}
     ).settings()
@@ -27,7 +27,7 @@ for _recipe in RECIPES.values():
     PROGRAMS.setdefault(program(_recipe), _recipe)
 
 
-# In the default suite one of each loss on each data set; smoke runs cover the rest.
+# The default suite has one of each loss on each data set; smoke runs cover the rest.
 FIRSTS: dict[tuple, str] = {}
 for _recipe in PROGRAMS.values():
     _config = _recipe.config
