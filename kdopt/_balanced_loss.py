@@ -59,7 +59,7 @@ def balanced_loss(
             get the weighted sum of their gradients.
         shared: The representation :math:`z`, any pytree, such as the logits or the
             last hidden states. It must depend on the parameters.
-        balancer: As for :func:`kdopt.value_and_shared_grad`.
+        balancer: See :func:`kdopt.value_and_shared_grad`.
         state: The balancer's state: ``balancer.init(shared)`` before the first step,
             then ``aux.state`` of the last one. None for a balancer that keeps no state,
             whose weights depend only on the gradients of the step.

@@ -191,7 +191,7 @@ def buffers(
 
     Args:
         traces: K momentum buffers: ``optax.tree.get(state, "traces")``.
-        names: As for :func:`summary`.
+        names: See :func:`summary`.
 
     Returns:
         Scalars by key.
@@ -240,7 +240,7 @@ def update_effects(
     Args:
         grads: K trees.
         updates: What the whole chain returned, to be added to the parameters.
-        names: As for :func:`summary`.
+        names: See :func:`summary`.
         axis_name: Mesh axis over which gradients and update are sharded.
 
     Returns:

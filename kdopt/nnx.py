@@ -96,7 +96,7 @@ def value_and_weighted_grad(
     See :func:`kdopt.value_and_weighted_grad`.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
+        losses_fn: See :func:`value_and_grads`.
         wrt: Variables to differentiate with respect to, an NNX filter.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values and gradient are averaged.

@@ -153,7 +153,7 @@ def value_and_weighted_grad(
     scalarizer, which live in the optimiser state.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
+        losses_fn: See :func:`value_and_grads`.
         argnums: Argument(s) to differentiate with respect to.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values and gradient are averaged.
@@ -167,7 +167,7 @@ def value_and_weighted_grad(
 
     Raises:
         ValueError: If the losses are not scalars, or there are not K weights.
-        TypeError: As for :func:`value_and_grads`.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -270,7 +270,7 @@ def value_and_shared_grad(
     Raises:
         ValueError: If the losses are not scalars, or the balancer or its state does not
             qualify.
-        TypeError: As for :func:`value_and_grads`.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -389,7 +389,7 @@ def linearize(
     each loss along the update.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
+        losses_fn: See :func:`value_and_grads`.
         argnums: Argument(s) to differentiate with respect to.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values, slopes and gradients are averaged; the
@@ -402,8 +402,8 @@ def linearize(
         same ``jax.jit``.
 
     Raises:
-        ValueError: If the losses are not scalars.
-        TypeError: As for :func:`value_and_grads`.
+        ValueError: If the losses are not scalars. TypeError: See
+            :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -468,7 +468,7 @@ def balance_shared(
     """Balances K losses by their gradients with respect to a shared representation.
 
     Args:
-        balancer: As for :func:`value_and_shared_grad`.
+        balancer: See :func:`value_and_shared_grad`.
         state: Its state.
         shared: The representation.
         values: The losses, ``[k]``.

@@ -82,7 +82,7 @@ def bloop(
 
     Raises:
         ValueError: If ``num_losses`` is below 2, ``initial`` unknown or a number is out
-        of its range.
+            of its range.
 
     Examples:
         >>> import jax.numpy as jnp

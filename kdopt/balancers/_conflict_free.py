@@ -118,9 +118,8 @@ def conflict_free(
     Args:
         num_losses: K.
         preference: Ratios of the cosines, ``[k]``, not negative.
-        length: As for :func:`conflict_free_weights`: by default the update is short
-            where gradients conflict; with a mean of the norms it is as long as
-            elsewhere.
+        length: See :func:`conflict_free_weights`: by default the update is short where
+            gradients conflict; with a mean of the norms it is as long as elsewhere.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -134,7 +134,7 @@ def constrained(
         num_losses: K, at least 2.
         bounds: :math:`b_j`, a number or ``[k - 1]``, or a function from Gram matrix and
             values to ``[k - 1]``, for which ``update`` needs ``values``.
-        on_conflict: As for :func:`constrained_weights`.
+        on_conflict: See :func:`constrained_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

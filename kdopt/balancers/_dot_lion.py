@@ -49,7 +49,7 @@ def scale_by_dot_lion(
         u = \mathrm{sign} \Big( \sum_i (1 - \beta_1) \, g_i + \beta_1 m_i \Big), \qquad
         m_i \leftarrow \beta_i m_i + (1 - \beta_i) \, g_i
 
-    The memory of Lion is set by :math:`\beta_2`, so that is split. The default
+    The memory of Lion is set by :math:`\beta_2`, which is therefore split. The default
     :math:`\Delta` makes one memory 7 times as long as the other, as in
     :func:`kdopt.dot`.
 

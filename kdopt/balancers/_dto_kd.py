@@ -103,8 +103,8 @@ def dto_kd(
         num_losses: K, at least 2.
         min_losses: Lower bounds of the losses, a number or ``[k]``.
         eps: Floor of loss minus bound.
-        simplex: As for :func:`dto_kd_weights`.
-        rescale: As for :func:`dto_kd_weights`: take ``"convex"`` with an SGD schedule
+        simplex: See :func:`dto_kd_weights`.
+        rescale: See :func:`dto_kd_weights`: take ``"convex"`` with an SGD schedule
             tuned for a plain sum of losses.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.

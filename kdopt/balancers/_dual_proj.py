@@ -75,9 +75,9 @@ def dual_proj(
     Args:
         num_losses: K.
         preference: Relative importance of the losses, ``[k]``, not negative.
-        norm_eps: As for :func:`dual_proj_weights`; at 0 the method does not depend on
-            the scale of the losses.
-        reg_eps: As for :func:`dual_proj_weights`.
+        norm_eps: See :func:`dual_proj_weights`; at 0 the method does not depend on the
+            scale of the losses.
+        reg_eps: See :func:`dual_proj_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -80,13 +80,13 @@ def dynamic_barrier_weights(
         rate: :math:`\alpha_j > 0`, a number or ``[k - 1]``.
         cap: :math:`\beta_j`, a number or ``[k - 1]``: a loss is asked for at most this
             share of the decrease along its own gradient; None for no cap.
-        on_conflict: As for :func:`kdopt.constrained_weights`.
+        on_conflict: See :func:`kdopt.constrained_weights`.
 
     Returns:
         The weights :math:`(1, \mu)`, ``[k]``.
 
     Raises:
-        ValueError: As for :func:`kdopt.constrained_weights`.
+        ValueError: See :func:`kdopt.constrained_weights`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -136,9 +136,9 @@ def dynamic_barrier(
         limits: :math:`\epsilon_j`, a number or ``[k - 1]``, or a function from the
             number of past steps to either.
         num_losses: K, at least 2.
-        rate: As for :func:`dynamic_barrier_weights`.
-        cap: As for :func:`dynamic_barrier_weights`.
-        on_conflict: As for :func:`kdopt.constrained_weights`.
+        rate: See :func:`dynamic_barrier_weights`.
+        cap: See :func:`dynamic_barrier_weights`.
+        on_conflict: See :func:`kdopt.constrained_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -105,10 +105,10 @@ def equal_norms(
 
     Args:
         num_losses: K.
-        preference: As for :func:`equal_norms_weights`.
-        target: As for :func:`equal_norms_weights`.
+        preference: See :func:`equal_norms_weights`.
+        target: See :func:`equal_norms_weights`.
         decay: :math:`\beta` in [0, 1); 0 for the norms of this step.
-        mix: As for :func:`equal_norms_weights`.
+        mix: See :func:`equal_norms_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -54,7 +54,7 @@ def excess_mtl(
         w_i \propto w_i \exp\Big( \eta \frac{R_i}{R_i^{(0)}} \Big)
 
     A loss with label noise stays large at its optimum, but its excess risk vanishes:
-    unlike methods that look at the values, this one does not chase it.
+    unlike methods that use the values, this one does not chase it.
 
     It makes two passes over the gradients, the first also over the K sums of squares.
 

@@ -128,14 +128,14 @@ def ferero(
         num_losses: K.
         preference: Wanted ratio of the loss values, ``[k]``, not negative; equal by
             default.
-        pull: As for :func:`ferero_weights`.
+        pull: See :func:`ferero_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`ferero_weights` for the equation. ``update`` needs
         ``values``. Weights may be negative, and grow where gradients are short compared
-        to the way back: clip after it.
+        to the deviation: clip after it.
 
     Raises:
         ValueError: If ``pull`` or a preference is negative, or there are not K of them.

@@ -13,7 +13,7 @@ CosineRule: TypeAlias = Literal["weighted", "gated"]
 
 
 def grad_cosine_weights(gram: Gram, *, rule: CosineRule = "weighted") -> Weights:
-    r"""Weights auxiliary losses by the cosine of their gradient with the task's.
+    r"""Returns weights of auxiliary losses by their cosines with the task.
 
     .. math:: w_0 = 1, \qquad w_j = \max(0, \cos(g_j, g_0)), \qquad
         w_j^{gated} = [\, \cos(g_j, g_0) \ge 0 \,]
@@ -61,7 +61,7 @@ def grad_cosine(
 
     Args:
         num_losses: K.
-        rule: As for :func:`grad_cosine_weights`.
+        rule: See :func:`grad_cosine_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -101,7 +101,7 @@ def min_norm(
 
     Args:
         num_losses: K.
-        normalize: As for :func:`min_norm_weights`; ``"loss"`` (the rule of
+        normalize: See :func:`min_norm_weights`; ``"loss"`` (the rule of
             :func:`kdopt.dto_kd`) and ``"loss_and_norm"`` need ``values`` in ``update``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.

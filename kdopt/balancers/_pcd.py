@@ -143,12 +143,12 @@ def pcd(
 
     Args:
         num_losses: K, at least 2.
-        tau: As for :func:`pcd_weights`: how much every other loss must get, from 0 (it
+        tau: How much every other loss must get (see :func:`pcd_weights`), from 0 (it
             does not rise) to 1 (the progress along its own gradient).
         decay: :math:`\beta` in [0, 1).
-        eps: As for :func:`pcd_weights`.
-        relative_eps: As for :func:`pcd_weights`.
-        on_conflict: As for :func:`pcd_weights`.
+        eps: See :func:`pcd_weights`.
+        relative_eps: See :func:`pcd_weights`.
+        on_conflict: See :func:`pcd_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -127,7 +127,7 @@ def reference_aligned(
 
     Raises:
         ValueError: If ``num_losses`` is below 2, ``rule`` is unknown, or a number is
-        out of its range.
+            out of its range.
 
     Examples:
         >>> import jax.numpy as jnp

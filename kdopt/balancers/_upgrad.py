@@ -76,9 +76,9 @@ def upgrad(
     Args:
         num_losses: K.
         preference: Relative importance of the losses, ``[k]``, not negative.
-        norm_eps: As for :func:`upgrad_weights`; at 0 the method does not depend on the
+        norm_eps: See :func:`upgrad_weights`; at 0 the method does not depend on the
             scale of the losses.
-        reg_eps: As for :func:`upgrad_weights`.
+        reg_eps: See :func:`upgrad_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -29,7 +29,7 @@ def at(
 
     Args:
         student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
-        teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
+        teacher_maps: :math:`F^t_l`, the same number; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
         power: :math:`p \ge 1`.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.

@@ -64,7 +64,7 @@ def deepkd(
 
     Raises:
         ValueError: If a shape is wrong, or the labels are distributions; the message
-        says what to pass instead.
+            says what to pass instead.
 
     Examples:
         >>> import jax.numpy as jnp

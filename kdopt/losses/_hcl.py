@@ -24,8 +24,8 @@ def hcl(
     Args:
         student_maps: ``[b, h, w, c]`` each, fused from deep to shallow and brought to
             the teacher's channels by trained layers.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:

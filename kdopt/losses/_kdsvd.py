@@ -34,8 +34,9 @@ def kdsvd(
 
     Args:
         student_maps: ``[b, h, w, c]`` each, at least two stages.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them. The numbers of channels may differ.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them. The numbers of
+            channels may differ.
         num_vectors: How many of the teacher's vectors to keep; the student has three
             more to choose from.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.

@@ -158,8 +158,8 @@ def soft_distance(
     :math:`\nabla_{z^s} L_{ce} = \nabla_{z^s} L_{kl} = \frac{\tau_t}{B} (p - q)`.
 
     ``ce`` and ``kl`` have equal gradients and different values: they differ by the
-    entropy of the teacher. A method that looks at loss values (:func:`kdopt.dto_kd`)
-    tells them apart.
+    entropy of the teacher. A method that uses loss values (:func:`kdopt.dto_kd`) treats
+    them differently.
 
     Args:
         student_logits: :math:`z^s`, ``[..., c]``.
@@ -273,7 +273,7 @@ def dkd(
 
     Raises:
         ValueError: If a shape is wrong, or the labels are distributions; the message
-        says what to pass instead.
+            says what to pass instead.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -28,8 +28,8 @@ def nst(
 
     Args:
         student_maps: ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:

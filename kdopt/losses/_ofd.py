@@ -42,8 +42,9 @@ def ofd(
     Args:
         student_maps: :math:`s_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``,
             brought to the teacher's channels by trained connectors.
-        teacher_maps: :math:`t_l`, before the activation, as many; the larger map of a
-            stage is average-pooled to the smaller. No gradient flows into them.
+        teacher_maps: :math:`t_l`, before the activation, the same number; the larger
+            map of a stage is average-pooled to the smaller. No gradient flows into
+            them.
         margins: :math:`m_l \le 0`, ``[c]`` each, from :func:`ofd_margin`.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 

@@ -58,7 +58,7 @@ def paired_stages(
 
     Args:
         student: Maps of the student.
-        teacher: As many maps of the teacher; no gradient flows into them.
+        teacher: The same number of maps of the teacher; no gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``, or None.
         names: Names of both arguments in messages.
         same_channels: Whether the loss compares channel by channel.

@@ -86,8 +86,7 @@ def top_k_kl(
 
     Raises:
         ValueError: If a shape is wrong, not exactly one of ``k`` and ``indices`` is
-        given,
-            ``log_normalizer`` is missing, or ``tail`` is unknown.
+            given, ``log_normalizer`` is missing, or ``tail`` is unknown.
 
     Examples:
         >>> import jax

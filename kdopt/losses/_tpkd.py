@@ -49,7 +49,7 @@ def tpkd(
 
     Raises:
         ValueError: If a shape is wrong, or the labels are distributions; the message
-        says what to pass instead.
+            says what to pass instead.
 
     Examples:
         >>> import jax

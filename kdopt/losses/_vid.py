@@ -31,7 +31,7 @@ def vid(
         means: :math:`\mu_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, predicted
             from the student's maps by trained regressors.
         scales: :math:`\alpha_l`, ``[c]`` each, trained, unbounded.
-        teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
+        teacher_maps: :math:`F^t_l`, the same number; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
         eps: :math:`\epsilon`, the smallest variance.
         sample_weights: Weights of the examples, ``[b]``; 0 masks padding.

@@ -91,7 +91,7 @@ def geometric_mean(
     Args:
         num_losses: K.
         min_losses: Lower bounds, a number or ``[k]``.
-        eps: As for :func:`kdopt.scalarizers.geometric_mean_weights`.
+        eps: See :func:`kdopt.scalarizers.geometric_mean_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``, which must be above their bounds: for

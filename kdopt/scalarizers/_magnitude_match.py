@@ -99,10 +99,10 @@ def magnitude_match(
 
     Args:
         num_losses: K.
-        anchor: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        shares: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        matched: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        eps: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+        anchor: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        shares: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        matched: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        eps: See :func:`kdopt.scalarizers.magnitude_match_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. The weight of the anchor is 1 by

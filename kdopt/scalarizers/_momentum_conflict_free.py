@@ -77,7 +77,7 @@ def momentum_conflict_free(
         b1: :math:`\beta_1` in [0, 1).
         b2: :math:`\beta_2` in [0, 1).
         eps: :math:`\varepsilon`.
-        preference: As for :func:`kdopt.conflict_free`.
+        preference: See :func:`kdopt.conflict_free`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -86,7 +86,7 @@ def relobralo(
         alpha: :math:`\alpha` in [0, 1]: how slowly the weights change.
         rho: Expectation of :math:`\rho_t`, in [0, 1]: below 1 the progress since the
             first step counts too.
-        temperature: As for :func:`kdopt.scalarizers.relobralo_weights`.
+        temperature: See :func:`kdopt.scalarizers.relobralo_weights`.
         key: Random key, to draw :math:`\rho_t` of 0 or 1 as the paper does; without one
             it is its expectation.
 

@@ -63,7 +63,7 @@ def slaw(
     Args:
         num_losses: K.
         beta: :math:`\beta` in [0, 1).
-        eps: As for :func:`kdopt.scalarizers.slaw_weights`.
+        eps: See :func:`kdopt.scalarizers.slaw_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to K. A loss that does

@@ -75,7 +75,7 @@ def weight_search(
 
     Raises:
         ValueError: If the candidates are not K columns of finite, non-negative numbers,
-        or another number is out of its range.
+            or another number is out of its range.
 
     Examples:
         >>> import jax.numpy as jnp
