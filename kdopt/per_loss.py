@@ -402,8 +402,8 @@ def linearize(
         same ``jax.jit``.
 
     Raises:
-        ValueError: If the losses are not scalars. TypeError: See
-            :func:`value_and_grads`.
+        ValueError: If the losses are not scalars.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
