@@ -245,7 +245,7 @@ __all__ += [
     "restrict",
     "skip_nonfinite",
 ]
-# The rooms.
+# The modules.
 __all__ += [
     "balancers",
     "diagnostics",

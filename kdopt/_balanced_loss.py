@@ -14,7 +14,7 @@ from kdopt.per_loss import balance_shared, stacked_vjp, with_losses
 
 
 class BalancedAux(NamedTuple):
-    """What :func:`balanced_loss` did, to log and to carry on.
+    """Auxiliary output of :func:`balanced_loss`: what to log, and the next state.
 
     Attributes:
         values: The losses, ``[k]``.
@@ -48,32 +48,31 @@ def balanced_loss(
         L = \sum_i \mathrm{sg}(w_i) \, L_i(z), \qquad
         w = \mathrm{balance}(\nabla_z L_1, \dots, \nabla_z L_K)
 
-    For trainers that call ``jax.value_and_grad`` themselves and want one number from
-    their loss. Its gradient is that of :func:`kdopt.value_and_shared_grad`, whatever
-    the trainer puts around it: accumulation, sharding, ``jax.checkpoint``. The backward
-    pass through the network is one; those through ``losses_fn`` are K + 1.
+    For trainers that call ``jax.value_and_grad`` themselves and expect a single loss.
+    Its gradient is that of :func:`kdopt.value_and_shared_grad`, whatever the trainer
+    adds: accumulation, sharding, ``jax.checkpoint``. One backward pass runs through the
+    network, K + 1 through ``losses_fn``.
 
     Args:
-        losses_fn: ``losses_fn(z)`` returns the K scalar losses of the representation.
-            It may close over labels, and over parameters behind ``z``, as of a head:
-            these get the weighted sum of their gradients too.
+        losses_fn: ``losses_fn(z)`` returns K scalar losses. It may close over labels
+            and over parameters downstream of ``z``, such as those of a head, which also
+            get the weighted sum of their gradients.
         shared: The representation :math:`z`, any pytree, such as the logits or the
             last hidden states. It must depend on the parameters.
-        balancer: As for :func:`kdopt.value_and_shared_grad`.
-        state: The balancer's state, ``balancer.init(shared)`` before the first step and
-            that of the last auxiliary data from then on. None if it remembers nothing,
-            as all that are a formula of one step's gradients.
+        balancer: See :func:`kdopt.value_and_shared_grad`.
+        state: The balancer's state: ``balancer.init(shared)`` before the first step,
+            then ``aux.state`` of the last one. None for a balancer that keeps no state,
+            whose weights depend only on the gradients of the step.
         present: Which losses are present, ``[k]``.
         axis_name: Mesh axis, inside ``jax.shard_map``, over which the trainer averages
             gradients.
 
     Returns:
-        The scalar, and what is known of it as :class:`BalancedAux`, for
-        ``has_aux=True``.
+        The scalar and a :class:`BalancedAux`, for use with ``has_aux=True``.
 
     Raises:
         ValueError: If the losses are not scalars, the balancer has no weights, or it
-            remembers something and ``state`` is None.
+            keeps a state and ``state`` is None.
 
     Examples:
         >>> import jax
@@ -90,9 +89,9 @@ def balanced_loss(
         2.0 [ 2. -2.] [1. 0.] 0.70710677
 
     Notes:
-        A trainer that accumulates gradients calls this once a micro-batch: the weights
-        are then those of each micro-batch, and not those of the whole batch. Weights
-        that are fixed do not see the difference.
+        A trainer that accumulates gradients calls this once per micro-batch, so the
+        weights are those of each micro-batch and not of the whole batch. With fixed
+        weights there is no difference.
     """
     check_differentiable(shared)
     if state is None:
@@ -128,15 +127,15 @@ def balanced_loss(
 
 
 def _fresh_state(balancer: Balancer, shared: Any) -> Any:
-    """The state of a balancer without a memory.
+    """Returns the state of a balancer that keeps none between steps.
 
     Raises:
-        ValueError: If it has one.
+        ValueError: If it keeps one.
     """
     state = balancer.init(shared)
     if jax.tree.leaves(getattr(state, "inner", state)):
         raise ValueError(
-            "This balancer remembers something from step to step: pass state=, "
+            "This balancer keeps a state between steps: pass state=, "
             "balancer.init(shared) before the first step and aux.state from then on."
         )
     return state

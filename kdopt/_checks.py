@@ -1,7 +1,7 @@
-"""Checks of hyper-parameters, made once in a factory.
+"""Checks of hyper-parameters, made once, in the factory.
 
-A number may also arrive as a traced array (``optax.inject_hyperparams``), whose value
-is not known then: only Python numbers are checked.
+A number may also be a traced array (``optax.inject_hyperparams``), whose value is not
+known at that time: only Python numbers are checked.
 """
 
 import math
@@ -21,7 +21,7 @@ PerOther = float | Sequence[float] | jax.Array
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Checks an option that is one of a few words."""
+    """Checks that an option is one of the allowed words."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
@@ -35,7 +35,7 @@ def check_range(
     open_minimum: bool = False,
     open_maximum: bool = False,
 ) -> None:
-    """Checks a Python number; an array or a schedule passes."""
+    """Checks the range of a Python number; arrays and schedules pass unchecked."""
     if not isinstance(value, (int, float)):
         return
     low = value > minimum if open_minimum else value >= minimum
@@ -49,7 +49,7 @@ def check_range(
 
 
 def check_preference(preference: Preference, num_losses: int) -> None:
-    """Checks that there is one number per loss, and none negative."""
+    """Checks that there is one number per loss and that none is negative."""
     if preference is None:
         return
     array = preference_array(preference, num_losses, jnp.zeros(()).dtype)
@@ -58,7 +58,7 @@ def check_preference(preference: Preference, num_losses: int) -> None:
 
 
 def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weights:
-    """Makes an array of a preference; None becomes ``1 / k`` each.
+    """Converts a preference to an array; None becomes ``1 / k`` each.
 
     Raises:
         ValueError: If there are not K numbers.
@@ -75,7 +75,7 @@ def preference_array(preference: Preference, k: int, dtype: jnp.dtype) -> Weight
 
 
 def per_other(numbers: PerOther, k: int, dtype: jnp.dtype, name: str) -> jax.Array:
-    """Makes ``[k - 1]`` of a number or one number for each loss but the first.
+    """Broadcasts a number, or one for each loss but the first, to ``[k - 1]``.
 
     Raises:
         ValueError: If it is neither.
@@ -90,7 +90,7 @@ def per_other(numbers: PerOther, k: int, dtype: jnp.dtype, name: str) -> jax.Arr
 
 
 def loss_names(names: Sequence[str] | None, num_losses: int) -> tuple[str, ...]:
-    """Checks names of the K losses, or makes them."""
+    """Checks the names of the K losses, or makes default ones."""
     if names is None:
         more = (f"distill_{i}" for i in range(1, num_losses))
         return ("task", *(["distill"] if num_losses == 2 else more))

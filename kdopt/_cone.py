@@ -1,4 +1,4 @@
-"""Least changes of a direction that keep it from raising a loss."""
+"""Smallest changes to a direction that keep it from raising a loss."""
 
 from typing import NamedTuple
 
@@ -12,19 +12,19 @@ from kdopt._typing import Gram, Scalar, Weights
 
 
 def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
-    r"""Weights of a direction projected on the dual cone of the gradients.
+    r"""Projects a direction onto the dual cone of the gradients.
 
     .. math:: v = \arg\min_{v \ge u} v^\top G v
 
     :math:`J^\top v` is the nearest point to :math:`J^\top u` among the directions whose
-    product with no gradient is negative.
+    inner products with the gradients are all non-negative.
 
     Args:
         gram: ``[k, k]``.
         floor: Weights :math:`u \ge 0` of the direction, ``[k]``.
 
     Returns:
-        ``[k]``; a zero gradient keeps its weight.
+        Weights of the projection, ``[k]``; a zero gradient keeps its weight.
     """
     scaled, inverse = equilibrate(gram)
     active = inverse > 0
@@ -36,41 +36,40 @@ def dual_cone_point(gram: Gram, floor: Weights) -> Weights:
 
 
 def shortest_correction(gram: Gram, shortfall: Weights) -> Weights:
-    r"""Multipliers of the shortest vector that makes up for what a direction lacks.
+    r"""Finds the shortest vector that makes up a direction's shortfall.
 
     .. math:: \mu = \arg\min_{\mu \ge 0} \tfrac12 \mu^\top G \mu - s^\top \mu
 
     :math:`r = J^\top \mu` is then the shortest vector with
-    :math:`\langle g_i, r \rangle \ge s_i`. There must be one: for a direction
-    :math:`u` that is to raise no loss, :math:`s = -J u`, there is, minus
-    :math:`u` itself.
+    :math:`\langle g_i, r \rangle \ge s_i`. It must exist: for a direction :math:`u`
+    that may raise no loss, :math:`s = -J u`, it does, since :math:`-u` satisfies this.
 
     Args:
         gram: ``[k, k]``.
         shortfall: :math:`s`, ``[k]``.
 
     Returns:
-        Non-negative ``[k]``; 0 for a gradient that is zero.
+        Non-negative multipliers ``[k]``; 0 for a zero gradient.
     """
     scaled, inverse = equilibrate(gram)
     return inverse * nonnegative_qp(scaled, inverse * shortfall)
 
 
 def constrained_correction(gram: Gram, shortfall: Weights) -> tuple[Weights, jax.Array]:
-    r"""The same where there may be no such vector, and whether there is one.
+    r"""Finds the same vector if there is one, and tells whether there is.
 
-    The multipliers of a problem without a solution are unbounded. So this solves
+    Without a solution the multipliers are unbounded, so this solves
 
     .. math:: z = \arg\min_{z \ge 0} z^\top G z + (s^\top z - 1)^2, \qquad
         \mu = \frac{z}{1 - s^\top z}
 
     whose minimum is bounded, and zero exactly if a non-negative combination of the
-    gradients vanishes while that of the shortfalls does not: by the lemma of Farkas the
+    gradients vanishes while that of the shortfalls does not: by Farkas' lemma the
     condition for there being no solution.
 
     Args:
         gram: ``[k, k]``.
-        shortfall: :math:`s`, ``[k]``; that of a zero gradient is ignored.
+        shortfall: :math:`s`, ``[k]``; ignored for zero gradients.
 
     Returns:
         Non-negative multipliers ``[k]``, zero if there is no solution, and whether
@@ -107,7 +106,7 @@ def regularize(
 
 
 class _Path(NamedTuple):
-    """Where a walk along the path of solutions stands."""
+    """State of the walk along the path of solutions."""
 
     point: Weights
     square: Scalar
@@ -117,7 +116,7 @@ class _Path(NamedTuple):
 
 
 def conflict_averse_step(gram: Gram, radius: Scalar) -> Weights:
-    r"""Change within a ball that does most for the loss that falls least.
+    r"""Finds the change within a ball that most helps the loss that falls least.
 
     .. math:: x : \quad J^\top x = \arg\max_{\lVert r \rVert \le c \lVert g_0 \rVert}
         \; \min_i \; \langle g_i, g_0 + r \rangle, \qquad g_0 = \tfrac1K \sum_i g_i
@@ -132,11 +131,11 @@ def conflict_averse_step(gram: Gram, radius: Scalar) -> Weights:
         radius: :math:`c \ge 0`.
 
     Returns:
-        Non-negative ``[k]``. Zero gradients are left out. A ridge of a few rounding
+        Non-negative ``[k]``. Zero gradients are ignored. A ridge of a few rounding
         errors keeps it bounded where gradients are opposite: :math:`r` then stays
-        within the ball, and helps a little less than it could. If the ball holds 0 and
-        ``g_0 + r`` is nothing but rounding, no loss can be helped: the result is then
-        ``-1 / K``, so that the update is zero.
+        within the ball, and helps a little less than it could. If the ball contains 0
+        and ``g_0 + r`` is only rounding error, no loss can be helped: the result is
+        then ``-1 / K``, so that the update is zero.
     """
     k = len(gram)
     scaled, inverse = equilibrate(gram)
@@ -162,16 +161,16 @@ def _follow(
 ) -> Weights:
     """Walks from ``x = 0`` to ``x G x = radius ** 2``.
 
-    Squares count for at least the rounding errors of what is added up in them, which
-    is where opposite gradients would lead out of the ball.
+    Squares count as at least the rounding error of their terms; otherwise opposite
+    gradients would lead out of the ball.
     """
     k = len(rates)
     eps = 4 * k * jnp.finfo(rates.dtype).eps
 
     def body(path: _Path) -> _Path:
         x, face = path.point, path.face
-        # In units of the steepest slope of the face, whose square may be too small for
-        # a number in those of all; its rate is the wanted one.
+        # In units of the steepest slope of the face: in units of the steepest of all
+        # its square may underflow. Its rate is the wanted one.
         pivot = jnp.argmax(jnp.where(face, slopes, 0))
         steep = slopes / jnp.where(face[pivot], slopes[pivot], 1)
         direction = solve_face(gram, steep, face)

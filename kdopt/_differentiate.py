@@ -10,20 +10,20 @@ import jax.numpy as jnp
 from kdopt._typing import Mask
 
 HOW_TO_SPLIT = (
-    "Differentiate the trainable leaves alone: with flax.nnx pass the module to "
+    "Differentiate only the trainable leaves: with flax.nnx pass the module to "
     "kdopt.nnx, or nnx.split(model, nnx.Param, ...) and nnx.merge(..., copy=True); "
-    "with Equinox eqx.partition(model, eqx.is_inexact_array); else give the rest in "
-    "another argument."
+    "with Equinox eqx.partition(model, eqx.is_inexact_array); otherwise pass the "
+    "rest in another argument."
 )
 
 
 def check_differentiable(params: Any) -> None:
-    """Checks what is to be differentiated, as ``jax.grad`` does, and says where.
+    """Checks that every leaf can be differentiated; the error names the leaf.
 
     Raises:
         TypeError: If it is or holds a ``flax.nnx.Module``, whose statistics and keys
-            would change in a copy that is thrown away, or a leaf that is no array of
-            real or complex numbers.
+            would change in a copy that is thrown away, or has a leaf that is not an
+            array of real or complex numbers.
     """
     nnx = sys.modules.get("flax.nnx")
     modules = () if nnx is None else (nnx.Module,)
@@ -36,8 +36,8 @@ def check_differentiable(params: Any) -> None:
         if is_module(leaf):
             raise TypeError(
                 f"Cannot differentiate {where}, a flax.nnx module: what the forward "
-                "pass changes in it, BatchNorm statistics and keys of dropout, would "
-                "be lost. Call the function of the same name in kdopt.nnx, which takes "
+                "pass changes in it (BatchNorm statistics, dropout keys) would be "
+                "lost. Call the function of the same name in kdopt.nnx, which takes "
                 "modules, or pass nnx.split(model, nnx.Param, ...) and merge with "
                 "copy=True."
             )
@@ -60,14 +60,15 @@ def close_over(
     """Closes a function over the arguments that are not differentiated.
 
     Returns:
-        The function of the others, these, and whether they are a single one.
+        The function of the differentiated arguments, these arguments, and whether
+        ``argnums`` is a single number.
     """
     single = isinstance(argnums, int)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if any(not -len(args) <= n < len(args) for n in numbers):
         raise ValueError(
-            f"argnums={argnums} asks for a positional argument that is not there: the "
-            f"function was called with {len(args)} of them."
+            f"argnums={argnums} is out of range: the function was called with "
+            f"{len(args)} positional arguments."
         )
     primals = tuple(args[n] for n in numbers)
     for primal in primals:
@@ -83,7 +84,7 @@ def close_over(
 
 
 def split_aux(out: Any, name: str = "losses_fn") -> tuple[Any, Any]:
-    """What a function returned with ``has_aux``, and the auxiliary data.
+    """Splits what a function returned with ``has_aux`` into result and aux.
 
     Raises:
         ValueError: If it did not return a pair.
@@ -98,10 +99,10 @@ def split_aux(out: Any, name: str = "losses_fn") -> tuple[Any, Any]:
 
 
 def split_losses(out: Any, has_aux: bool) -> tuple[tuple[jax.Array, ...], Any]:
-    """The K scalar losses one by one, and the auxiliary data.
+    """Splits what ``losses_fn`` returned into K scalar losses and aux.
 
     Raises:
-        ValueError: If the function returned anything else; says what it returned.
+        ValueError: If the function returned anything else; the message says what.
     """
     losses, aux = split_aux(out) if has_aux else (out, None)
     if isinstance(losses, (tuple, list)):
@@ -122,7 +123,7 @@ def split_losses(out: Any, has_aux: bool) -> tuple[tuple[jax.Array, ...], Any]:
 
 
 def _as_floats(losses: Any) -> tuple[jax.Array, ...]:
-    """The losses one by one, whole numbers as floats: 0 for a task without examples."""
+    """Converts integer losses to floats, such as 0 for a task without examples."""
     arrays = [jnp.asarray(loss) for loss in losses]
     dtypes = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
     for dtype in dtypes:
@@ -143,7 +144,7 @@ def _describe(out: Any) -> str:
 
 
 def _shapes(parts: Sequence[Any]) -> list[Any]:
-    """Shapes of numbers and arrays; types of anything else, auxiliary data say."""
+    """Returns shapes of numbers and arrays, type names of anything else."""
     return [
         jnp.shape(part) if jax.tree_util.all_leaves([part]) else type(part).__name__
         for part in parts
@@ -151,7 +152,7 @@ def _shapes(parts: Sequence[Any]) -> list[Any]:
 
 
 def present_share(mask: Mask | None, axis_name: str | None) -> jax.Array | None:
-    """Factors that make a mean over replicas one over those that have the loss.
+    """Returns factors that turn a mean over replicas into one over those with the loss.
 
     Args:
         mask: Which losses this replica has, ``[k]``.

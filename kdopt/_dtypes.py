@@ -1,4 +1,4 @@
-"""The dtype in which sums are kept, whatever the dtype of what is summed."""
+"""Dtypes for sums: at least float32, whatever the dtype of the terms."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
     """Returns float32, or float64 if an array has it.
 
     Raises:
-        TypeError: If an array is complex. Which product of complex gradients is meant
-            depends on their convention, and many methods compare signs.
+        TypeError: If an array is complex. The inner product of complex gradients
+            depends on convention, and many methods compare signs.
     """
     for array in arrays:
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -25,12 +25,12 @@ def accumulator_dtype(*arrays: jax.Array) -> jnp.dtype:
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """Casts half precision (and integers) up; float32 and float64 stay."""
+    """Casts half precision and integers to float32; float32 and float64 stay."""
     return x.astype(accumulator_dtype(x))
 
 
 def wide_zeros(tree: Any) -> Any:
-    """Makes zeros shaped like a tree, in at least float32."""
+    """Returns zeros shaped like a tree, in at least float32."""
     return jax.tree.map(
         lambda x: jnp.zeros_like(at_least_float32(jnp.asarray(x))), tree
     )

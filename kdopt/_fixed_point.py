@@ -11,11 +11,11 @@ from kdopt._simplex import unit_gram
 from kdopt._typing import Gram, Weights
 
 NUM_STEPS = 60
-"""Bound on the Newton steps; a dozen is usual."""
+"""Maximum number of Newton steps; a dozen is usual."""
 
 
 class _Newton(NamedTuple):
-    """Where the iteration stands."""
+    """State of the iteration."""
 
     point: Weights
     change: jax.Array
@@ -23,7 +23,7 @@ class _Newton(NamedTuple):
 
 
 def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
-    r"""Weights under which every loss falls at a fair rate.
+    r"""Finds the weights under which every loss falls at a fair rate.
 
     .. math:: G w = w^{-1 / \alpha}, \qquad w > 0
 
@@ -36,9 +36,9 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
         alpha: Positive; 1 is the Nash bargaining solution.
 
     Returns:
-        Weights, ``[k]``: positive, unless they are too small for a number, as for a
-        loss for which the others do everything, and 0 for a gradient that is zero. For
-        exactly opposite gradients, where no solution exists, they are large but finite.
+        Weights, ``[k]``: positive unless they underflow, as for a loss that the others
+        lower anyway, and 0 for a zero gradient. For exactly opposite gradients, where
+        no solution exists, they are large but finite.
     """
     dtype = gram.dtype
     k = len(gram)
@@ -62,7 +62,8 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
         return jnp.where(active, dot(cosines, b * y) - b * y**-power, 0)
 
     def floor(y: Weights) -> Weights:
-        # A y below this is nothing for its own loss, nor its length for the others.
+        # A y below this matters neither to its own loss nor, by its length, to the
+        # others.
         shorter = jnp.max(b * y) / jnp.where(b > 0, b, 1)
         return eps / 16 * jnp.minimum(shorter, 1)
 
@@ -72,7 +73,7 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
         hessian = cosines + jnp.diag(power * y ** (-power - 1))
         move = -solve(hessian, error)
         move = jnp.where(active & (b > 0), move / jnp.where(b > 0, b, 1), 0)
-        # No y shrinks so much at once that its power grows out of reach...
+        # No y shrinks so fast that its power overflows...
         move = jnp.maximum(move, (least - 1) * y)
         # ... and not past the minimum along the way, by more than rounding.
         tries = y[None, :] + lengths[:, None] * move[None, :]
@@ -89,9 +90,9 @@ def fair_point(gram: Gram, alpha: float | jax.Array) -> Weights:
         jnp.ones(k, dtype), jnp.asarray(1.0, dtype), jnp.zeros((), jnp.int32)
     )
     y = jax.lax.while_loop(unfinished, body, begin).point
-    # In logarithms, since weights may differ by more orders of magnitude than numbers:
-    # a loss for which the others do everything has what its rate asks for, and all are
-    # scaled down together where one would overflow.
+    # In logarithms, since weights may differ by more orders of magnitude than floats
+    # can: a loss that the others lower anyway gets what its rate asks for, and all are
+    # scaled down together if one would overflow.
     rates = dot(cosines, b * y)
     helped = active & (y <= 2 * floor(y)) & (rates > 0)
     asked = jnp.log(jnp.where(helped, rates, 1)) - jnp.log(jnp.where(helped, b, 1))

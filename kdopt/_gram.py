@@ -13,8 +13,8 @@ from kdopt._typing import Gram, PerLossGrads, Weights
 
 SumGroup = Callable[[list[Parts]], list[jax.Array]]
 
-# A leaf with fewer elements costs a kernel, not bandwidth: so some share one, but not
-# many, since the time to compile a kernel grows faster than it.
+# The cost of a smaller leaf is its kernel, not bandwidth: so a few share one, but not
+# many, since compile time grows faster than the kernel.
 _SMALL, _SHARED = 2**14, 8
 # With more losses than this a matrix product takes over: it copies every gradient, but
 # all pairs in one loop would take minutes to compile.
@@ -26,10 +26,10 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
 
     .. math:: G_{ij} = \langle g_i, g_j \rangle
 
-    Products are summed in float32 whatever the dtype of the gradients is (in float64
-    if they are float64), since a sum of 1e6 bfloat16 products has no correct digit.
-    Every gradient is read once, for all K (K + 1) / 2 products; nothing is copied up to
-    K = 8, and of a sharded gradient each device sums what it holds.
+    Products are summed in float32 whatever the dtype of the gradients is (in float64 if
+    they are float64), since a sum of 1e6 bfloat16 products has no correct digit. Every
+    gradient is read once, for all K (K + 1) / 2 products; nothing is copied up to K =
+    8, and each device sums its own shard of a sharded gradient.
 
     Args:
         grads: K trees of equal structure.
@@ -54,8 +54,9 @@ def gram(grads: PerLossGrads, *, axis_name: str | None = None) -> Gram:
 
     Notes:
         Squares must fit float32: elements below 1e-19 count as zero, and a norm above
-        1e19 gives an infinite entry, which balancers count as a faulty step. Scale the
-        losses, or differentiate in float64, where gradients are that small or large.
+        1e19 gives an infinite entry, which balancers count as a step that is not
+        finite. If gradients are that small or large, scale the losses or differentiate
+        in float64.
     """
     leaves = [jax.tree.leaves(tree) for tree in grads]
     k = len(leaves)
@@ -81,7 +82,7 @@ def combine(grads: PerLossGrads, weights: Weights):
         weights: Coefficients, ``[k]``.
 
     Returns:
-        One tree; each leaf keeps its dtype, the sum is done in at least float32.
+        One tree; each leaf keeps its dtype and is summed in at least float32.
 
     Raises:
         TypeError: If a gradient is complex.
@@ -106,7 +107,7 @@ def combine(grads: PerLossGrads, weights: Weights):
 
 
 def _groups(leaves: Iterable[Parts]) -> list[list[Parts]]:
-    """Large leaves one by one; small ones together with others of their kind."""
+    """Groups small leaves of the same type; each large leaf stays alone."""
     alike: dict[object, list[Parts]] = {}
     for n, parts in enumerate(leaves):
         small = parts[0].size < _SMALL
@@ -125,14 +126,14 @@ def _pairs(k: int) -> list[tuple[int, int]]:
 
 
 def _symmetric(k: int, upper: list[jax.Array]) -> Gram:
-    """The matrix of its upper triangle."""
+    """Builds a symmetric matrix from its upper triangle."""
     entries = dict(zip(_pairs(k), upper, strict=True))
     rows = [[entries[min(i, j), max(i, j)] for j in range(k)] for i in range(k)]
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
 def _upper(dtype: jnp.dtype, leaves: list[Parts]) -> list[jax.Array]:
-    """Inner products of all pairs i <= j."""
+    """Computes the inner products of all pairs i <= j."""
     products = functools.partial(_products, dtype)
 
     def plain(group: list[Parts]) -> list[jax.Array]:
@@ -164,7 +165,7 @@ def _upper(dtype: jnp.dtype, leaves: list[Parts]) -> list[jax.Array]:
 
 
 def _products(dtype: jnp.dtype, group: Sequence[Parts]) -> list[jax.Array]:
-    """Elementwise products of all pairs, added over the leaves of the group."""
+    """Computes elementwise products of all pairs, added over a group of leaves."""
     wide = [[part.astype(dtype) for part in parts] for parts in group]
     return [
         functools.reduce(jnp.add, (parts[i] * parts[j] for parts in wide))
@@ -173,13 +174,13 @@ def _products(dtype: jnp.dtype, group: Sequence[Parts]) -> list[jax.Array]:
 
 
 def _product(dtype: jnp.dtype, group: list[Parts]) -> Gram:
-    """Inner products of all pairs by one matrix product, over a group of leaves."""
+    """Computes all inner products over a group of leaves by one matrix product."""
     *outer, last = group[0][0].shape or (1,)
     k = len(group[0])
     rows = [jnp.atleast_1d(part) for parts in group for part in parts]
     stacked = jnp.stack(rows, axis=-2).reshape(*outer, len(group), k, last)
-    # Row by row, and the small products added up afterwards: the fastest, unless there
-    # are more of them than there are numbers.
+    # Row by row, adding up the small products afterwards, is fastest, unless these
+    # products outnumber the elements.
     leading = tuple(range(stacked.ndim - 2))
     by_row = last >= k or group[0][0].size < _SMALL
     batch = leading if by_row else ()

@@ -1,8 +1,8 @@
-"""Inner products by sums along rows, in the shapes that compilers do well.
+"""Inner products by sums along rows, in shapes that compilers handle well.
 
-On a CPU a sum in sequence is neither fast (each addition waits for the one before) nor
-exact. On a GPU a sum of a leaf to one number is two kernels, of which the second is one
-for each leaf and pair of losses: with 160 leaves they take longer than the reading.
+On a CPU a sequential sum is neither fast (each addition waits for the one before) nor
+exact. On a GPU summing a leaf to one number takes two kernels, the second once for each
+leaf and pair of losses: with 160 leaves these take longer than reading the gradients.
 """
 
 import functools
@@ -18,13 +18,14 @@ Parts = tuple[jax.Array, ...]
 Products = Callable[[Sequence[Parts]], list[jax.Array]]
 """Elementwise products of all pairs of K leaves, added over a group of leaves."""
 
-# On a CPU: neighbours added before they enter a sum, and the length of such sums: a
-# shorter one costs more to begin than to do, a longer one loses digits.
+# On a CPU: how many neighbours are added before they enter a sum, and the shortest and
+# longest such sums: a shorter one costs more to start than to run, a longer one loses
+# digits.
 _LANES, _SHORTEST, _LONGEST = 4, 16, 2**14
-# On a CPU: rows of a short vector. If it is sharded over as many devices, or over a
-# number that divides it, each keeps its rows.
+# On a CPU: number of rows of a short vector. If it is sharded over that many devices,
+# or over a divisor of that number, each keeps its rows.
 _ROWS = 16
-# On a GPU: numbers below which a leaf is joined with others, numbers in a row, and the
+# On a GPU: size below which a leaf is joined with others, length of a row, and the
 # shortest and longest last axes that serve as rows.
 _SMALL, _ROW, _SHORT_AXIS, _LONG_AXIS = 2**14, 2**10, 2**6, 2**15
 
@@ -40,7 +41,7 @@ def sum_group_on_cpu(products: Products, group: Sequence[Parts]) -> list[jax.Arr
     if views is None:
         return [jnp.sum(array) for array in products(group)]
     # One kernel for all sums, since each takes long to compile. Over sharded axes this
-    # is one all-reduce, while a reduction of several operands would be one for each.
+    # is one all-reduce; a reduction of several operands would take one for each.
     stacked = jnp.stack(_row_sums(products(views)))
     return list(jnp.sum(stacked, tuple(range(1, stacked.ndim))))
 
@@ -48,10 +49,10 @@ def sum_group_on_cpu(products: Products, group: Sequence[Parts]) -> list[jax.Arr
 def sum_leaves_on_gpu(
     products: Products, leaves: Sequence[Parts], dtype: jnp.dtype
 ) -> list[jax.Array]:
-    """Sums the products of all pairs over all leaves, in one kernel a leaf.
+    """Sums the products of all pairs over all leaves, in one kernel per leaf.
 
-    Small leaves are joined, and one more kernel ends the row sums of all. As leaves are
-    reshaped, each must lie on one device.
+    Small leaves are joined, and one more kernel finishes the row sums of all. Leaves
+    are reshaped, so each must lie on one device.
     """
     small = [parts for parts in leaves if parts[0].size < _SMALL]
     large = [parts for parts in leaves if parts[0].size >= _SMALL]
@@ -70,7 +71,7 @@ def sum_leaves_on_gpu(
 
 
 def _split(parts: Parts) -> list[Parts] | None:
-    """Rows and lanes of a large leaf; only its last axis is split, so shards stay."""
+    """Splits the last axis of a large leaf into rows and lanes, so shards stay."""
     *outer, last = parts[0].shape
     row = last // _LANES if last <= _LANES * _LONGEST else 1024
     if row < _SHORTEST or last % (row * _LANES):
@@ -80,7 +81,7 @@ def _split(parts: Parts) -> list[Parts] | None:
 
 
 def _pile(group: Sequence[Parts]) -> list[Parts] | None:
-    """Rows of several small leaves of one shape."""
+    """Arranges several small leaves of one shape in rows."""
     shape = group[0][0].shape
     if len(shape) == 1 and shape[0] % _ROWS == 0:
         shape = (_ROWS, shape[0] // _ROWS)
@@ -90,7 +91,7 @@ def _pile(group: Sequence[Parts]) -> list[Parts] | None:
 
 
 def _join(small: Sequence[Parts], dtype: jnp.dtype) -> list[Parts]:
-    """All small leaves of a tree as one, filled up with zeros to whole rows."""
+    """Joins the small leaves of each tree, zero-padded to whole rows."""
     if not small:
         return []
 
@@ -102,7 +103,7 @@ def _join(small: Sequence[Parts], dtype: jnp.dtype) -> list[Parts]:
 
 
 def _row_length(shape: tuple[int, ...]) -> int | None:
-    """Length of the rows of a leaf; None if none is good."""
+    """Returns a row length for a leaf; None if none fits."""
     if math.prod(shape) % _ROW == 0:
         return _ROW
     return shape[-1] if _SHORT_AXIS <= shape[-1] <= _LONG_AXIS else None

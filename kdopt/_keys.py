@@ -1,4 +1,4 @@
-"""Random keys in a state: raw data, which any checkpoint can hold."""
+"""Random keys in a state, as raw data that any checkpoint can store."""
 
 import zlib
 from collections.abc import Callable
@@ -24,16 +24,16 @@ def carry_key(key: Any, user: str) -> tuple[StartKey, NextKey]:
     """Prepares a key to be carried from step to step.
 
     Args:
-        key: A random key, a new one or one of raw data.
+        key: A random key, typed or raw.
         user: Name of the method.
 
     Returns:
-        A function from parameters to the data to start with, and one from data to the
-        next data and a key to use now. Groups of parameters, as :func:`kdopt.partition`
-        makes them of one tree, start with keys of their own.
+        A function from parameters to the initial key data, and one from key data to the
+        next key data and a key to use now. Groups of parameters, such as those of
+        :func:`kdopt.partition`, start with different keys.
 
     Raises:
-        ValueError: If it is no key.
+        ValueError: If it is not a key.
     """
     impl = jax.random.key_impl(check_key(key, user))
 

@@ -1,8 +1,8 @@
-"""Weights of two losses on the parabola of their decrease, each with its own digits.
+"""Weights of two losses on the parabola of their decrease, each to full precision.
 
 Throughout, ``gram`` is ``[2, 2]`` with the task first, and weights are
-``(1 - lambda, lambda)``. The first is not made of the second: near 1 a lambda has no
-digit left for the weight of a task gradient that is far longer.
+``(1 - lambda, lambda)``. The first is not computed from the second: near 1 a lambda has
+no digit left for the weight of a far longer task gradient.
 """
 
 import jax
@@ -12,7 +12,7 @@ from kdopt._typing import Gram, Scalar, Weights
 
 
 def entries(gram: Gram) -> tuple[Scalar, Scalar, Scalar]:
-    """Distillation, task and mixed entries."""
+    """Returns the distillation, task and mixed entries."""
     if gram.shape != (2, 2):
         raise ValueError(
             f"lambda balances two losses: expected a gram of shape (2, 2), got "
@@ -22,10 +22,10 @@ def entries(gram: Gram) -> tuple[Scalar, Scalar, Scalar]:
 
 
 def rescale(gram: Gram) -> tuple[Gram, Scalar]:
-    """Divides by a power of two next to the product of the two norms.
+    """Divides by a power of two close to the product of the two norms.
 
-    Rounding errors of the entries are then far from the smallest number there is,
-    whatever the lengths of the gradients are.
+    Rounding errors of the entries are then far above the smallest float, whatever the
+    lengths of the gradients.
     """
     squares = jnp.diagonal(gram)
     product = jnp.prod(jnp.sqrt(jnp.where(squares > 0, squares, 1)))
@@ -34,7 +34,7 @@ def rescale(gram: Gram) -> tuple[Gram, Scalar]:
 
 
 def decrease(gram: Gram, task: jax.Array, distill: jax.Array) -> jax.Array:
-    """Squared length of the update, for weights of any shape."""
+    """Returns the squared length of the update, for weights of any shape."""
     a, b, c = entries(gram)
     return a * distill**2 + b * task**2 + 2 * c * distill * task
 
@@ -42,7 +42,7 @@ def decrease(gram: Gram, task: jax.Array, distill: jax.Array) -> jax.Array:
 def vertex_parts(
     gram: Gram, ridge: float | jax.Array, center: jax.Array
 ) -> tuple[Weights, jax.Array]:
-    """Numerators of ``1 - lambda`` and ``lambda``, and whether all are rounding."""
+    """Returns the numerators of both weights, and whether they are only rounding."""
     a, b, c = entries(rescale(gram)[0])
     epsilon = jnp.asarray(ridge, a.dtype) * (a + b)
     parts = jnp.stack([a - c, b - c]) + epsilon * center
@@ -51,14 +51,14 @@ def vertex_parts(
 
 
 def vertex_weights(gram: Gram, ridge: float | jax.Array, center: Weights) -> Weights:
-    """Weights at the vertex, clipped to [0, 1]; ``center`` where that is undefined."""
+    """Returns the weights at the vertex, in [0, 1]; ``center`` if undefined."""
     parts, flat = vertex_parts(gram, ridge, center)
     parts = jnp.where(flat, center, jnp.maximum(parts, 0))
     return parts / jnp.sum(parts)
 
 
 def harmless_ends(gram: Gram) -> tuple[Weights, Weights]:
-    """Weights at the two ends of the interval."""
+    """Returns the weights at the two ends of the harm-free interval."""
     a, b, c = entries(rescale(gram)[0])
     conflict = c < 0
     low = jnp.where(conflict, jnp.stack([a, -c]), jnp.array([1, 0], a.dtype))
@@ -67,7 +67,7 @@ def harmless_ends(gram: Gram) -> tuple[Weights, Weights]:
 
 
 def harmless_weights(gram: Gram, wanted: Weights) -> Weights:
-    """The weights next to the wanted ones for which neither loss rises."""
+    """Returns the weights nearest to the wanted ones for which neither loss rises."""
     low, high = harmless_ends(gram)
 
     def above(end: Weights) -> Scalar:
@@ -77,18 +77,18 @@ def harmless_weights(gram: Gram, wanted: Weights) -> Weights:
 
 
 def roots(gram: Gram, rates: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""Weights at which the decrease is wanted: those of lower and of upper lambda.
+    r"""Returns the weights with the wanted decrease, at the lower and the upper lambda.
 
     .. math:: \lVert u_\lambda \rVert^2 = (1 - \lambda) r_0 + \lambda r_1
 
     NaN where there is no such point; infinite where the parabola is a line. The
-    textbook formula cancels where it is nearly one; this one does not.
+    textbook formula cancels where it is nearly a line; this one does not.
     """
     a, b, c = entries(gram)
     p = jnp.maximum(a + b - 2 * c, 0)
     slope = (rates[0] - rates[1]) / 2
-    # p x^2 + 2 h x + r for lambda, and for 1 - lambda, of which the roots are one less
-    # those: the same discriminant, taken where its terms are smaller.
+    # p x^2 + 2 h x + r for lambda, and for 1 - lambda, whose roots are one minus those:
+    # the discriminant is the same, and taken where its terms are smaller.
     h, r = jnp.stack([c - b + slope, c - a - slope]), jnp.stack([b, a]) - rates
     root = jnp.sqrt((h**2 - p * r)[jnp.argmin(jnp.abs(r))])
     t = -h - jnp.where(h < 0, -1, 1) * root
@@ -99,11 +99,11 @@ def roots(gram: Gram, rates: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rate_weights(gram: Gram, rates: Weights, previous: Weights) -> Weights:
-    r"""Weights whose predicted decrease comes nearest to a wanted one.
+    r"""Returns the weights whose predicted decrease is nearest to a wanted one.
 
     .. math:: \lVert u_\lambda \rVert^2 = (1 - \lambda) r_0 + \lambda r_1
 
-    Of several, those nearest to the previous ones.
+    Of several, those nearest to the previous weights.
     """
     scaled, scale = rescale(gram)
     limit = jnp.sqrt(jnp.finfo(gram.dtype).max)
@@ -120,7 +120,7 @@ def rate_weights(gram: Gram, rates: Weights, previous: Weights) -> Weights:
             jnp.array([0, 1], gram.dtype),
         ]
     )
-    # What is no number (no root, no vertex) repeats the previous point.
+    # A NaN (no root, no vertex) is replaced by the previous point.
     lost = jnp.any(jnp.isnan(points), -1, keepdims=True)
     points = jnp.clip(jnp.where(lost, previous[None, :], points), 0, 1)
     points = points / jnp.sum(points, -1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Losses above their lower bounds, of which a method takes the logarithm."""
+"""Gaps between losses and their lower bounds, for methods that take logarithms."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ Bounds = float | Sequence[float] | jax.Array
 
 
 class Gaps(NamedTuple):
-    """What is left of the losses above their bounds.
+    """Gaps between the losses and their lower bounds.
 
     Attributes:
         gaps: Losses minus their bounds, ``[k]``; 1 where that is not positive.
-        usable: Where it is positive, and has a logarithm, ``[k]``.
-        absent: Which of the others are exactly 0 or named as absent: losses without an
+        usable: Where a gap is positive and so has a logarithm, ``[k]``.
+        absent: Which of the others are exactly 0 or marked as absent: losses without an
             example in the batch, ``[k]``.
     """
 
@@ -32,7 +32,7 @@ class Gaps(NamedTuple):
         return jnp.all(self.usable | self.absent)
 
     def settle(self, weights: Weights) -> Weights:
-        """No weight for what is absent; NaN where a logarithm is not defined."""
+        """Zeroes the weights of absent losses; NaN if a logarithm is undefined."""
         none = ~jnp.any(self.usable)
         weights = jnp.where(self.usable | none, weights, 0)
         return jnp.where(self.defined, weights, jnp.nan)
@@ -44,14 +44,14 @@ def gaps_above(
     eps: float | jax.Array,
     mask: Mask | None = None,
 ) -> Gaps:
-    r"""Subtracts the bounds, and tells what has no logarithm.
+    r"""Subtracts the bounds, and marks the gaps without a logarithm.
 
     .. math:: D_i = \max(L_i - b_i, \varepsilon)
 
     Args:
         values: Losses :math:`L_i`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor :math:`\varepsilon` of what is positive.
+        eps: Floor :math:`\varepsilon` of positive gaps.
         mask: Which losses are present, ``[k]``; by default all that are not exactly 0.
     """
     mask = jnp.ones(values.shape, bool) if mask is None else mask
@@ -66,13 +66,12 @@ def gaps_above(
 
 
 def last_logs(found: Gaps, log_gaps: Values, seen: jax.Array) -> Values:
-    """Logarithms of the gaps, where they have none those of before.
+    """Returns the logarithms of the gaps; the last known one where undefined.
 
-    A loss that never had one takes the mean of the others, with which it counts as
-    they do.
+    A loss that never had one takes the mean of the others, and so counts as they do.
 
     Args:
-        found: The gaps of now.
+        found: The gaps of this step.
         log_gaps: Logarithms of the last gaps that had one, ``[k]``.
         seen: Which losses ever had one, ``[k]``.
     """

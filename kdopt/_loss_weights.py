@@ -21,9 +21,9 @@ class ValuesState(NamedTuple):
         loss_weights: Weights of the last step, ``[k]``; used again where those of this
             step are not finite.
         settings: Hyper-parameters by name, as arrays.
-        memory: What the method remembers, by name; ``{}`` if nothing.
-        notfinite_count: Number of steps, int32, that were left out: with values that
-            were not finite, or without the logarithm that the method takes.
+        memory: State of the method itself, by name; ``{}`` if none.
+        notfinite_count: Number of skipped steps, int32: those with values that were not
+            finite, or that lack the logarithm the method needs.
         inner: State of the optimiser that moves the memory; ``()`` if none does.
     """
 
@@ -37,7 +37,7 @@ class ValuesState(NamedTuple):
 def loss_weights(
     opt_state: Any, values: Any = None, *, present: PresentLike = None
 ) -> Weights:
-    """Reads the weights of the losses out of an optimiser state.
+    """Reads the weights of the losses from an optimiser state.
 
     Args:
         opt_state: State of a balancer or scalarizer, or of a chain that holds one.
@@ -72,9 +72,9 @@ def loss_weights(
     if not found:
         raise ValueError(
             "Expected one balancer or scalarizer with weights in the optimiser state, "
-            "found 0. Those that keep momenta (dot, streams) or work on each element "
-            "(graddrop, trimmed_mean) have none; kdopt.diagnostics.buffers looks into "
-            "the momenta of dot."
+            "found 0. Those that keep momenta (dot, streams) or work elementwise "
+            "(graddrop, trimmed_mean) have none; kdopt.diagnostics.buffers reports "
+            "on the momenta of dot."
         )
     if len(found) > 1:
         raise ValueError(
@@ -88,7 +88,7 @@ def loss_weights(
 
 
 def weights_of_values(state: Any, values: Any, present: PresentLike) -> Weights:
-    """Weights for the next backward pass; the last ones where those are not finite.
+    """Returns the weights for the next backward pass; the last ones if not finite.
 
     Raises:
         ValueError: If there are no values, or not one per loss.
@@ -96,7 +96,7 @@ def weights_of_values(state: Any, values: Any, present: PresentLike) -> Weights:
     if values is None:
         raise ValueError(
             "The weights of this scalarizer depend on the loss values: use "
-            "kdopt.loss_weights(opt_state, values), or give value_and_weighted_grad "
+            "kdopt.loss_weights(opt_state, values), or pass value_and_weighted_grad "
             "weights=lambda values: kdopt.loss_weights(opt_state, values)."
         )
     last = state.loss_weights
@@ -107,7 +107,7 @@ def weights_of_values(state: Any, values: Any, present: PresentLike) -> Weights:
 
 
 def unwrap(tree: Any) -> Any:
-    """Arrays in place of the variables in which ``flax.nnx.Optimizer`` wraps them."""
+    """Replaces the variables of ``flax.nnx.Optimizer`` by their arrays."""
 
     def is_variable(node: Any) -> bool:
         return hasattr(node, "get_value")
@@ -121,15 +121,15 @@ def check_weighs_grads(state: Any, user: str) -> None:
     """Checks that a balancer's update is the gradients combined with its weights.
 
     Raises:
-        ValueError: If its state does not itself hold the weights, as that of a chain,
-            or holds those of other trees, such as running means of the gradients.
+        ValueError: If its state does not itself hold the weights (a chain), or holds
+            those of other trees, such as running means of the gradients.
     """
     own = getattr(state, "inner_state", state)  # that of optax.inject_hyperparams
     weighs_losses = isinstance(own, ValuesState) or not hasattr(own, "loss_weights")
     if weighs_losses or hasattr(own, "traces"):
         raise ValueError(
             f"{user} needs a balancer whose own state holds the weights of the "
-            f"gradients, got a {type(state).__name__}. Give it the balancer alone, and "
+            f"gradients, got a {type(state).__name__}. Pass the balancer alone, and "
             "put the rest of a chain, restrict, monitor and partition around it. dot "
             "and streams have no weights, and those of db_mtl and moco belong to "
             "running means of the gradients."

@@ -1,4 +1,4 @@
-"""What code must know of meshes and devices."""
+"""Queries about meshes and devices."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def explicit_sharding(x: Any) -> NamedSharding | None:
-    """The sharding of an abstract array where it is part of its type, else None."""
+    """Returns the sharding of an array if it is part of its type, else None."""
     sharding = getattr(x, "sharding", None)
     if not isinstance(sharding, NamedSharding):
         return None
@@ -15,7 +15,7 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
 
 
 def is_local(x: jax.Array) -> bool:
-    """Whether an array certainly lies on one device, as far as the tracer can tell."""
+    """Tells whether an array certainly lies on one device; False if unknown."""
     mesh = jax.typeof(x).sharding.mesh
     if mesh.empty:
         return jax.device_count() == 1
@@ -23,10 +23,9 @@ def is_local(x: jax.Array) -> bool:
 
 
 def product_sharding(x: jax.Array, num_batch: int) -> NamedSharding | None:
-    """The sharding of a product of ``x`` with itself, if its mesh wants to be told.
+    """Returns the sharding of a product of ``x`` with itself, if its mesh needs one.
 
-    Batch axes, the first ones, stay where they are; what is summed is summed over all
-    devices.
+    The leading batch axes stay where they are; sums run over all devices.
     """
     sharding = explicit_sharding(jax.typeof(x))
     if sharding is None:

@@ -1,4 +1,4 @@
-"""A convex quadratic over the non-negative orthant, and what reduces to it."""
+"""Minimisation of a convex quadratic over the non-negative orthant."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from kdopt._linalg import dot, solve
 from kdopt._typing import Gram, Scalar, Weights
 
 FEW = 8
-"""Up to so many coordinates an accelerator solves all faces, ``2^k`` small systems."""
+"""Up to this many coordinates an accelerator tries all faces, ``2^k`` small systems."""
 
 
 class _Search(NamedTuple):
-    """Where an active-set search stands."""
+    """State of an active-set search."""
 
     point: Weights
     passive: jax.Array
@@ -63,10 +63,10 @@ def nonnegative_qp(hessian: Gram, linear: Weights) -> Weights:
 
 
 def try_all_faces(hessian: Gram, b: Weights) -> Weights:
-    """Minimises over each face and takes a minimum that is one of the whole.
+    """Minimises over each face and returns a minimum that is global.
 
-    No loop with a condition, in which an accelerator would wait for its host, and no
-    call of a library: a few kernels, also under ``vmap``.
+    It has no conditional loop, in which an accelerator would wait for its host, and no
+    library call: just a few kernels, also under ``vmap``.
     """
     k, dtype = len(b), hessian.dtype
     eps = jnp.finfo(dtype).eps
@@ -82,7 +82,7 @@ def try_all_faces(hessian: Gram, b: Weights) -> Weights:
         return jnp.sum(matrices * points[:, None, :], -1)
 
     x = times(inverses, b * faces) * faces
-    # What the ridge took away comes back, unless that is nothing but rounding.
+    # Undo the effect of the ridge, unless that is only rounding.
     refined = x + times(inverses, (b - times(whole, x)) * faces) * faces
     points, own = jnp.concatenate([refined, x]), jnp.concatenate([faces, faces]) > 0
     rest = b - times(whole, points)
@@ -106,7 +106,7 @@ def _invert(matrices: jax.Array) -> jax.Array:
 
 
 def search_active_set(hessian: Gram, b: Weights) -> Weights:
-    """Goes from face to face by the method of Lawson and Hanson.
+    """Searches face by face with the method of Lawson and Hanson.
 
     It frees the coordinate of steepest descent and walks to the minimum over the free
     ones, stopping wherever one of them becomes zero.
@@ -126,8 +126,8 @@ def search_active_set(hessian: Gram, b: Weights) -> Weights:
         hit = blocked & (reach <= length)
         part = jnp.where(feasible, 0, length)
         on_the_way = jnp.where(hit, 0, jnp.maximum(x + part * (goal - x), 0))
-        # A coordinate that goes back at once was freed for a slope of mere rounding:
-        # from then on it needs a larger one, or the search would turn in a circle.
+        # A coordinate that returns at once was freed for a slope that is only rounding:
+        # from then on it needs a larger one, or the search would cycle.
         failed = search.failed | (hit & ~feasible & (length <= 0))
 
         slope = jnp.where(passive, -jnp.inf, b - dot(hessian, goal))
@@ -155,7 +155,7 @@ def search_active_set(hessian: Gram, b: Weights) -> Weights:
         count=jnp.zeros((), jnp.int32),
     )
     x = jax.lax.while_loop(unfinished, body, start).point
-    # What the ridge took away comes back, unless that is nothing but rounding.
+    # Undo the effect of the ridge, unless that is only rounding.
     face = x > 0
 
     def fault(x: Weights) -> Scalar:

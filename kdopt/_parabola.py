@@ -57,7 +57,7 @@ def loss_decrease(gram: Gram, lambda_: float | jax.Array) -> jax.Array:
 def lambda_vertex(
     gram: Gram, *, ridge: float | jax.Array = 0.0, center: float | jax.Array = 0.5
 ) -> Scalar:
-    r"""Vertex of the parabola: where the predicted decrease is least.
+    r"""Returns the vertex of the parabola, where the predicted decrease is least.
 
     .. math:: \lambda^* = \frac{b - c + \varepsilon \lambda_0}{s + \varepsilon}, \qquad
         \varepsilon = \varepsilon_r (a + b)
@@ -68,8 +68,8 @@ def lambda_vertex(
 
     Args:
         gram: Gram matrix of the gradients, task first, ``[2, 2]``.
-        ridge: :math:`\varepsilon_r \ge 0`; draws the vertex to the centre, most where
-            the parabola is flat. 1e-3 tames the noise of small batches.
+        ridge: :math:`\varepsilon_r \ge 0`; pulls the vertex towards the centre, most
+            where the parabola is flat. 1e-3 tames the noise of small batches.
         center: :math:`\lambda_0`.
 
     Returns:
@@ -91,7 +91,7 @@ def lambda_vertex(
 
 
 def harm_free_interval(gram: Gram) -> tuple[Scalar, Scalar]:
-    r"""The balancing parameters for which neither loss rises, to first order.
+    r"""Returns the balancing parameters for which neither loss rises, to first order.
 
     .. math:: [\lambda_{lo}, \lambda_{hi}] =
         \Big[\frac{-c}{a - c}, \frac{b}{b - c}\Big] \text{ if } c < 0,
@@ -121,7 +121,7 @@ def harm_free_interval(gram: Gram) -> tuple[Scalar, Scalar]:
 
 
 def lambda_roots(gram: Gram, target: float | jax.Array) -> tuple[Scalar, Scalar]:
-    r"""The balancing parameters at which the predicted decrease equals a target.
+    r"""Solves for the balancing parameters with a given predicted decrease.
 
     .. math:: \lambda_\pm = \lambda^* \pm \sqrt{(R - D^*) / s}, \qquad
         D^* = \frac{ab - c^2}{s}

@@ -1,4 +1,4 @@
-"""Losses that are absent from a step, because the batch holds no example of them."""
+"""Losses that are absent from a step, because the batch has no example of them."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from kdopt._typing import Mask, PerLossGrads, PresentLike, Values
 
 
 def present_mask(present: PresentLike, num_losses: int) -> Mask | None:
-    """Makes a mask of what the user passed as ``present``.
+    """Converts what the user passed as ``present`` to a mask.
 
     Args:
-        present: K bools or numbers, an array or a sequence; anything but 0 is present.
-            None if every loss is.
+        present: K bools or numbers, an array or a sequence; nonzero means present. None
+            if all losses are.
         num_losses: K.
 
     Raises:

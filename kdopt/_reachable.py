@@ -15,10 +15,10 @@ def reachable(
     r"""Finds which parameters each loss reaches: where a gradient can flow.
 
     The counterpart of ``grad is None`` in PyTorch. A head that only one loss sees, a
-    regressor of features, whatever is behind ``stop_gradient``: its gradient is zero
-    for every input, and it is the *structure* of the program that says so. The pullback
-    of each loss is traced, not run; a leaf is reached if its gradient depends on the
-    cotangent of the loss.
+    feature regressor, anything behind ``stop_gradient``: such a gradient is zero for
+    every input, as the *structure* of the program shows. The pullback of each loss is
+    traced, not run; a leaf is reached if its gradient depends on the cotangent of the
+    loss.
 
     Args:
         losses_fn: ``losses_fn(params, *args, **kwargs)`` returns a tuple of K scalar
@@ -27,12 +27,12 @@ def reachable(
 
     Returns:
         A function of the same arguments (arrays or ``jax.ShapeDtypeStruct``) that
-        returns K trees of bools like params: what ``reach=`` of :func:`kdopt.dot` and
-        :func:`kdopt.streams` takes.
+        returns K trees of bools shaped like params, for ``reach=`` of :func:`kdopt.dot`
+        and :func:`kdopt.streams`.
 
     Raises:
-        ValueError: If the losses are not a tuple: in an array of losses the structure
-            does not tell one from the other.
+        ValueError: If the losses are not a tuple: the structure of an array does not
+            tell its losses apart.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -75,7 +75,7 @@ def reachable(
 
 
 def _depend(jaxpr: Any, inputs: Sequence[bool]) -> list[bool]:
-    """Which outputs of a jaxpr depend on the marked inputs."""
+    """Finds which outputs of a jaxpr depend on the marked inputs."""
     marked = {var for var, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
 
     def is_marked(atom: Any) -> bool:
@@ -90,7 +90,7 @@ def _depend(jaxpr: Any, inputs: Sequence[bool]) -> list[bool]:
 
 
 def _outputs(eqn: Any, marks: list[bool]) -> list[bool]:
-    """Which outputs of an equation depend on its marked inputs."""
+    """Finds which outputs of an equation depend on its marked inputs."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
         return _scan(params, marks)
@@ -107,7 +107,7 @@ def _outputs(eqn: Any, marks: list[bool]) -> list[bool]:
 
 
 def _scan(params: Any, marks: list[bool]) -> list[bool]:
-    """The same for a loop: carries are followed round until nothing changes."""
+    """Does the same for a loop, following its carries until nothing changes."""
     first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
     carry = marks[first:last]
     while True:

@@ -1,4 +1,4 @@
-"""Running means of numbers about the losses, without the bias of their start."""
+"""Running means of per-loss numbers, without the bias of a start at zero."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ class RunningMean(NamedTuple):
     """A running mean, entry by entry.
 
     Attributes:
-        total: Weighted sum of what was seen.
-        share: Sum of the weights, in [0, 1]; 0 where nothing was seen yet.
+        total: Weighted sum of the values so far.
+        share: Sum of the weights, in [0, 1]; 0 where there are none yet.
     """
 
     total: jax.Array
@@ -19,13 +19,13 @@ class RunningMean(NamedTuple):
 
     @property
     def value(self) -> jax.Array:
-        """The mean; 0 where nothing was seen yet."""
+        """The mean; 0 where there are no values yet."""
         seen = self.share > 0
         return jnp.where(seen, self.total / jnp.where(seen, self.share, 1), 0)
 
 
 def start_mean(*shape: int) -> RunningMean:
-    """A mean of nothing."""
+    """Returns an empty mean."""
     return RunningMean(jnp.zeros(shape), jnp.zeros(shape))
 
 
@@ -41,7 +41,7 @@ def move_mean(
         mean: The mean so far.
         new: :math:`x_t`.
         decay: :math:`\beta` in [0, 1).
-        counts: Which entries of ``new`` count; the mean of others stays.
+        counts: Which entries of ``new`` count; the means of the others stay.
     """
     beta = jnp.asarray(decay, new.dtype)
     total = mean.total.astype(new.dtype)

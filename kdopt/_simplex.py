@@ -1,4 +1,4 @@
-"""Least-norm points and projections on a Gram matrix ``[k, k]``: no gradient here."""
+"""Least-norm points and projections, from a Gram matrix ``[k, k]`` alone."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ def unit_gram(gram: Gram) -> tuple[Gram, Weights, jax.Array]:
 
     .. math:: G = \mathrm{diag}(n) \, C \, \mathrm{diag}(n)
 
-    Solved on :math:`C`, a method loses no digit to gradients of very different length.
+    A method that works on :math:`C` loses no digits to gradients of very different
+    length.
 
     Returns:
         The cosines :math:`C`, ``[k, k]``, with ones on the diagonal; the norms
@@ -57,16 +58,16 @@ def enlarge(gram: Gram) -> tuple[Gram, Scalar]:
 
 
 def equilibrate(gram: Gram) -> tuple[Gram, Weights]:
-    r"""Brings all gradients to a length of about one, without any rounding.
+    r"""Scales all gradients to a length of about one, without any rounding.
 
     .. math:: G = \mathrm{diag}(p) \, \hat G \, \mathrm{diag}(p)
 
-    with :math:`p` the powers of two next to the norms. Gradients may differ in length
-    by any factor then, and a product of entries neither overflows nor vanishes.
+    with :math:`p` the powers of two next to the norms. Gradients may then differ in
+    length by any factor, and products of entries neither overflow nor vanish.
 
     Returns:
         :math:`\hat G`, ``[k, k]``, with a diagonal between 0.5 and 2.3, and 1 for a
-        gradient that is zero; and :math:`1 / p`, ``[k]``, 0 for such a gradient.
+        zero gradient; and :math:`1 / p`, ``[k]``, 0 for a zero gradient.
     """
     squares = jnp.diagonal(gram)
     active = squares > 0
@@ -77,7 +78,7 @@ def equilibrate(gram: Gram) -> tuple[Gram, Weights]:
 
 
 def relative_inverse(norms: Weights, active: jax.Array) -> Weights:
-    """Shortest norm over each norm, in (0, 1]; 0 for gradients that are zero."""
+    """Returns the shortest norm over each norm, in (0, 1]; 0 for zero gradients."""
     shortest = jnp.min(jnp.where(active, norms, jnp.inf))
     return jnp.where(active, jnp.where(active, shortest, 0) / norms, 0)
 
@@ -90,7 +91,7 @@ def sum_to_one(weights: Weights) -> Weights:
 
 
 def min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
-    r"""Weights of the point of least norm in the convex hull of the scaled gradients.
+    r"""Returns the weights of the least-norm point in the hull of the scaled gradients.
 
     .. math:: w = \arg\min_{w \ge 0, \, \sum_i c_i w_i = 1} w^\top G w
 
@@ -121,7 +122,7 @@ def min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
 
 
 def affine_min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
-    r"""The same with the sum constraint only: weights may be negative.
+    r"""Returns the least-norm weights under the sum constraint alone; may be negative.
 
     .. math:: w = \arg\min_{\sum_i c_i w_i = 1} w^\top G w
 
@@ -130,8 +131,8 @@ def affine_min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
         scales: :math:`c > 0`, ``[k]``; ones by default.
 
     Returns:
-        ``[k]``, with 0 for a gradient that is zero; equal convex weights where the
-        minimiser is not unique to rounding (gradients affinely dependent).
+        ``[k]``, with 0 for a zero gradient; equal convex weights where the minimiser is
+        not unique to rounding (gradients affinely dependent).
     """
     k = len(gram)
     scaled, unit, shares = _in_units(gram, scales)
@@ -144,14 +145,14 @@ def affine_min_norm_point(gram: Gram, scales: Weights | None = None) -> Weights:
     matrix = jnp.block([[scaled, border], [border.T, zero]])
     target = jnp.concatenate([jnp.zeros(k, gram.dtype), one])
     lengths = solve(matrix, target)[:k]
-    # A solution that does not solve it betrays a singular matrix.
+    # A solution that misses the constraint reveals a singular matrix.
     total = dot(lengths, shares)
     solved = jnp.isfinite(total) & (jnp.abs(total - 1) < 0.1)
     return _weights(jnp.where(solved, lengths, 0), unit, shares, scales)
 
 
 def _in_units(gram: Gram, scales: Weights | None) -> tuple[Gram, Weights, Weights]:
-    r"""The Gram matrix of equilibrated gradients; weights, and shares, per length.
+    r"""Returns the equilibrated Gram matrix, and weights and shares per unit length.
 
     With lengths :math:`z_i = p_i w_i` in units of the shortest scaled gradient the
     constraint :math:`c^\top w = 1` is :math:`a^\top z = 1`, with :math:`a_i \le 1`.
@@ -166,7 +167,7 @@ def _in_units(gram: Gram, scales: Weights | None) -> tuple[Gram, Weights, Weight
 def _weights(
     lengths: Weights, unit: Weights, shares: Weights, scales: Weights | None
 ) -> Weights:
-    """Weights of the constraint's sum; equal ones where all lengths are zero."""
+    """Scales lengths to weights that sum to one; equal ones if all lengths are zero."""
     total = dot(lengths, shares)
     equal = jnp.full_like(unit, 1 / len(unit))
     equal = equal if scales is None else equal / scales
@@ -175,7 +176,7 @@ def _weights(
 
 
 def _pair(gram: Gram, shares: Weights, *, clip: bool) -> Weights:
-    """The closed form for two losses: lengths, each from its own numerator."""
+    """Solves for two lengths in closed form, each from its own numerator."""
     if len(shares) == 1:
         return shares
     (a, c), (_, b) = gram
@@ -192,7 +193,7 @@ def _pair(gram: Gram, shares: Weights, *, clip: bool) -> Weights:
 
 
 def project_simplex(point: Weights, active: jax.Array | None = None) -> Weights:
-    r"""Projects on the simplex.
+    r"""Projects onto the simplex.
 
     .. math:: \Pi(y) = \arg\min_{w \ge 0, \, \sum w = 1} \lVert w - y \rVert^2
         = \max(y - \theta, 0)
@@ -216,11 +217,11 @@ def project_simplex(point: Weights, active: jax.Array | None = None) -> Weights:
 
 
 def nonzero(gram: Gram) -> jax.Array:
-    """Which gradients are not zero, ``[k]``; all of them if none is."""
+    """Marks the gradients that are not zero, ``[k]``; all of them if all are zero."""
     some = jnp.diagonal(gram) > 0
     return some | ~jnp.any(some)
 
 
 def leave_out(gram: Gram, kept: jax.Array) -> Gram:
-    """Makes the gradients zero that are not kept, ``[k]``."""
+    """Zeroes the gradients that are not kept, ``[k]``."""
     return jnp.where(kept[:, None] & kept[None, :], gram, 0)

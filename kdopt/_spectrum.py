@@ -8,7 +8,7 @@ from kdopt._typing import Gram, Weights
 
 
 def positive_spectrum(matrix: Gram) -> tuple[Weights, Gram, jax.Array]:
-    """Eigenvalues in ascending order, eigenvectors, and which of them count.
+    """Returns ascending eigenvalues, eigenvectors, and which of them count.
 
     Returns:
         ``[k]``, ``[k, k]`` with vectors in columns, and ``[k]`` of bools: False for
@@ -20,7 +20,7 @@ def positive_spectrum(matrix: Gram) -> tuple[Weights, Gram, jax.Array]:
 
 
 def pseudo_inverse(matrix: Gram) -> Gram:
-    """Moore-Penrose inverse of a positive semi-definite matrix."""
+    """Computes the Moore-Penrose inverse of a positive semi-definite matrix."""
     values, vectors, counts = positive_spectrum(matrix)
     inverse = jnp.where(counts, 1 / jnp.where(counts, values, 1), 0)
     return dot(vectors * inverse[None, :], vectors.T)

@@ -27,12 +27,12 @@ class TracesState(NamedTuple):
     """State of a balancer that weights running means of the gradients.
 
     Attributes:
-        count: Number of steps that counted, int32.
+        count: Number of finite steps, int32.
         traces: K running means, each shaped like the parameters, in at least float32.
         loss_weights: Weights of the running means at the last step, ``[k]``.
-        notfinite_count: Number of steps, int32, that were left out because gradients,
-            values or weights were not finite.
-        inner: What the method itself remembers; ``()`` if nothing.
+        notfinite_count: Number of skipped steps, int32: those whose gradients, values
+            or weights were not finite.
+        inner: State of the method itself; ``()`` if none.
     """
 
     count: jax.Array
@@ -51,23 +51,24 @@ def from_traces(
     initial_state: Any = (),
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Makes a balancer of running means of the gradients.
+    r"""Builds a balancer that combines running means of the gradients.
 
     .. math::
         m_i \leftarrow m_i + r_t (c_i g_i - m_i), \qquad u = \sum_i w_i m_i
 
     Two passes over gradients and means: one for the Gram matrix of the new means, one
     to write them and their combination. A step that is not finite keeps the old means
-    and reuses the weights; what is not finite in the gradients shows in its update.
+    and reuses the weights; gradients that are not finite show in its update.
 
     Args:
         weights_fn: ``(gram of the means, count, inner) -> (weights, inner)``.
-        rate_fn: :math:`r_t` of the number of the step, which starts at 1.
+        rate_fn: From the step number, which starts at 1, to :math:`r_t`.
         num_losses: K.
         scales_fn: From the values ``[k]`` to :math:`c_i` and which losses are present,
-            ``[k]`` each; then ``update`` needs ``values``. The mean of a loss that is
-            absent stays as it is and has no weight.
-        initial_state: What the method remembers; floats take the dtype of the weights.
+            ``[k]`` each; then ``update`` needs ``values``. The mean of an absent loss
+            stays as it is and gets no weight.
+        initial_state: Initial state of the method; floats take the dtype of the
+            weights.
         axis_name: Mesh axis over which the gradients are sharded.
     """
     k = check_num_losses(num_losses)

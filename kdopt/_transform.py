@@ -1,4 +1,4 @@
-"""The contract of a balancer: one door for its inputs, one factory for its kind."""
+"""The contract of a balancer: checks of its inputs, and a factory."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -31,7 +31,7 @@ class WeightsState(NamedTuple):
         gram: Gram matrix of the last step, ``[k, k]``; it may hold NaN.
         notfinite_count: Number of steps, int32, whose Gram matrix, values or weights
             were not finite. Such a step reuses the weights and the inner state.
-        inner: What the method itself remembers; ``()`` if nothing.
+        inner: State of the method itself; ``()`` if none.
     """
 
     loss_weights: Weights
@@ -43,7 +43,7 @@ class WeightsState(NamedTuple):
 def per_loss_tuple(
     updates: Any, params: Any, num_losses: int, present: PresentLike = None
 ) -> PerLossGrads:
-    """Lets K gradient trees in, in any of the forms in which they arrive.
+    """Converts K gradient trees to a tuple, whatever form they arrive in.
 
     Args:
         updates: A tuple or list of K trees, or the mapping ``{0: tree, 1: tree, ...}``
@@ -76,7 +76,7 @@ def per_loss_tuple(
         raise ValueError(
             f"Expected {num_losses} gradient trees, one per loss, got {len(grads)}. "
             f"For {len(grads)} losses build the balancer with "
-            f"num_losses={len(grads)}, if it takes so many; one without that argument "
+            f"num_losses={len(grads)}, if it takes that many; one without the argument "
             "takes two."
         )
     like = grads[0] if params is None else params
@@ -98,7 +98,7 @@ def per_loss_tuple(
 def values_array(
     values: Any, num_losses: int, dtype: jnp.dtype, present: PresentLike = None
 ) -> Values:
-    """Makes one array of the K loss values.
+    """Converts the K loss values to one array.
 
     Args:
         values: An array ``[k]`` or a sequence of K scalars.
@@ -107,10 +107,10 @@ def values_array(
         present: Which losses are present; the values of others are cleared.
 
     Returns:
-        The values, ``[k]``, cut off from differentiation.
+        The values, ``[k]``, without gradients.
 
     Raises:
-        ValueError: If they are missing or not K of them.
+        ValueError: If they are missing or there are not K of them.
     """
     if values is None:
         raise ValueError(
@@ -130,8 +130,8 @@ def values_array(
 
 
 def check_num_losses(num_losses: Any, *, minimum: int = 1) -> int:
-    """Checks K at the factory, before any gradient is seen."""
-    # An int of Python or NumPy, and no bool.
+    """Checks K in the factory, before any gradient is seen."""
+    # A Python or NumPy int, but no bool.
     whole = isinstance(num_losses, (int, np.integer)) and num_losses is not True
     if not whole or num_losses < minimum:
         raise ValueError(
@@ -143,7 +143,7 @@ def check_num_losses(num_losses: Any, *, minimum: int = 1) -> int:
 
 
 def check_state(weights: Any, num_losses: int) -> None:
-    """Checks by its weights, or another array ``[k]``, that a state is for K losses."""
+    """Checks by its weights, or another ``[k]`` array, that a state is for K losses."""
     if jnp.shape(weights) != (num_losses,):
         raise ValueError(
             f"The state is for {jnp.size(weights)} losses and the transform for "
@@ -164,8 +164,8 @@ def count_unless(ok: jax.Array, count: jax.Array) -> jax.Array:
 def start_state(initial: Any, dtype: jnp.dtype) -> Any:
     """Copies a pytree of numbers and arrays; floats take the given dtype.
 
-    A state owns its buffers: a step that donates it must not delete an array of the
-    user, nor one that the next ``init`` needs.
+    A state owns its buffers: a step that donates it must not delete the user's arrays,
+    nor those that the next ``init`` needs.
     """
 
     def own(x: Any) -> jax.Array:
@@ -176,7 +176,7 @@ def start_state(initial: Any, dtype: jnp.dtype) -> Any:
 
 
 def hold_elements(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The new array in the old one's dtype; the old where that is not finite."""
+    """Casts the new array to the old dtype; where not finite, keeps the old."""
     cast = new.astype(old.dtype)
     return jnp.where(jnp.isfinite(cast), cast, old)
 
@@ -189,10 +189,11 @@ def from_gram(
     initial_state: Any = (),
     axis_name: str | None = None,
 ) -> Balancer:
-    """Makes a balancer of ``(gram, values, state) -> (weights, state)``.
+    """Builds a balancer from ``(gram, values, state) -> (weights, state)``.
 
-    Every balancer of the library that works on the Gram matrix is made so. The values
-    are None unless ``needs_values``; the options are those of :func:`from_weights`.
+    Every balancer of the library that works on the Gram matrix is built this way. The
+    values are None unless ``needs_values``; the options are those of
+    :func:`from_weights`.
     """
     k = check_num_losses(num_losses)
 
@@ -235,7 +236,7 @@ def from_gram(
 
 
 def gram_only(weights_fn: Callable[..., Weights], **options: Any) -> GramWeightsFn:
-    """Makes ``(gram, values, state) -> (weights, state)`` of ``gram -> weights``."""
+    """Turns ``gram -> weights`` into ``(gram, values, state) -> (weights, state)``."""
     return lambda gram, _, state: (weights_fn(gram, **options), state)
 
 
@@ -247,14 +248,14 @@ def from_weights(
     initial_state: Any = None,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Makes a balancer of a pure function from Gram matrix to weights.
+    r"""Builds a balancer from a pure function of the Gram matrix to weights.
 
     .. math:: w = f(G, L), \qquad u = \sum_i w_i \, g_i
 
     Args:
         weights_fn: ``weights_fn(gram) -> weights``; with ``needs_values`` it is called
             as ``weights_fn(gram, values)``, and with ``initial_state`` it takes the
-            state as last argument and returns ``(weights, state)``.
+            state as its last argument and returns ``(weights, state)``.
         num_losses: K.
         needs_values: Whether ``update`` must be given ``values``.
         initial_state: Pytree of numbers or arrays that the method carries from step to

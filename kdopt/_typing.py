@@ -1,4 +1,4 @@
-"""Names for the few types that every module shares; nothing else."""
+"""Type aliases and protocols that all modules share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -23,13 +23,13 @@ Values: TypeAlias = Float[Array, " k"]
 """The K loss values of a step."""
 
 ValuesLike: TypeAlias = Values | Sequence[jax.Array | float]
-"""What a user may pass for them: an array or K scalars."""
+"""Loss values as a user may pass them: an array or K scalars."""
 
 Mask: TypeAlias = Bool[Array, " k"]
 """Which of the K losses are present in a step."""
 
 PresentLike: TypeAlias = Any
-"""What a user may pass for it: an array, K bools or numbers, or None for all."""
+"""A mask as a user may pass it: an array, K bools or numbers, or None for all."""
 
 Balancer: TypeAlias = optax.GradientTransformationExtraArgs
 """An Optax transform from a tuple of K gradient trees to one tree."""
@@ -41,7 +41,7 @@ LossesFn: TypeAlias = Callable[..., Any]
 """A function that returns K losses, with or without auxiliary data."""
 
 Losses: TypeAlias = jax.Array | Sequence[jax.Array | float]
-"""What it may return for them: an array ``[k]`` or K scalars."""
+"""K losses as such a function may return them: an array ``[k]`` or K scalars."""
 
 Aux = TypeVar("Aux")
 Out = TypeVar("Out", covariant=True)
@@ -49,7 +49,7 @@ Out = TypeVar("Out", covariant=True)
 
 @runtime_checkable
 class GradFn(Protocol[Out]):
-    """A function of the arguments of the losses, and of which are ``present``."""
+    """A function of the arguments of ``losses_fn`` and of ``present``."""
 
     def __call__(
         self, *args: Any, present: PresentLike = None, **kwargs: Any
@@ -58,7 +58,7 @@ class GradFn(Protocol[Out]):
 
 @runtime_checkable
 class WeightedGradFn(Protocol[Out]):
-    """A function of the arguments of the losses, and of their weights."""
+    """A function of the arguments of ``losses_fn`` and of ``weights``."""
 
     def __call__(
         self,
@@ -71,7 +71,7 @@ class WeightedGradFn(Protocol[Out]):
 
 @runtime_checkable
 class SharedGradFn(Protocol[Out]):
-    """A function of the parameters, other arguments, and the state of a balancer."""
+    """A function of the parameters, other arguments, and the state of the balancer."""
 
     def __call__(
         self,

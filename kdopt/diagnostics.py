@@ -1,9 +1,8 @@
-"""What the gradients do: pure functions from small arrays to scalars to log.
+"""Diagnostics of the gradients: pure functions from small arrays to scalars to log.
 
-All but :func:`buffers`, :func:`update_effects` and :func:`calibrated_cross_entropy`
-look at the Gram matrix, the weights and the values only. In the same jitted step as the
-update, from the Gram matrix that the state of a balancer holds already, they add
-nothing but ``[k, k]`` arithmetic.
+All but :func:`buffers`, :func:`update_effects` and :func:`calibrated_cross_entropy` use
+only the Gram matrix, the weights and the values. Called in the jitted step with the
+Gram matrix from the state of the balancer, they add only ``[k, k]`` arithmetic.
 """
 
 from collections.abc import Sequence
@@ -48,7 +47,7 @@ def __dir__() -> list[str]:
 
 
 def cosines(gram: Gram) -> Gram:
-    r"""Cosines of the angles between the gradients.
+    r"""Returns the cosines of the angles between the gradients.
 
     .. math:: \cos_{ij} = \frac{G_{ij}}{\sqrt{G_{ii} G_{jj}}}
 
@@ -71,7 +70,7 @@ def cosines(gram: Gram) -> Gram:
 
 
 def conflicts(gram: Gram) -> Gram:
-    r"""Which pairs of gradients point against each other.
+    r"""Marks the pairs of gradients that point against each other.
 
     .. math:: \mathrm{GrC}_{ij} = [\, G_{ij} < 0 \,]
 
@@ -95,7 +94,7 @@ def conflicts(gram: Gram) -> Gram:
 
 
 def decreases(gram: Gram, weights: Weights) -> Weights:
-    r"""Predicted decrease of each loss, per unit of learning rate.
+    r"""Predicts the decrease of each loss, per unit of learning rate.
 
     .. math:: d_i = \langle g_i, u \rangle = (G w)_i
 
@@ -117,7 +116,7 @@ def decreases(gram: Gram, weights: Weights) -> Weights:
 
 
 def alignments(gram: Gram, weights: Weights) -> Weights:
-    r"""Cosine of the angle between each gradient and the update.
+    r"""Returns the cosine of the angle between each gradient and the update.
 
     .. math:: \frac{\langle g_i, u \rangle}{\lVert g_i \rVert \lVert u \rVert}
         = \frac{(G w)_i}{\sqrt{G_{ii} \, w^\top G w}}
@@ -151,7 +150,7 @@ def alignments(gram: Gram, weights: Weights) -> Weights:
 
 
 def stationarity(gram: Gram) -> Scalar:
-    r"""How far from Pareto-stationary: the least combination over the longest gradient.
+    r"""Measures how far the gradients are from Pareto stationarity.
 
     .. math:: \frac{\min_{w \ge 0, \sum w = 1} \lVert \sum_i w_i g_i \rVert}
         {\max_i \lVert g_i \rVert}
@@ -184,15 +183,15 @@ def stationarity(gram: Gram) -> Scalar:
 def buffers(
     traces: PerLossGrads, *, names: Sequence[str] | None = None
 ) -> dict[str, jax.Array]:
-    r"""What the momentum buffers of DOT do; reads them once.
+    r"""Reports on the momentum buffers of DOT; reads them once.
 
-    ``buffer/norm/i``, ``buffer/alignment/i``, the cosine between a buffer and the
-    update :math:`v = \sum_i v_i`, and ``buffer/cosine/i``, that between the buffers of
-    losses 0 and i.
+    The keys are ``buffer/norm/i``; ``buffer/alignment/i``, the cosine between a buffer
+    and the update :math:`v = \sum_i v_i`; and ``buffer/cosine/i``, that between the
+    buffers of losses 0 and i.
 
     Args:
         traces: K momentum buffers: ``optax.tree.get(state, "traces")``.
-        names: As for :func:`summary`.
+        names: See :func:`summary`.
 
     Returns:
         Scalars by key.
@@ -230,18 +229,18 @@ def update_effects(
     names: Sequence[str] | None = None,
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
-    r"""What a finished update does to each loss; reads the gradients once.
+    r"""Predicts what an update does to each loss; reads the gradients once.
 
-    ``update/change/i`` :math:`= \langle g_i, \Delta \theta \rangle`, the change of loss
-    i that is predicted; ``update/cosine/i``, the cosine of its gradient with
-    :math:`-\Delta \theta`; and ``update/rises/i``, 1 if that is negative. Behind
-    momentum or Adam a loss may rise although the balanced gradient lowers it;
-    :func:`kdopt.guard` keeps it from that.
+    The keys are ``update/change/i``, the predicted change
+    :math:`\langle g_i, \Delta \theta \rangle` of loss i; ``update/cosine/i``, the
+    cosine of its gradient with :math:`-\Delta \theta`; and ``update/rises/i``, 1 if
+    that is negative. After momentum or Adam a loss may rise although the balanced
+    gradient lowers it; :func:`kdopt.guard` prevents that.
 
     Args:
         grads: K trees.
         updates: What the whole chain returned, to be added to the parameters.
-        names: As for :func:`summary`.
+        names: See :func:`summary`.
         axis_name: Mesh axis over which gradients and update are sharded.
 
     Returns:
@@ -278,12 +277,12 @@ def update_effects(
 
 
 def calibrated_cross_entropy(logits: jax.Array, labels: jax.Array) -> Scalar:
-    r"""Cross-entropy of the best-scaled logits: how much a classifier knows.
+    r"""Computes the cross-entropy of the best-scaled logits: what a classifier knows.
 
     .. math:: \min_s \; -\frac1n \sum_b \log \mathrm{softmax}(s \, z_b)_{y_b}
 
     A student of soft targets is underconfident, one of wrong labels overconfident; the
-    scale takes that out, so that what is left compares what they have learned
+    scale removes that, so the result compares what they have learned
     (:func:`kdopt.weight_search`).
 
     Args:
@@ -291,7 +290,7 @@ def calibrated_cross_entropy(logits: jax.Array, labels: jax.Array) -> Scalar:
         labels: Classes, integers ``[n]``.
 
     Returns:
-        The lowest over 41 scales from 1/16 to 16, at least float32.
+        The lowest value over 41 scales from 1/16 to 16, at least float32.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -323,7 +322,7 @@ def summary(
     names: Sequence[str] | None = None,
     present: PresentLike = None,
 ) -> dict[str, jax.Array]:
-    r"""All that a Gram matrix tells, as a flat dict of scalars, ready to log.
+    r"""Summarises a Gram matrix as a flat dict of scalars, ready to log.
 
     For every loss ``norm/i``; for losses 0 and i ``cosine/i``, ``conflict/i`` (1 if the
     cosine is negative) and ``dominance/i`` :math:`= \lVert g_i \rVert / \lVert g_0
@@ -340,9 +339,9 @@ def summary(
         weights: Weights of the update, ``[k]``.
         values: Loss values, ``[k]``.
         names: K names, the task first; by default ``task, distill``, or ``task,
-            distill_1, distill_2, ...`` of more than two.
-        present: Which losses are present, ``[k]``. What is not defined without an
-            absent loss is NaN.
+            distill_1, distill_2, ...`` for more than two.
+        present: Which losses are present, ``[k]``. Entries that need an absent loss are
+            NaN.
 
     Returns:
         Scalars by key.
@@ -403,7 +402,7 @@ def summary(
 def _where_defined(
     metrics: dict[str, jax.Array], names: Sequence[str], mask: Mask
 ) -> dict[str, jax.Array]:
-    """NaN where a metric is about a loss that is absent."""
+    """Sets metrics of absent losses to NaN."""
     here = dict(zip(names, mask, strict=True))
 
     def defined(key: str) -> jax.Array | bool:
@@ -420,7 +419,7 @@ def _where_defined(
 def _of_update(
     gram: Gram, weights: Weights, values: Values | None, names: Sequence[str]
 ) -> dict[str, jax.Array]:
-    """What the weights make of the gradients."""
+    """Computes the metrics that need the weights."""
     falls, led = decreases(gram, weights), alignments(gram, weights)
     out = {}
     for i, name in enumerate(names):

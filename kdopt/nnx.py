@@ -1,9 +1,10 @@
 """The three gradient calls for Flax NNX modules: ``import kdopt.nnx``; needs flax.
 
 The functions of :mod:`kdopt` differentiate pytrees. These take a module instead, as
-``flax.nnx.value_and_grad`` does: gradients are those of its parameters, and what the
-one forward pass changes in it, BatchNorm statistics and counts of random keys, is
-written back. Options are explained at the functions of the same name in :mod:`kdopt`.
+``flax.nnx.value_and_grad`` does: gradients are taken with respect to its parameters,
+and what the one forward pass changes in it (BatchNorm statistics, counts of random
+keys) is written back. Options are explained at the functions of the same name in
+:mod:`kdopt`.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def value_and_grads(
         losses_fn: ``losses_fn(model, *args, **kwargs)`` returns the K scalar losses;
             with ``has_aux`` a pair ``(losses, aux)``. It may change the module's
             variables, other than those of ``wrt``.
-        wrt: Which variables to differentiate with respect to, a filter of NNX.
+        wrt: Variables to differentiate with respect to, an NNX filter.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis of data parallelism.
 
@@ -95,8 +96,8 @@ def value_and_weighted_grad(
     See :func:`kdopt.value_and_weighted_grad`.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
-        wrt: Which variables to differentiate with respect to, a filter of NNX.
+        losses_fn: See :func:`value_and_grads`.
+        wrt: Variables to differentiate with respect to, an NNX filter.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values and gradient are averaged.
 
@@ -141,7 +142,7 @@ def value_and_shared_grad(
     weigh_heads: bool = True,
     axis_name: str | None = None,
 ) -> SharedGradFn[tuple[Any, Any, Any]]:
-    r"""Balances at a representation that the losses of a module share.
+    r"""Balances K losses of a module at a representation that they share.
 
     See :func:`kdopt.value_and_shared_grad`.
 
@@ -151,18 +152,18 @@ def value_and_shared_grad(
         losses_fn: ``losses_fn(model, z, *args, **kwargs)`` returns the K scalar losses.
             It sees the variables of the module as ``encode_fn`` left them.
         balancer: A balancer that weights the gradients themselves.
-        wrt: Which variables to differentiate with respect to, a filter of NNX.
+        wrt: Variables to differentiate with respect to, an NNX filter.
         has_aux: Whether ``encode_fn`` returns auxiliary data.
         weigh_heads: Whether parameters that ``losses_fn`` reaches get the weighted sum.
         axis_name: Mesh axis over which values and gradient are averaged.
 
     Returns:
         A function ``(model, *args, state=balancer_state, **kwargs)`` that returns
-        ``(values, grads, state)`` or ``((values, aux), grads, state)``. The state began
-        as ``balancer.init(nnx.state(model, wrt))``.
+        ``(values, grads, state)`` or ``((values, aux), grads, state)``. The first state
+        is ``balancer.init(nnx.state(model, wrt))``.
 
     Raises:
-        ValueError: If the losses are not scalars, or the balancer is of another kind.
+        ValueError: If the losses are not scalars, or the balancer does not qualify.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -205,7 +206,7 @@ def value_and_shared_grad(
 def _on_state(
     fn: Callable[..., Any], graphdef: Any, wrt: Any, has_aux: bool
 ) -> Callable[..., Any]:
-    """The function of a module as one of its parameters and of its other variables.
+    """Turns a function of a module into one of its parameters and other variables.
 
     It returns ``(out, (aux, others))``, with the other variables as it left them.
     """

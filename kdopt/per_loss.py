@@ -1,4 +1,4 @@
-"""Ways to get gradients of several losses, all with one forward pass."""
+"""Functions that differentiate several losses, all with one forward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, overload
@@ -71,8 +71,8 @@ def value_and_grads(
     .. math:: (L_1, \dots, L_K), \quad (\nabla L_1, \dots, \nabla L_K)
 
     The forward pass runs once, so that BatchNorm statistics and dropout keys are used
-    once. The pullbacks run in sequence; their cost is what separates exact balancing
-    from :func:`value_and_shared_grad`.
+    once. The pullbacks run in sequence; :func:`value_and_shared_grad` avoids their
+    cost.
 
     Args:
         losses_fn: ``losses_fn(*args, **kwargs)`` returns the K scalar losses, a tuple
@@ -87,8 +87,9 @@ def value_and_grads(
         A function of the same arguments that returns ``(values, grads)``, or
         ``((values, aux), grads)``: values ``[k]``, and a tuple of K gradients. It also
         takes ``present=``, K bools: the value and the gradient of a loss that is absent
-        from the batch are 0, whatever the function made of it. With ``axis_name`` they
-        may differ by replica; averages are then taken over those that have the loss.
+        from the batch are 0, whatever the function returned for it. With ``axis_name``
+        they may differ by replica; averages are then taken over those that have the
+        loss.
 
     Raises:
         ValueError: If the losses are not scalars.
@@ -152,7 +153,7 @@ def value_and_weighted_grad(
     scalarizer, which live in the optimiser state.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
+        losses_fn: See :func:`value_and_grads`.
         argnums: Argument(s) to differentiate with respect to.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values and gradient are averaged.
@@ -166,7 +167,7 @@ def value_and_weighted_grad(
 
     Raises:
         ValueError: If the losses are not scalars, or there are not K weights.
-        TypeError: As :func:`value_and_grads`.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -236,40 +237,40 @@ def value_and_shared_grad(
         u_z = \mathrm{balance}(\nabla_z L_1, \dots, \nabla_z L_K), \qquad
         u = \Big(\frac{\partial z}{\partial \theta}\Big)^{\!\top} u_z
 
-    The K pullbacks run only through what lies behind ``z``, for logit distillation a
-    few operations on ``[batch, classes]``, so that a step costs as much as a plain one.
-    The Gram matrix is that of :math:`\nabla_z L_i`, not of :math:`\nabla_\theta L_i`:
-    an upper bound in the literature (MGDA-UB), exact if the Jacobian of the network
+    The K pullbacks run only through what comes after ``z`` (for logit distillation a
+    few operations on ``[batch, classes]``), so a step costs as much as a plain one. The
+    Gram matrix is that of :math:`\nabla_z L_i`, not of :math:`\nabla_\theta L_i`: an
+    upper bound in the literature (MGDA-UB), exact if the Jacobian of the network
     preserves angles.
 
     Args:
         encode_fn: ``encode_fn(params, *args, **kwargs)`` returns the representation
-            ``z``, any pytree with the batch in front; with ``has_aux`` a pair
+            ``z``, any pytree with a leading batch axis; with ``has_aux`` a pair
             ``(z, aux)``.
         losses_fn: ``losses_fn(params, z, *args, **kwargs)`` returns the K scalar
-            losses. It may use ``params`` itself (a classifier, a regressor of features)
-            behind ``z``; see ``weigh_heads``.
+            losses. It may also use ``params`` after ``z``, as for a classifier or a
+            feature regressor; see ``weigh_heads``.
         balancer: Any balancer that weights the gradients themselves and keeps nothing
-            shaped like the parameters: no :func:`kdopt.dot`, no chain. Inside
-            ``jax.shard_map`` give it the same ``axis_name``: there each replica holds
-            its part of ``z``, so its Gram matrix is a sum over replicas.
+            shaped like the parameters: not :func:`kdopt.dot`, not a chain. Inside
+            ``jax.shard_map`` give it the same ``axis_name``: each replica holds its
+            part of ``z``, so the Gram matrix is a sum over replicas.
         has_aux: Whether ``encode_fn`` returns auxiliary data.
         weigh_heads: Whether parameters that ``losses_fn`` reaches directly get the
             weighted sum of their gradients, as the network does; False gives them the
-            plain sum, for heads that each loss has for itself.
+            plain sum, for heads that belong to one loss each.
         axis_name: Mesh axis over which values and gradient are averaged.
 
     Returns:
         A function ``(params, *args, state=balancer_state, **kwargs)`` that returns
         ``(values, grads, state)`` or ``((values, aux), grads, state)``: values ``[k]``,
-        one gradient tree for any Optax optimiser, and the new state of the balancer,
-        which began as ``balancer.init(params)``. It takes ``present=`` too, under the
+        one gradient tree for any Optax optimiser, and the new state of the balancer;
+        the first is ``balancer.init(params)``. It also takes ``present=``, under the
         condition of :func:`value_and_weighted_grad`.
 
     Raises:
-        ValueError: If the losses are not scalars, or the balancer or its state is of
-            another kind.
-        TypeError: As :func:`value_and_grads`.
+        ValueError: If the losses are not scalars, or the balancer or its state does not
+            qualify.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -313,10 +314,10 @@ def shared_grad(
     weigh_heads: bool,
     axis_name: str | None,
 ) -> Callable[..., Any]:
-    """Does the work of :func:`value_and_shared_grad`; both functions return aux too.
+    """Implements :func:`value_and_shared_grad`; both functions also return aux.
 
     The second is called with the auxiliary data of the first, ``losses_fn(params, z,
-    aux, ...)``, and the result ends in the pair of both.
+    aux, ...)``, and the result ends with the pair of both.
     """
 
     def wrapped(
@@ -383,12 +384,12 @@ def linearize(
 
     With the gradient :math:`r` of a reference loss as direction, :math:`J r` holds the
     inner products :math:`\langle g_i, r \rangle` of all K losses with it, for one
-    forward-mode pass however many losses there are, where K backward passes would be
-    needed for the gradients themselves. With :math:`r = J^\top w` it is
-    :math:`G w`, the fall of each loss along the update.
+    forward-mode pass, however many losses there are; the gradients themselves would
+    need K backward passes. With :math:`r = J^\top w` it is :math:`G w`, the fall of
+    each loss along the update.
 
     Args:
-        losses_fn: As for :func:`value_and_grads`.
+        losses_fn: See :func:`value_and_grads`.
         argnums: Argument(s) to differentiate with respect to.
         has_aux: Whether the function returns auxiliary data.
         axis_name: Mesh axis over which values, slopes and gradients are averaged; the
@@ -397,12 +398,12 @@ def linearize(
     Returns:
         A function of the same arguments that returns a :class:`LinearizedLosses`. It
         takes ``present=`` under the condition of :func:`value_and_weighted_grad`; the
-        slope of an absent loss is 0. What it returns holds functions, so call them
-        within the same ``jax.jit``.
+        slope of an absent loss is 0. The result holds functions: call them within the
+        same ``jax.jit``.
 
     Raises:
         ValueError: If the losses are not scalars.
-        TypeError: As :func:`value_and_grads`.
+        TypeError: See :func:`value_and_grads`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -440,7 +441,7 @@ def linearize(
 
 
 class SharedWeights(NamedTuple):
-    """What a balancer found at a shared representation.
+    """Weights that a balancer found at a shared representation.
 
     Attributes:
         values: The losses, averaged over replicas.
@@ -464,10 +465,10 @@ def balance_shared(
     present: PresentLike,
     axis_name: str | None,
 ) -> SharedWeights:
-    """Weighs K losses by their gradients with respect to a shared representation.
+    """Balances K losses by their gradients with respect to a shared representation.
 
     Args:
-        balancer: As for :func:`value_and_shared_grad`.
+        balancer: See :func:`value_and_shared_grad`.
         state: Its state.
         shared: The representation.
         values: The losses, ``[k]``.
@@ -478,7 +479,7 @@ def balance_shared(
     _check_state(balancer, state, shared)
     mean_values = _mean(values, axis_name)
     mask = present_mask(present, len(values))
-    # A loss is a mean over all replicas, of which this one is a share.
+    # A loss is a mean over all replicas, of which this one holds a share.
     size = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     grads = tuple(pullback(row / size) for row in _unit_rows(values))
     grads = clear_grads(grads, mask)
@@ -510,7 +511,7 @@ def _shapes(tree: Any) -> Any:
 def with_losses(
     fn: Callable[..., Any], has_aux: bool, present: PresentLike, axis_name: str | None
 ) -> Callable[..., tuple[tuple[jax.Array, ...], Any]]:
-    """The function with its K losses checked, and absent ones replaced by 0."""
+    """Wraps a function: checks its K losses, and replaces absent ones by 0."""
 
     def split(*args: Any) -> tuple[tuple[jax.Array, ...], Any]:
         losses, aux = split_losses(fn(*args), has_aux)
@@ -521,12 +522,12 @@ def with_losses(
 
 
 def stacked_vjp(fn: Callable[..., Any], primals: tuple) -> tuple:
-    """One forward pass; the losses as an array, their pullback and the aux data."""
+    """Runs one forward pass; returns the losses as an array, their pullback and aux."""
     return jax.vjp(_stacked(fn), *primals, has_aux=True)
 
 
 def _stacked(fn: Callable[..., Any]) -> Callable[..., tuple[Values, Any]]:
-    """The function with its losses as one array."""
+    """Wraps a function to return its losses as one array."""
 
     def stacked(*args: Any) -> tuple[Values, Any]:
         losses, aux = fn(*args)
@@ -538,23 +539,23 @@ def _stacked(fn: Callable[..., Any]) -> Callable[..., tuple[Values, Any]]:
 def _transpose(
     tangents: Callable[..., Any], i: int, loss: jax.Array, primals: tuple, single: bool
 ) -> Any:
-    """Gradient of one loss.
+    """Computes the gradient of one loss.
 
-    A pullback of all losses would be given zeros for the others, and compute with them
-    in every branch that this loss does not reach.
+    A pullback of all losses would compute with zeros for the others in every branch
+    that this loss does not reach.
     """
     pullback = jax.linear_transpose(lambda *args: tangents(*args)[i], *primals)
     return _pull(pullback, _varying_as(loss, jnp.ones_like(loss)), single)
 
 
 def _unit_rows(values: Values) -> list[jax.Array]:
-    """The cotangents that pick out one loss each."""
+    """Returns the cotangents that pick out one loss each."""
     identity = jnp.eye(len(values), dtype=values.dtype)
     return [_varying_as(values, row) for row in identity]
 
 
 def _weights_cotangent(weights: Any, values: Values) -> jax.Array:
-    """The cotangent whose pullback is the gradient of the weighted sum of losses.
+    """Returns the cotangent whose pullback is the gradient of the weighted sum.
 
     Raises:
         ValueError: If there are not K weights.
@@ -569,7 +570,7 @@ def _weights_cotangent(weights: Any, values: Values) -> jax.Array:
 
 
 def _varying_as(values: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Marks a cotangent as the values are, as ``jax.shard_map`` demands of a pullback.
+    """Marks a cotangent like the values, as ``jax.shard_map`` requires of a pullback.
 
     A select takes on the marks of its predicate, and the compiler removes this one.
     """
@@ -592,14 +593,14 @@ def _replica_local(tree: Any, axis_name: str | None) -> Any:
     the replicas: without the mark, gradients would already be summed, and the average
     taken here would be too large by the number of replicas.
     """
-    # An axis of jax.vmap is not one of a mesh, and knows no marks.
+    # An axis of jax.vmap is not one of a mesh, and has no marks.
     if axis_name not in jax.sharding.get_abstract_mesh().axis_names:
         return tree
 
     def cast(x: Any) -> Any:
         try:
             return jax.lax.pcast(x, axis_name, to="varying")
-        except ValueError:  # so marked already
+        except ValueError:  # already marked
             return x
 
     return jax.tree.map(cast, tree)

@@ -1,4 +1,4 @@
-"""Machines that are not here: what a compiler needs to know of them."""
+"""Descriptions of absent machines, as a compiler needs them."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ def platform(machine: str) -> str:
 
 @functools.cache
 def mesh(machine: str) -> Mesh:
-    """All chips of ``v5e:2x4``, ``v5p:2x2x2``, ..., ``H100:1x1x8`` along one axis."""
+    """Returns all chips of ``v5e:2x4``, ..., ``H100:1x1x8`` along one axis."""
     kind, shape = machine.split(":")
     if platform(machine) == "cuda":
         pytest.importorskip("jax_cuda13_plugin", reason="needs jax-cuda13-plugin")

@@ -1,8 +1,8 @@
 """Theorems as functions ``theorem(run, grads, values)``, for methods that claim them.
 
-``run(grads, values)`` does the first step of a method: gradients ``[k, n]`` and values
-``[k]`` to the update ``[n]`` and the weights ``[k]`` (None if it keeps none). All in
-float64. ``CLAIMS`` says on which kinds of input a theorem holds.
+``run(grads, values)`` takes the first step of a method: it maps gradients ``[k, n]``
+and values ``[k]`` to the update ``[n]`` and the weights ``[k]`` (None if it keeps
+none), all in float64. ``CLAIMS`` says on which kinds of input a theorem holds.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def finite(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
 
 
 def combination(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
-    """The update is the combination with the weights that the state tells."""
+    """The update is the combination with the weights in the state."""
     update, weights = run(grads, values)
     scale = np.max(np.abs(weights)) * np.sqrt(_scale(grads))
     np.testing.assert_allclose(update, weights @ grads, atol=TOLERANCE * scale, rtol=0)
@@ -60,7 +60,7 @@ def permutation_equivariant(run: Run, grads: np.ndarray, values: np.ndarray) -> 
 
 
 def scale_invariant_weights(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
-    """A factor common to all gradients leaves the weights as they are."""
+    """A factor common to all gradients does not change the weights."""
     _, weights = run(grads, values)
     for factor in (1e-6, 3.0, 1e6):
         np.testing.assert_allclose(run(factor * grads, values)[1], weights, rtol=1e-8)
@@ -78,7 +78,7 @@ def linear_under_scaling(run: Run, grads: np.ndarray, values: np.ndarray) -> Non
 
 
 def loss_scale_invariant(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
-    """Constant factors of the losses leave the update as it is."""
+    """Constant factors of the losses do not change the update."""
     update, _ = run(grads, values)
     factors = np.geomspace(0.01, 100, len(grads))
     again, _ = run(factors[:, None] * grads, factors * values)
@@ -89,7 +89,7 @@ def min_norm_kkt(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
     """Karush-Kuhn-Tucker conditions of the point of least norm on the simplex.
 
     ``<g_i, u> >= |u|^2``, with equality where the weight is positive. The problem is
-    convex, so that they are sufficient.
+    convex, so these are sufficient.
     """
     on_simplex(run, grads, values)
     update, weights = run(grads, values)
@@ -120,7 +120,7 @@ def bisector(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
 
 
 def zero_gradient_is_left_out(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
-    """A gradient that is zero gets no weight; with losses of 1 the others sum to 1."""
+    """A zero gradient gets no weight; with losses of 1 the others sum to 1."""
     _, weights = run(grads, np.ones_like(values))
     on = np.any(grads != 0, axis=1)
     if np.any(on):
@@ -143,7 +143,7 @@ def zero_if_strongly_stationary(
 
 
 def moves_if_weakly_stationary(run: Run, grads: np.ndarray, values: np.ndarray) -> None:
-    """A step wherever no *positive* combination of the gradients is zero."""
+    """The step is nonzero unless a *positive* combination of the gradients is zero."""
     assert np.linalg.norm(run(grads, values)[0]) > 1e-3
 
 
@@ -179,4 +179,4 @@ LEAST_K = {
     "zero_if_strongly_stationary": 2,
     "moves_if_weakly_stationary": 3,
 }
-"""Losses below which no such matrix exists, apart from zero."""
+"""Smallest K for which such a matrix other than zero exists."""

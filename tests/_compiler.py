@@ -1,9 +1,9 @@
-"""All compiler flags of the tests, set before jax starts, and which jaxlib knows them.
+"""All compiler flags of the tests, set before jax starts, if the jaxlib knows them.
 
 A test runs its small programs once or twice and spends its time in the compiler, so
-they are hardly optimised. What a test says of the program that users get it compiles
-with ``OPTIMISED``. ``KDOPT_TESTS=optimised`` in the environment makes every program
-that one (``make test-all``).
+they are hardly optimised. Tests of the program that users get compile it with
+``OPTIMISED``. ``KDOPT_TESTS=optimised`` in the environment does so for every program
+(``make test-all``).
 """
 
 import os
@@ -14,7 +14,7 @@ DEVICES = 8
 
 
 def _known(options: dict) -> dict:
-    """Leaves out what this jaxlib lacks: an unknown flag aborts the process."""
+    """Drops flags that this jaxlib lacks: an unknown flag aborts the process."""
     jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3])
     gone = {"xla_cpu_use_fusion_emitters": (0, 11, 1)}
     return {name: x for name, x in options.items() if jaxlib < gone.get(name, (99,))}
@@ -37,11 +37,11 @@ OPTIMISED = _known(
         "xla_cpu_use_fusion_emitters": True,
     }
 )
-"""Options of ``compile`` for the program that users get."""
+"""Options of ``compile``, for the program that users get."""
 
 
 def environment(devices: int = DEVICES) -> dict[str, str]:
-    """Returns the environment of a process that tests; the caller's flags win."""
+    """Returns the environment of a test process; the caller's flags win."""
     optimised = os.environ.get("KDOPT_TESTS") == "optimised"
     flags = {"xla_force_host_platform_device_count": devices}
     flags |= {} if optimised else FAST

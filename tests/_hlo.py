@@ -1,4 +1,4 @@
-"""What a compiled program sends over the network, and what it keeps in memory."""
+"""What compiled programs send over the network, and what they keep in memory."""
 
 import re
 
@@ -15,7 +15,7 @@ _SHAPE = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
 
 
 def collectives(compiled: jax.stages.Compiled) -> list[tuple[str, int]]:
-    """Names and result bytes of the collectives, one pair per instruction."""
+    """Returns names and result bytes of the collectives, one pair per instruction."""
     found = []
     for line in compiled.as_text().splitlines():
         match = _COLLECTIVE.search(line)
@@ -30,7 +30,7 @@ def collectives(compiled: jax.stages.Compiled) -> list[tuple[str, int]]:
 
 
 def fusions(compiled: jax.stages.Compiled) -> list[tuple[int, int]]:
-    """Numbers of results and of operands of the fused kernels, one pair for each."""
+    """Counts the results and operands of the fused kernels, one pair for each."""
     text = compiled.as_text()
     entry = text[text.rindex("\nENTRY") :]
     return [

@@ -29,7 +29,7 @@ def num_losses(**kwargs: Any) -> Arguments:
 
 
 def num_losses_and_key(k: int) -> dict:
-    """For the methods that draw an order, of three losses or more."""
+    """Arguments of methods that draw an order, for three or more losses."""
     return {"num_losses": k, **({"key": KEY} if k > 2 else {})}
 
 
@@ -38,11 +38,11 @@ def two(**kwargs: Any) -> Arguments:
 
 
 class Method(NamedTuple):
-    """A row.
+    """A row of the table.
 
     Attributes:
         name: Name of the row, unique.
-        factory: Makes the transform from keyword arguments.
+        factory: Builds the transform from keyword arguments.
         kwargs: The keyword arguments, given K.
         ks: Numbers of losses to test.
         needs_values: Whether ``update`` must be given ``values``.
@@ -50,18 +50,19 @@ class Method(NamedTuple):
         scalarizer: Whether its input is one gradient tree instead of K.
         weighted: Whether its state is a ``WeightsState``, with the NaN policy of that.
         plumbing: Whether dtypes, transformations and wrappers are tested: not for a row
-            that is another with other numbers, whose theorems differ.
-        hides: What one gradient may hold, ``"nan"`` or ``"inf"``, without a trace in
+            that is another one with other numbers and other theorems.
+        hides: What one gradient may hold, ``"nan"`` or ``"inf"``, without showing in
             the update.
         claims: Names of theorems in ``_asserts.CLAIMS``.
         golden: Weights on ``GOLDEN_GRADS`` and ``GOLDEN_VALUES``, to 1e-10.
         static_args: Arguments that ``optax.inject_hyperparams`` must leave alone.
-        strict: Whether it runs under strict promotion; what uses Optax inside does not.
+        strict: Whether it runs under strict promotion; methods that use Optax inside do
+            not.
         extras: Other keyword arguments of ``update``, given K.
-        zero: Why the update is not that of the other losses alone where a gradient is
-            zero; by default it is, up to a positive factor.
-        rests: Whether the update is zero where the gradient of the first loss is, since
-            the others only bound or help it.
+        zero: Why, with a zero gradient, the update differs from that of the other
+            losses alone; by default it is equal up to a positive factor.
+        rests: Whether the update is zero if the first gradient is, since the other
+            losses only bound or help the first.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Method(NamedTuple):
 
     @property
     def few(self) -> int:
-        """K of the tests that need but one: the least of several losses."""
+        """K of the tests that need only one: the smallest above one."""
         return min(k for k in self.ks if k > 1)
 
     def make(self, k: int) -> optax.GradientTransformationExtraArgs:
@@ -95,7 +96,7 @@ class Method(NamedTuple):
         return wrapped(**self.kwargs(k))
 
     def feed(self, grads: tuple) -> Any:
-        """What the transform takes of K gradients: all, or one tree."""
+        """Selects what the transform takes of K gradients: all, or one tree."""
         return grads[0] if self.scalarizer else grads
 
 
@@ -118,7 +119,7 @@ BISECTOR = NORMS[1] / (NORMS[0] + NORMS[1])
 
 
 def _row(name: str, *claims: str, options: Mapping | None = None, **fields) -> Method:
-    """A row of K losses: ``num_losses`` and ``options`` are its arguments."""
+    """Arguments of a row of K losses: ``num_losses`` and ``options``."""
     fields.setdefault("factory", getattr(kdopt, name, None))
     fields.setdefault("kwargs", num_losses(**(options or {})))
     static = ("num_losses", *(fields.pop("static", ())))
@@ -139,7 +140,7 @@ def _lambda(policy: str, *claims: str, golden: float, **kwargs: Any) -> Method:
 
 
 def _two(name: str, *claims: str, **fields) -> Method:
-    """A row of two losses, with its own state."""
+    """Arguments of a row of two losses, with its own state."""
     fields.setdefault("factory", getattr(kdopt, name, None))
     fields = {"weighted": False, "static_args": (), **fields}
     return Method(name, claims=claims, **fields)
@@ -189,7 +190,7 @@ LINEAR = ("finite", "linear_under_scaling")
 DTO_KD = {"factory": kdopt.dto_kd, "ks": (2, 3, 4), "needs_values": True}
 DRAWN = {"kwargs": num_losses_and_key, "ks": (1, 2, 3), "static": ("key",)}
 OWN = {"ks": (1, 2, 3), "weighted": False}
-VACCINE = (1 + 22 / 18, 1 + 22 / 38)  # the weights that take the conflict away
+VACCINE = (1 + 22 / 18, 1 + 22 / 38)  # the weights that remove the conflict
 
 METHODS = (
     _two(
@@ -297,7 +298,7 @@ METHODS = (
     ),
     _row(
         "fairgrad",
-        *(*FAIR, "loss_scale_invariant"),  # with alpha = 1 as Nash-MTL without a bound
+        *(*FAIR, "loss_scale_invariant"),  # alpha = 1 is Nash-MTL without a bound
         ks=(1, 2, 4),
         golden=tuple((1 + COSINE) ** -0.5 / n for n in NORMS),
     ),
@@ -522,9 +523,9 @@ METHODS = (
 
 
 def engine(method: Method) -> tuple:
-    """What runs a method: the code of its update, and what that needs and keeps.
+    """Identifies the code that runs a method: that of its update, its inputs and state.
 
-    Methods that are one call of ``from_gram`` differ in their weights alone.
+    Methods that are one call of ``from_gram`` differ only in their weights.
     """
     k = method.few
     tx = method.make(k)
@@ -535,7 +536,7 @@ def engine(method: Method) -> tuple:
 
 
 def one_per_engine(methods: tuple[Method, ...]) -> list[str]:
-    """Names of the first row of each engine, for tests of what is around a method."""
+    """Names the first row of each engine, for tests of what surrounds a method."""
     first: dict[tuple, str] = {}
     for method in methods:
         first.setdefault(engine(method), method.name)
@@ -547,19 +548,19 @@ BALANCERS = tuple(method for method in METHODS if not method.scalarizer)
 
 
 def with_k(methods: tuple[Method, ...]) -> list[tuple[str, int]]:
-    """All pairs of name and number of losses, for ``pytest.mark.parametrize``."""
+    """Lists all pairs of name and number of losses, for ``pytest.mark.parametrize``."""
     return [(method.name, k) for method in methods for k in method.ks]
 
 
 @functools.cache
 def transform(name: str, k: int) -> optax.GradientTransformationExtraArgs:
-    """The method itself, made once."""
+    """Builds the method, once."""
     return METHOD[name].make(k)
 
 
 @functools.cache
 def jitted(name: str, k: int) -> Callable[..., Any]:
-    """``(grads, state, params, values) -> (update, state)``, compiled once a shape."""
+    """Jits ``(grads, state, params, values) -> (update, state)``, once per shape."""
     method, tx = METHOD[name], transform(name, k)
 
     @jax.jit
@@ -571,7 +572,7 @@ def jitted(name: str, k: int) -> Callable[..., Any]:
 
 
 def first_step(name: str, k: int):
-    """The ``run`` of the theorems: matrix and values to update and weights."""
+    """Makes the ``run`` of the theorems: matrix and values to update and weights."""
     step = jitted(name, k)
 
     @functools.cache

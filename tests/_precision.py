@@ -1,7 +1,7 @@
 """Finds products at less than full precision in a traced program.
 
-At the default precision a product of float32 is one of TF32 on a GPU and of bfloat16 on
-a TPU, which no test on a CPU would see in its numbers.
+At the default precision a float32 product uses TF32 on a GPU and bfloat16 on a TPU,
+which the numbers of a test on a CPU would not show.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def loose_products(fn: Callable[..., Any], *args: Any) -> list[str]:
         args: Its arguments, or ``jax.ShapeDtypeStruct`` in their place.
 
     Returns:
-        One line a product, empty if there is none.
+        One line per product, empty if there is none.
     """
     return [
         f"{equation.primitive.name} of {_operands(equation)} at precision "
@@ -35,7 +35,7 @@ def loose_products(fn: Callable[..., Any], *args: Any) -> list[str]:
 
 
 def products(fn: Callable[..., Any], *args: Any) -> int:
-    """Counts the products of a function, so that a test knows that it saw some."""
+    """Counts the products of a function, so that a test can check that it saw some."""
     return sum(
         equation.primitive.name in PRODUCTS
         for equation in _equations(jax.make_jaxpr(fn)(*args).jaxpr)

@@ -1,7 +1,7 @@
 """Gradients sampled by kind: each function proves that its matrix is of that kind.
 
 A sampler maps ``(seed, k)`` to a matrix ``[k, DIM]`` whose rows are the gradients, in
-float64 numpy, so that a test chooses the dtype. ``trees`` hangs a matrix on a pytree.
+float64 numpy, so that a test chooses the dtype. ``trees`` turns a matrix into pytrees.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def zero_distill(seed: int, k: int) -> np.ndarray:
 
 
 def all_zero(seed: int, k: int) -> np.ndarray:
-    """Nothing but zeros."""
+    """All zeros."""
     del seed
     return np.zeros((k, DIM))
 
@@ -88,7 +88,7 @@ def weakly_stationary(seed: int, k: int) -> np.ndarray:
     """Non-negative weights cancel the rows, positive ones do not (for k >= 3).
 
     Rows 0 and 1 are v and -2v, so weights ``(2, 1, 0, ...)`` cancel. Every other row
-    has the part p along a direction orthogonal to v, so a sum with positive weights
+    has a component p along a direction orthogonal to v, so a sum with positive weights
     has a positive part along p. For k <= 2 this is ``opposite``.
     """
     rng = _rng(seed, "weakly_stationary")
@@ -136,7 +136,7 @@ KINDS: dict[str, Sampler] = {
 }
 
 EXTREME = ("tiny", "huge", "mixed_scales")
-"""Kinds whose products only float32's own range can hold: not for half precision."""
+"""Kinds whose products need the range of float32: not for half precision."""
 
 
 def values(seed: int, k: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-_modules: list = []  # the one of the last test
+_modules: list = []  # the module of the last test
 
 
 def pytest_collection_finish():
@@ -34,7 +34,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def _strict_dtypes():
-    """Optax itself needs promotion; a test that chains with it asks for `standard`."""
+    """Optax itself needs promotion; tests that chain with it request `standard`."""
     with jax.numpy_dtype_promotion("strict"):
         yield
 

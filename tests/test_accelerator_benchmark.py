@@ -1,4 +1,4 @@
-"""The benchmarks of an accelerator run here in small, and tell a wrong result."""
+"""The accelerator benchmarks run here in small, and detect a wrong result."""
 
 import json
 import os
@@ -30,7 +30,7 @@ LONG = 3600.0
 
 
 def run(module, *arguments):
-    """The command itself, as a user types it; no promotion is forbidden there."""
+    """The command itself, as a user types it; promotion is allowed there."""
     command = [sys.executable, "-m", module, "--tiny", *map(str, arguments)]
     path = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "kdlab" / "src")])
     environment = os.environ | {"PYTHONPATH": path}
@@ -110,7 +110,7 @@ def test_distillation_runs(tmp_path):
 
 
 def rounded(x):
-    """As factors of a product in TF32 are: ten bits of the mantissa."""
+    """As TF32 rounds the factors of a product: to ten bits of mantissa."""
     bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.uint32)
     kept = (bits + jnp.uint32(2**12)) & jnp.uint32(0xFFFFE000)
     return jax.lax.bitcast_convert_type(kept, jnp.float32)
@@ -184,7 +184,7 @@ def test_programs_without_time_are_named():
 
 
 def test_every_step_of_a_loop_is_done():
-    """Nothing is taken out of the loop, though the inputs stay the same."""
+    """Nothing is hoisted out of the loop, though the inputs stay the same."""
     program = Program("sum", lambda x, c: c + jnp.sum(x), struct((8,)), struct(()))
     built = build(program._replace(iterations=5))
     assert float(built.run(jnp.ones(8), jnp.zeros(()))) == 40.0

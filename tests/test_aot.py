@@ -1,4 +1,4 @@
-"""Programs compiled for TPUs and GPUs that are not here: what they read and send.
+"""Programs compiled for absent TPUs and GPUs: what they read and send.
 
 Needs ``pip install 'jax[tpu]'``, or ``jax-cuda13-plugin`` with ``nvidia-cuda-nvcc`` and
 ``nvidia-nvvm`` of its version; run by ``JAX_PLATFORMS=cpu pytest -m aot -s
@@ -56,7 +56,7 @@ def placed(machine, tree, sharding):
 
 
 def report(name, compiled):
-    cost = compiled.cost_analysis() or {}  # that for CUDA says nothing
+    cost = compiled.cost_analysis() or {}  # CUDA gives none
     sent = collectives(compiled)
     print(
         f"\n{name}: {cost.get('flops', 0):.3e} flops, "
@@ -129,7 +129,7 @@ def test_replicated(machine):
 
 @pytest.mark.parametrize("machine", SMALLEST)
 def test_dot_is_one_kernel_for_each_leaf(machine):
-    """It reads two gradients and two buffers and writes three trees, the least."""
+    """It reads two gradients and two buffers and writes three trees, the minimum."""
     params = parameters(None)
     state = jax.eval_shape(kdopt.dot().init, params)
     compiled = update(machine, dot, (params, params), state)

@@ -56,7 +56,7 @@ def assert_close(got, expected, rtol=1e-6):
 
 @pytest.mark.parametrize("name", BALANCERS)
 def test_gradient_and_state_are_those_of_the_shared_call(name):
-    """The head's gradient too, and over several steps of those with a memory."""
+    """The head's gradient too, and over several steps for balancers with a state."""
     balancer, (params, batch) = BALANCERS[name], params_and_batch()
     ours = theirs = balancer.init(encode(params, batch))
     shared = jax.jit(kdopt.value_and_shared_grad(encode, heads, balancer))

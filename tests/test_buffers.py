@@ -1,4 +1,4 @@
-"""A state owns its buffers: a step may donate it, twice, and another seed may start."""
+"""A state owns its buffers: a step may donate it, twice, and other seeds may follow."""
 
 import functools
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 
 def pointers(tree):
-    """Addresses of the arrays of a tree; an array without elements has none."""
+    """Returns the addresses of the arrays of a tree; empty arrays have none."""
     leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree)]
     return [x.unsafe_buffer_pointer() for x in leaves if x.size]
 

@@ -1,4 +1,4 @@
-"""What happens when kdopt meets the rest of Optax and the ways to hold a state.
+"""How kdopt works with the rest of Optax and the ways to hold a state.
 
 Every row of the table in docs/compatibility.md is a function here: its docstring is the
 advice, its body the proof. ``python -m tests.test_compatibility`` writes the page.
@@ -74,7 +74,7 @@ def _same(tx, plain, **options):
 
 
 def _refused(tx, match=None):
-    """It raises; it does not go on with something else."""
+    """Checks that it raises, and does not continue with something else."""
     with pytest.raises((ValueError, TypeError, AttributeError), match=match):
         _train(tx, _both, steps=2)
 
@@ -110,7 +110,7 @@ def check_inject():
 
 @row("`masked(balancer, mask)`", INSTEAD)
 def check_masked():
-    """`kdopt.restrict(balancer, mask)`; `masked` behind the balancer works."""
+    """`kdopt.restrict(balancer, mask)`; `masked` after the balancer works."""
     _refused(optax.masked(B, MASK))
     decay = optax.masked(optax.add_decayed_weights(0.1), MASK)
     lr = optax.sgd(0.1)
@@ -131,7 +131,7 @@ def check_masked():
     "`partition`, `multi_transform` of balancers, `({...: balancer}, labels)`", INSTEAD
 )
 def check_partition():
-    """`kdopt.partition` or `kdopt.per_layer`; `partition` behind the balancer works."""
+    """`kdopt.partition` or `kdopt.per_layer`; `partition` after the balancer works."""
     labels = {"b": "slow", "w": "fast"}
     for grouped in (optax.partition, optax.multi_transform):
         _refused(grouped({"slow": B, "fast": B}, labels))
@@ -160,7 +160,7 @@ def check_guard():
 
 @row("`MultiSteps(chain(balancer, tx), k)`", INSTEAD)
 def check_multi_steps():
-    """`kdopt.accumulate(chain(balancer, tx), k)`; behind the balancer it works."""
+    """`kdopt.accumulate(chain(balancer, tx), k)`; after the balancer it works."""
     _refused(optax.MultiSteps(optax.chain(B, optax.sgd(0.1)), 2))
     behind = optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation()
     _same(optax.chain(B, behind), behind)
@@ -170,7 +170,7 @@ def check_multi_steps():
 
 @row("`apply_if_finite(chain(balancer, tx), n)`", INSTEAD)
 def check_apply_if_finite():
-    """`kdopt.skip_nonfinite(chain(balancer, tx), n)`; behind the balancer it works."""
+    """`kdopt.skip_nonfinite(chain(balancer, tx), n)`; after the balancer it works."""
     _refused(optax.apply_if_finite(optax.chain(B, optax.sgd(0.1)), 3))
     behind = optax.apply_if_finite(optax.adam(0.1), 3)
     _same(optax.chain(B, behind), behind)
@@ -180,7 +180,7 @@ def check_apply_if_finite():
 
 @row("`conditionally_transform`, `conditionally_mask` around a balancer", INSTEAD)
 def check_conditionally():
-    """`kdopt.every(balancer, n)` for every n-th step; behind the balancer they work."""
+    """`kdopt.every(balancer, n)` for every n-th step; after the balancer they work."""
 
     def even(step):
         return step % 2 == 0
@@ -195,7 +195,7 @@ def check_conditionally():
 
 @row("`flatten(balancer)`", INSTEAD)
 def check_flatten():
-    """Nothing: balancers make no flat copy. `flatten` behind the balancer works."""
+    """Nothing: balancers make no flat copy. `flatten` after the balancer works."""
     _refused(optax.flatten(B))
     _same(optax.chain(B, optax.flatten(optax.adam(0.1))), optax.adam(0.1))
 
@@ -212,7 +212,7 @@ def check_schedule_free():
 
 @row("`lookahead(chain(balancer, tx), ...)`", WORKS)
 def check_lookahead():
-    """Around the chain, for balancers that need no `values`: it passes none on."""
+    """Around the chain, for balancers that need no `values`: it does not pass them."""
 
     def trained(tx, gradients):
         tx = optax.lookahead(tx, sync_period=2, slow_step_size=0.5)
@@ -233,7 +233,7 @@ def check_lookahead():
 
 @row("`contrib.sam(chain(balancer, tx), chain(balancer, adversary))`", WORKS)
 def check_sam():
-    """Both optimisers begin with a balancer, one that needs no `values`."""
+    """Both optimisers begin with a balancer that needs no `values`."""
     adversary = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
 
     def around(*first):
@@ -246,7 +246,7 @@ def check_sam():
 
 @row("`freeze(mask)`, `selective_transform`", WORKS)
 def check_freeze():
-    """Behind the balancer, which counts what is frozen; `kdopt.restrict` does not."""
+    """After the balancer, which includes what is frozen; `kdopt.restrict` does not."""
     mask = {"b": True, "w": False}
     frozen = optax.freeze(mask)
     selective = optax.selective_transform(optax.sgd(0.1), freeze_mask=mask)
@@ -272,7 +272,7 @@ def check_freeze():
 
 @row("`ema(decay)`", WORKS)
 def check_ema():
-    """Behind the balancer; each gradient: `kdopt.each`; the weights: `kdopt.ema`."""
+    """After the balancer; each gradient: `kdopt.each`; the weights: `kdopt.ema`."""
     average = optax.ema(0.9)
     _same(optax.chain(B, average, optax.sgd(0.1)), optax.chain(average, optax.sgd(0.1)))
     _refused(optax.chain(average, B))
@@ -285,7 +285,7 @@ def check_ema():
 
 @row("`contrib.reduce_on_plateau`", WORKS)
 def check_plateau():
-    """Behind the balancer; pass `value=`, the one number to watch."""
+    """After the balancer; pass `value=`, the number to watch."""
     plateau = optax.contrib.reduce_on_plateau(patience=1, rtol=1.0)
     tx = optax.chain(B, optax.sgd(0.1), plateau)
     plain = optax.chain(optax.sgd(0.1), plateau)
@@ -294,7 +294,7 @@ def check_plateau():
 
 @row("`scale_by_backtracking_linesearch`, `scale_by_zoom_linesearch`", WORKS)
 def check_line_search():
-    """Behind the balancer; `value`, `grad`, `value_fn` belong to one chosen sum."""
+    """After the balancer; `value`, `grad`, `value_fn` belong to a sum you choose."""
 
     def extra(params):
         value, grad = jax.value_and_grad(_value)(params)
@@ -322,7 +322,7 @@ def check_map_params():
 
 @row("`clip_by_global_norm(c)` before a balancer", WORKS)
 def check_clip_before():
-    """One factor for all gradients, from their joint norm; one each: `kdopt.each`."""
+    """One factor for all gradients, of their joint norm; one per loss: `kdopt.each`."""
     joint = optax.chain(optax.clip_by_global_norm(1.0), B)
     grads = _both(PARAMS)
     update, _ = joint.update(grads, joint.init(PARAMS), PARAMS)
@@ -345,7 +345,7 @@ def check_before():
 
 @row("`zero_nans` before a balancer", INSTEAD)
 def check_zero_nans():
-    """`kdopt.each(zero_nans(), zero_nans())`: Optax's changes the state it scans."""
+    """`kdopt.each(zero_nans(), zero_nans())`: Optax's changes its state in `scan`."""
     grads = _both(PARAMS)
 
     def scanned(tx):
@@ -374,7 +374,7 @@ def check_snapshot():
 
 @row("One gradient tree, or a second balancer", ERROR)
 def check_one_tree():
-    """Take `kdopt.value_and_grads`; one balancer, first in its chain."""
+    """Use `kdopt.value_and_grads`; one balancer, first in its chain."""
     with pytest.raises(ValueError, match=r"kdopt.value_and_grads"):
         B.update(PARAMS, B.init(PARAMS), PARAMS)
     _refused(optax.chain(B, kdopt.min_norm()), "first in its optax.chain")
@@ -425,7 +425,7 @@ def check_nnx():
 
 @row("A Flax NNX module, integers or random keys as parameters", ERROR)
 def check_differentiable():
-    """`kdopt.nnx` takes modules; else differentiate the real numbers alone."""
+    """`kdopt.nnx` takes modules; otherwise differentiate only the real numbers."""
     from flax import nnx
 
     def losses(params):
@@ -443,7 +443,7 @@ def check_differentiable():
 
 @row("Complex parameters", ERROR)
 def check_complex():
-    """Keep real and imaginary part apart and join them in the forward pass."""
+    """Keep real and imaginary parts separate and join them in the forward pass."""
     params = {"w": jnp.array([1.0 + 2.0j])}
     with pytest.raises(TypeError, match=r"jax\.lax\.complex"):
         B.update((params, params), B.init({"w": jnp.ones(1)}))
@@ -469,7 +469,7 @@ def check_train_state():
 
 @row("Filtered trees with `None` leaves (Equinox)", WORKS)
 def check_filtered():
-    """`None` is no leaf, for Optax and kdopt alike."""
+    """`None` is not a leaf, for Optax and kdopt alike."""
     params = {**PARAMS, "activation": None}
 
     def losses(p):

@@ -22,7 +22,7 @@ KINDS = (
 
 
 def nearest(rows, point):
-    """The nearest point with no negative product: on some face, all faces tried."""
+    """The nearest point with no negative inner product: it is on a face, so try all."""
     k, found = len(rows), []
     for size in range(k + 1):
         for face in map(list, itertools.combinations(range(k), size)):
@@ -64,7 +64,7 @@ def test_regularize_gives_the_identity_for_small_gradients(gram, norm_eps):
 
 
 def best_rate(rows, radius):
-    """The greatest least rate, by the minimum of the dual function over the simplex.
+    """The largest minimal rate, by the minimum of the dual function over the simplex.
 
     With g_w = J'w: max over the ball of min <g_i, u> = min over w of
     <g_w, g_0> + radius |g_0| |g_w|, for which a fine grid is enough.
@@ -94,11 +94,12 @@ def test_conflict_averse_step_reaches_the_best_rate(kind, radius, k):
         step = np.asarray(conflict_averse_step(rows @ rows.T, radius))
         mean = rows.mean(axis=0)
         change, allowed = step @ rows, radius * np.linalg.norm(mean)
-        # all -1 / k where the gradients cancel within the ball: then the update is zero
+        # all -1 / k where the gradients cancel within the ball, so that the update is
+        # zero
         assert np.all(step >= 0) or np.all(step == -1 / k)
         assert np.linalg.norm(change) <= allowed * (1 + 1e-9)
         rate = np.min(rows @ (mean + change))
-        bound = best_rate(rows, radius)  # of the grid, so no less than the true one
+        bound = best_rate(rows, radius)  # of the grid, so at least the true one
         size = np.max(np.sum(rows**2, axis=1))
         assert bound - 1e-3 * size <= rate <= bound + 1e-9 * size
 

@@ -1,8 +1,9 @@
-"""What every method owes its caller, one test for the whole table of methods.
+"""The contract of every method, each test over the whole table of methods.
 
 Mathematics, faults, ``vmap`` and ``scan`` are tested for every row. What surrounds the
-weights of a method (pytrees, dtypes, chains, shardings, accumulation) is tested once an
-engine: half of the rows are a function of the Gram matrix in one ``from_gram`` call.
+weights of a method (pytrees, dtypes, chains, shardings, accumulation) is tested once
+per engine: half of the rows are a function of the Gram matrix in one ``from_gram``
+call.
 """
 
 import functools
@@ -73,7 +74,7 @@ def most(name):
 
 
 def few(name):
-    """The K of the tests that need but one."""
+    """The K of the tests that need only one."""
     return METHOD[name].few
 
 
@@ -84,7 +85,7 @@ def all_finite(tree):
 
 
 def without_records(state):
-    """The part of a state that acts on later steps: no last Gram matrix, no count."""
+    """Keeps the part of a state that affects later steps: no Gram matrix, no count."""
     if isinstance(state, kdopt.WeightsState):
         state = state._replace(gram=())
     return state._replace(notfinite_count=0) if counts_faults(state) else state
@@ -159,7 +160,7 @@ def test_finite_on_every_kind(name, k):
     for kind in _samplers.KINDS:
         grads, values = batch(k, kind=kind)
         state = start
-        for _ in range(2):  # the second from what the first has left
+        for _ in range(2):  # the second starts from the state of the first
             update, state = step(grads, state, like, values)
         assert all_finite(update) and all_finite(state), kind
         if counts_faults(state):
@@ -230,7 +231,7 @@ def test_second_step_does_not_recompile(name):
 
 @every_method
 def test_injected_hyperparameters_under_scan_and_cond(standard, name):
-    """The state is stable, and numbers in it do what Python numbers do."""
+    """The state is stable, and injected numbers act like Python numbers."""
     method, k = METHOD[name], few(name)
     tx, step, injected = transform(name, k), jitted(name, k), method.inject(k)
     steps = [batch(k, seed) for seed in range(3)]
@@ -317,7 +318,7 @@ def test_dtype_of_the_gradients_is_kept(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         k = few(name)
         tx, (grads, values) = transform(name, k), batch(k, dtype=dtype)
-        # and for half precision, that of gradients alone
+        # in half precision, with gradients only
         for own in {dtype, "float32"} if dtype == "bfloat16" else {dtype}:
             state = tx.init(params(own))
             update, moved = jax.eval_shape(
@@ -333,7 +334,7 @@ OTHERS = (optax.sgd(0.1, momentum=0.9), optax.adam(0.1))
 @pytest.mark.parametrize("other", OTHERS, ids=["sgd", "adam"])
 @every_engine
 def test_goes_in_a_chain(standard, name, other):
-    """Then Optax sees the update as if it were a gradient."""
+    """Optax then sees the update as if it were a gradient."""
     method, k = METHOD[name], few(name)
     tx, step = transform(name, k), jitted(name, k)
 
@@ -343,7 +344,7 @@ def test_goes_in_a_chain(standard, name, other):
 
     # The method is compiled before: the chain runs as it is, without a compilation.
     fast = optax.GradientTransformationExtraArgs(tx.init, update_fn)
-    # A scalarizer learns from values and passes the update: it stands anywhere.
+    # A scalarizer learns from values and passes the update on: it may be anywhere.
     chain = optax.chain(*((other, fast) if method.scalarizer else (fast, other)))
     state, alone, theirs = (t.init(params()) for t in (chain, tx, other))
     for seed in range(2):
@@ -363,7 +364,7 @@ def test_goes_in_a_chain(standard, name, other):
 
 @every_engine
 def test_map_params_finds_the_params_in_the_state(name):
-    """All arrays shaped like the parameters and nothing else, to be sharded alike."""
+    """All arrays that are shaped like the parameters, and no others, to shard alike."""
     tx = transform(name, few(name))
     state = tx.init(jnp.zeros((7, 5)))
     marked = optax.tree.map_params(tx, lambda _: None, state)
@@ -381,7 +382,7 @@ def block_sharding(kind):
 @every_engine
 @pytest.mark.parametrize("kind", AXIS_TYPES)
 def test_sharded_parameters_give_the_same_update(name, kind):
-    """Eight devices hold an eighth of each array, and nobody tells the method."""
+    """Eight devices hold an eighth of each array, without telling the method."""
     k = few(name)
     tx, step = transform(name, k), jitted(name, k)
     like = jnp.linspace(-1, 1, 16).reshape(8, 2)
@@ -430,12 +431,12 @@ def poisoned(tree, bad):
 @every_method
 @pytest.mark.parametrize("bad", ["nan", "inf"])
 def test_bad_gradients_leave_the_state_sane(name, bad):
-    """The update shows the fault, the state does not, and the next step is sound."""
+    """The update shows the fault, the state does not, and the next step is finite."""
     method, k = METHOD[name], most(name)
     tx, step = transform(name, k), jitted(name, k)
     grads, values = batch(k)
     state = tx.init(params())
-    for _ in range(k):  # each loss has had its turn, where they take turns
+    for _ in range(k):  # each loss has had its turn, if they take turns
         _, state = step(grads, state, params(), values)
     broken = (poisoned(grads[0], float(bad)), *grads[1:])
     update, held = step(broken, state, params(), values)
@@ -487,7 +488,7 @@ def test_wrong_number_of_losses(name):
 
 @every_method
 def test_factory_is_pure(name):
-    """Two transforms of one factory share nothing."""
+    """Two transforms from one factory share nothing."""
     k = few(name)
     first, second = METHOD[name].make(k), METHOD[name].make(k)
     chex.assert_trees_all_equal(first.init(params()), second.init(params()))
@@ -496,7 +497,7 @@ def test_factory_is_pure(name):
 
 @every_engine
 def test_not_differentiated_through_the_weights(name):
-    """Weights are constants for an outer derivative: none is NaN or runs through."""
+    """Weights are constants for an outer derivative, which is not NaN."""
     method, k = METHOD[name], few(name)
     if method.scalarizer or not method.weighted:
         pytest.skip("no Gram matrix")

@@ -40,7 +40,7 @@ def test_conflicts_are_the_negative_products():
 
 
 def test_decreases_are_first_order(x64):
-    """A step of 1e-6 on quadratics lowers each loss by 1e-6 of its entry."""
+    """A step of 1e-6 on quadratics lowers each loss by 1e-6 times its entry."""
     targets = jnp.asarray(_samplers.generic(0, 2))
     weights, x = jnp.array([0.3, 0.7]), jnp.zeros(6)
 
@@ -208,7 +208,7 @@ def flops(fn, *args):
 
 @pytest.mark.usefixtures("standard")
 def test_a_step_with_the_summary_has_no_pass_more_over_the_gradients():
-    """The floating-point operations that it adds do not depend on their size."""
+    """The number of floating-point operations it adds does not depend on their size."""
     tx = optax.chain(kdopt.dto_kd(), optax.sgd(0.1, momentum=0.9))
     values = jax.ShapeDtypeStruct((2,), jnp.float32)
 

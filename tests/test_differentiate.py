@@ -1,4 +1,4 @@
-"""What the gradient calls refuse before they differentiate, and what they say."""
+"""What the gradient calls reject before they differentiate, and their messages."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Names are documented, programs are complete, pictures of the losses can be drawn."""
+"""Names are documented, programs are complete, figures of the losses can be drawn."""
 
 import ast
 import builtins
@@ -52,7 +52,7 @@ def programs():
 
 @pytest.mark.parametrize("title", programs())
 def test_program_is_complete_and_short(title):
-    """Pytest runs the page as one: a name may not come from the program before."""
+    """Pytest runs a page as one program; here no name may come from an earlier one."""
     source = programs()[title]
     nodes = list(ast.walk(ast.parse(source)))
     names = [node for node in nodes if isinstance(node, ast.Name)]
@@ -67,7 +67,7 @@ def test_program_is_complete_and_short(title):
 
 
 def test_rates_of_dropped_losses_are_in_the_state(standard):
-    """What docs/dropped_rate.py counts; it trains for minutes."""
+    """The counts of docs/dropped_rate.py, which itself trains for minutes."""
     plan = dropped_rate.dto_kd(Numbers(), optax.constant_schedule(0.1))
     params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
     grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
@@ -96,7 +96,7 @@ def test_pictures_of_the_losses(tmp_path, standard):
 
 
 def test_rises_of_losses_are_in_the_logs(standard):
-    """What docs/raised_losses.py counts; it trains for minutes."""
+    """The counts of docs/raised_losses.py, which itself trains for minutes."""
     numbers = Numbers(optimizer="adamw")
     schedule, params = optax.constant_schedule(0.1), {"w": jnp.zeros(2)}
     plan = raised_losses.plan(lambda: kdopt.linear([1.0, 0.0]), act=False)

@@ -12,7 +12,7 @@ fair_point = jax.jit(_fixed_point.fair_point)
 
 
 def residual(gram, weights, alpha):
-    """By how much ``w^alpha (G w)^alpha = 1`` fails."""
+    """Returns by how much ``w^alpha (G w)^alpha = 1`` is violated."""
     return np.asarray(gram @ weights) ** alpha * np.asarray(weights) - 1
 
 

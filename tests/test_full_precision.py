@@ -1,7 +1,7 @@
 """No product on a Gram matrix is left to the default precision of a device.
 
 TF32 and bfloat16 keep 3 and 2 digits of a cosine: near-opposite gradients then raise a
-loss that a method promises to lower. Whatever is public is traced here.
+loss that a method promises to lower. All public functions are traced here.
 """
 
 import inspect
@@ -59,7 +59,7 @@ ARGUMENTS_OF_TWO = {
 
 
 def functions():
-    """Solvers, diagnostics, and what is named ``x_weights``."""
+    """Lists solvers, diagnostics, and functions named ``x_weights``."""
     modules = _cone, _fixed_point, _nonnegative, _parabola, _simplex, _spectrum
     for module in (*modules, diagnostics):
         for name, value in vars(module).items():

@@ -133,7 +133,7 @@ def test_dto_kd_clips_pi_and_not_lambda():
     """Clipping the ratio of the raw weights would go to the wrong end.
 
     |g_dist|^2 = 1, |g_task|^2 = 4, inner product 2, losses 1 and 10: pi of the
-    distillation is -1/4, so that its weight must be 0; the ratio is +2.
+    distillation loss is -1/4, so its weight must be 0; the ratio is +2.
     """
     gram, values = jnp.array([[4.0, 2.0], [2.0, 1.0]]), jnp.array([10.0, 1.0])
     literal = kdopt.dto_kd_weights(gram, values, simplex=False)
@@ -158,7 +158,7 @@ def test_only_the_literal_theorem_stalls_on_parallel_gradients(simplex):
 
 
 def test_bounds_on_the_length_of_the_min_norm_point():
-    """At most the shorter gradient; without conflict at least 1/sqrt(2) of it.
+    """No longer than the shorter gradient; without conflict at least 1/sqrt(2) of it.
 
     The lower bound, which the paper's Corollary 3.4 states for all gradients, fails
     under conflict: two unit vectors at 120 degrees have a min-norm point of length 1/2.

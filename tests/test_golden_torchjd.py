@@ -18,7 +18,7 @@ from tests.balancers._inputs import GOLDEN, GOLDEN_GRAM
 
 ROWS = json.loads(Path(__file__).with_name("golden_torchjd.json").read_text())["rows"]
 
-# with the ridge of the peer, by which losses may rise
+# with the peer's ridge, under which losses may rise
 upgrad_weights = functools.partial(kdopt.upgrad_weights, reg_eps=1e-4)
 dual_proj_weights = functools.partial(kdopt.dual_proj_weights, reg_eps=1e-4)
 

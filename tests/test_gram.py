@@ -202,7 +202,7 @@ def test_gram_of_leaves_that_are_summed_in_rows(shape):
 
 
 def test_gram_of_many_leaves_of_few_kinds():
-    """More than share one kernel, of two dtypes."""
+    """More leaves than share one kernel, of two dtypes."""
     rng = np.random.default_rng(0)
     rows = rng.integers(-3, 4, size=(2, 150, 3))
     trees = [
@@ -231,7 +231,7 @@ def test_gram_of_large_leaves_under_transformations(x64):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(10**8,), (2**16, 1526), (9, 3334, 3333)])
 def test_gram_of_a_hundred_million_elements(shape):
-    """Sums in sequence would have lost the fourth digit."""
+    """Sequential sums would lose the fourth digit."""
     rng = np.random.default_rng(0)
     x = rng.random(shape, dtype=np.float32)
     flat = x.reshape(-1)

@@ -61,7 +61,7 @@ def test_gram_reads_each_gradient_once_and_copies_none(dtype, k):
 
 
 def test_per_pair_sums_would_read_them_more_often():
-    """The count above can fail."""
+    """Checks that the count above can fail."""
     grads = (tree(),) * 4
 
     def naive(grads):
@@ -108,7 +108,7 @@ def test_gram_of_sharded_gradients_sends_one_message_of_scalars():
     """Parameters sharded over devices (FSDP): the gradients stay where they are."""
     grads = (tree(sharding=over_first_axis),) * 3
     ((kind, size),) = collectives(compiled(kdopt.gram, grads))
-    # for each leaf and pair one number
+    # one number for each leaf and pair
     assert kind == "all-reduce" and size <= len(SHAPES) * 6 * 4
 
 

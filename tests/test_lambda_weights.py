@@ -47,13 +47,13 @@ def rate(rows, pair):
 
 
 def terms(rows, pair):
-    """The size of what is added up in a rate, whose rounding it shows."""
+    """The size of the terms of a rate, which sets its rounding error."""
     return (np.abs(pair) @ np.linalg.norm(rows, axis=1)) ** 2
 
 
 @pytest.mark.parametrize("previous", [0.0, 0.3, 0.5, 1.0])
 def test_rate_comes_as_near_as_any(rows, previous):
-    """And where several do, the previous weights decide."""
+    """If several do, the previous weights decide."""
     rates = rate(rows, PAIRS)
     before = np.array([1 - previous, previous])
     for target in (0.5 * rates.min(), np.sqrt(rates.min() * rates.max() + 1e-36)):
@@ -63,7 +63,7 @@ def test_rate_comes_as_near_as_any(rows, previous):
         allowed = 1e-5 * (terms(rows, got) + target)
         miss = abs(rate(rows, got) - target)
         assert miss <= np.min(np.abs(rates - target)) + allowed
-        # no pair that is clearly as good is clearly nearer
+        # no clearly equally good pair is clearly nearer
         good = np.abs(rates - target) <= 1e-7 * target
         if np.any(good):
             nearest = np.min(np.abs(PAIRS[good][:, 1] - previous))
@@ -73,7 +73,7 @@ def test_rate_comes_as_near_as_any(rows, previous):
 @pytest.mark.parametrize("target", [0.9, 1.0, 1.5])
 @pytest.mark.parametrize("previous", [0.2, 0.7])
 def test_out_of_reach_with_equal_norms_the_nearer_end(target, previous):
-    """Both ends attain most, and nothing between them does."""
+    """Both ends attain the maximum, and nothing between them does."""
     gram = jnp.array([[0.8, -0.3], [-0.3, 0.8]])
     got = rate_weights(
         gram, jnp.full(2, target), jnp.array([1 - previous, previous], jnp.float32)
@@ -82,7 +82,7 @@ def test_out_of_reach_with_equal_norms_the_nearer_end(target, previous):
 
 
 def test_a_flat_parabola_is_a_line():
-    """Equal but for the length of one: the rate goes from 1 to 1.002."""
+    """Equal except for the length of one: the rate goes from 1 to 1.002."""
     row = np.array([0.6, 0.8])
     rows = np.stack([row, 1.001 * row])
     for share in (0.1, 0.5, 0.8):

@@ -1,4 +1,4 @@
-"""The house rules that a program can check: layers, tests, docstrings."""
+"""The project rules that a program can check: layers, tests, docstrings."""
 
 import ast
 import inspect
@@ -110,8 +110,8 @@ SIBLINGS = {
     },
     "wrappers/_skip_nonfinite": {"wrappers/_inner"},
 }
-"""One method a file: one that is another with its hyper-parameters set, or that shares
-an engine with its kin."""
+"""One method per file: others are a method with fixed hyper-parameters, or share an
+engine."""
 
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",
@@ -120,8 +120,8 @@ WITHOUT_TESTS_OF_ITS_OWN = {
     "_traces",
     *SUMS,
 }
-"""Names only, what every loss goes through, and solvers and plumbing whose theorems the
-tests of the methods on them check; the parts of the Gram matrix."""
+"""Names only, shared inputs of losses, and solvers and plumbing that the tests of the
+methods cover; the parts of the Gram matrix."""
 
 
 def layer(module):

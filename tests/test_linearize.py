@@ -44,7 +44,7 @@ def test_agrees_with_the_gradients():
 
 
 def test_inner_products_in_double_precision(x64):
-    """Equal to those of K + 1 gradients to 1e-12."""
+    """Equal to the inner products of K + 1 gradients to 1e-12."""
     params = jax.tree.map(lambda p: p.astype(jnp.float64), PARAMS)
     x = X.astype(jnp.float64)
     _, grads = kdopt.value_and_grads(losses_fn)(params, x)

@@ -1,4 +1,4 @@
-"""Losses of which a logarithm is taken: above their bounds, absent, or neither."""
+"""Losses whose logarithm is taken: above their bounds, absent, or neither."""
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,7 @@ GOOD = np.float32([1.0, 2.0])
 
 
 def steps(name, *rows):
-    """The states after each row of values, from the start."""
+    """Returns the states after each row of values, from the start."""
     k, params = len(rows[0]), jnp.zeros(_samplers.DIM)
     grads = tuple(np.float32(_samplers.conflicting(0, k)))
     step, state = jitted(name, k), transform(name, k).init(params)
@@ -146,7 +146,7 @@ def test_scalarizers_hold_and_count(name, standard):
 @pytest.mark.parametrize("unusable", [0.0, -2.0])
 @pytest.mark.parametrize("name", SCALARIZERS)
 def test_scalarizers_hand_out_weights_of_the_last_gap(name, unusable, standard):
-    """Never NaN, and nothing for the loss that is there to lose."""
+    """Never NaN, and nothing that the present loss could lose."""
     *_, (_, state) = steps(name, GOOD, GOOD, GOOD)
     got = kdopt.loss_weights(state, jnp.array([1.0, unusable]))
     expected = kdopt.loss_weights(state, jnp.asarray(GOOD))
@@ -174,7 +174,7 @@ def test_an_absent_loss_moves_no_weight_and_is_no_fault(name, standard):
 
 
 def test_the_next_fall_spans_the_steps_without_a_loss(standard):
-    """The signal `next` compares a loss with the last value that it had."""
+    """The signal `next` compares a loss with its last value."""
     tx = kdopt.dto_kd_amortized(0.1, weight_decay=0.0)
     params = jnp.zeros(2)
 
@@ -185,6 +185,6 @@ def test_the_next_fall_spans_the_steps_without_a_loss(standard):
         return state
 
     absent = follow([1.0, 2.0], [1.0, 0.0], [1.0, 1.0])
-    # the second has halved meanwhile, so that it loses weight
+    # the second has halved meanwhile, so it loses weight
     assert absent.memory["logits"][1] < -0.05 < 0.05 < absent.memory["logits"][0]
     np.testing.assert_allclose(absent.memory["log_gaps"], 0, atol=1e-6)

@@ -46,7 +46,7 @@ def losses_fn(model, x):
 
 
 def assert_same_variables(got, expected):
-    """Every variable but the parameters: statistics and counts of keys."""
+    """Returns every variable but the parameters: statistics and counts of keys."""
     pairs = zip(
         *(jax.tree.leaves(nnx.state(m, nnx.Not(nnx.Param))) for m in (got, expected)),
         strict=True,
@@ -166,7 +166,7 @@ def test_weights_of_a_scalarizer_in_an_nnx_optimizer(name):
     "holder", [lambda m: m, lambda m: {"student": m}, lambda m: [m]]
 )
 def test_the_plain_calls_refuse_modules(holder):
-    """They would differentiate running statistics, and lose what changes."""
+    """These would differentiate running statistics, and lose what changes."""
     model, balancer = holder(Net()), kdopt.min_norm()
     calls = {
         "grads": lambda: kdopt.value_and_grads(losses_fn)(model, X),

@@ -42,7 +42,7 @@ def objective(hessian, linear, x):
 
 
 def least(hessian, linear):
-    """The least value over all supports: the minimum is where one of them is free."""
+    """Returns the least value over all supports: the minimum is free on one of them."""
     k = len(linear)
     values = [0.0]
     for size in range(1, k + 1):
@@ -118,7 +118,7 @@ def test_face():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_faces_and_search_agree_in_single_precision(kind):
-    """What an accelerator computes predicts what a CPU does, where it is unique."""
+    """An accelerator's solution reaches the same minimum as a CPU's."""
     for hessian, linear in problems(kind, 4):
         one, other = (
             np.asarray(jitted(s)(np.float32(hessian), np.float32(linear)), float)

@@ -68,7 +68,7 @@ def test_present_losses_are_as_they_were(present):
 
 
 def safe(fn):
-    """The same, with a denominator of at least one, as one backward pass demands."""
+    """The same, with a denominator of at least one, as one backward pass requires."""
     return lambda *args: fn(
         *args[:-1], jnp.where(jnp.sum(args[-1]) > 0, args[-1], 1e-9)
     )

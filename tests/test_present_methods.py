@@ -1,7 +1,7 @@
 """Losses that are absent from a batch, in every method.
 
-What the absent loss holds, NaN say, must not matter, and where a method promises so,
-the update is that of the method without the loss.
+What the absent loss holds, such as NaN, must not matter, and where a method promises
+so, the update is that of the method without the loss.
 """
 
 import functools
@@ -35,7 +35,7 @@ def jitted(name, k):
 
 
 def run(name, rows, values, present):
-    """Updates of some steps and the last state."""
+    """Returns the updates of some steps and the last state."""
     step, params = jitted(name, len(rows)), jnp.zeros(rows.shape[1])
     state, updates = transform(name, len(rows)).init(params), []
     for _ in range(STEPS):
@@ -98,7 +98,7 @@ LEADS = {
         for rule in ("cosine", "nearest", "hypergradient")
     },
 }
-"""Methods of which one loss has a part of its own, which no other can play."""
+"""Methods in which one loss has a role that no other can take."""
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -163,7 +163,7 @@ def test_windows_average_over_the_steps_that_have_the_loss(name):
             _, state = tx.update(params, state, values=values, present=present)
         weights.append(kdopt.loss_weights(state))
     np.testing.assert_allclose(*weights, rtol=1e-6)
-    # The second loss is seen in the last window alone: it counts as unchanged.
+    # The second loss is seen only in the last window: it counts as unchanged.
     state = tx.init(params)
     for values, here in [(4.0, 0), (2.0, 0), (4.0, 1), (2.0, 1)]:
         _, state = tx.update(params, state, values=(values, 7.0), present=(1, here))

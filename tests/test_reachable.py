@@ -56,7 +56,7 @@ def _scan(p):
 
 
 def _crossing_scan(p):
-    """The second carry hears of `a` in the second turn only."""
+    """The second carry depends on `a` only from the second iteration on."""
 
     def body(carry, _):
         x, y = carry

@@ -1,4 +1,4 @@
-"""The summary at the top of docs/api.md, asked of the functions themselves.
+"""The summary at the top of docs/api.md, made from the functions themselves.
 
 ``python -m tests.test_reference`` writes it.
 """
@@ -34,7 +34,7 @@ ROWS |= {
     )
     for factory in (kdopt.multi_adam, kdopt.mt_adam)
 }
-"""And those that are tested as parts of themselves."""
+"""And those that are only tested through their parts."""
 
 
 METHOD_MODULES = kdopt.balancers, kdopt.scalarizers
@@ -51,7 +51,7 @@ def first_line(function) -> str:
 
 @functools.cache
 def state_after(method: Method, k: int, with_values: bool = True):
-    """The shapes of a state after a step on K losses."""
+    """Returns the shapes of a state after a step on K losses."""
     extras = dict(method.extras(k)) | ({"values": jnp.ones(k)} if with_values else {})
     tx = method.make(k)
     step = functools.partial(tx.update, **extras)
@@ -61,7 +61,7 @@ def state_after(method: Method, k: int, with_values: bool = True):
 
 @functools.cache
 def fitting(method: Method) -> list[int]:
-    """The numbers of losses that the method takes."""
+    """Returns the numbers of losses that the method takes."""
 
     def fits(k: int) -> bool:
         try:
@@ -106,7 +106,7 @@ def backward_passes(method: Method) -> str:
 
 
 def buffers(method: Method) -> str:
-    """How many trees like the parameters a state holds, as a formula in K."""
+    """Counts the trees like the parameters in a state, as a formula in K."""
     ks = fitting(method)[-2:]
     counts = [
         sum(leaf.size for leaf in jax.tree.leaves(state_after(method, k))) // SIZE
@@ -121,7 +121,7 @@ def buffers(method: Method) -> str:
 
 
 def link(module: ModuleType, name: str) -> str:
-    """To where the reference describes a function: as kdopt's own, if it is that."""
+    """Links to the description of a function, as kdopt's own if kdopt exports it."""
     own = getattr(kdopt, name, None) is getattr(module, name)
     return f"{{py:func}}`~{'kdopt' if own else module.__name__}.{name}`"
 
@@ -132,7 +132,7 @@ def is_method(function) -> bool:
 
 
 def summary() -> str:
-    """The tables, one line a function."""
+    """Makes the tables, one line per function."""
     columns = "K", "`values`", "backward passes", "buffers"
     lines = [
         f"| balancer or scalarizer | what it does | {' | '.join(columns)} |",

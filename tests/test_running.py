@@ -18,7 +18,7 @@ def test_is_the_weighted_mean_of_what_counted():
         np.testing.assert_allclose(
             mean.value[i], shares @ seen / shares.sum(), rtol=1e-5
         )
-    assert mean.value[2] == 0  # nothing was seen
+    assert mean.value[2] == 0  # no value yet
 
 
 def test_without_memory_it_is_the_last_value():

@@ -1,4 +1,4 @@
-"""Gradients of unlike length, in single precision, against double.
+"""Gradients of very different length, in single precision, against double.
 
 Each test takes gradients that single precision holds exactly, lets a method take its
 first step in both, and compares the weights in units of the update and the angles of

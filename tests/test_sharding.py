@@ -54,7 +54,7 @@ def batch():
 
 
 def train(tx, params, x, axis_name=None, local=False):
-    """A few steps; ``local`` leaves the averaging to the balancer."""
+    """Takes a few steps; ``local`` leaves the averaging to the balancer."""
     grad_fn = kdopt.value_and_grads(losses_fn, axis_name=None if local else axis_name)
     state = tx.init(params)
     for _ in range(STEPS):
@@ -83,7 +83,7 @@ REPLICATED, SHARDED = P(), P(AXIS)
 def shard_map(
     f, mesh, *, check_vma, in_specs=(REPLICATED, SHARDED), out_specs=REPLICATED
 ):
-    """The mapped function of arguments that are put where it expects them."""
+    """Maps a function, and puts its arguments where it expects them."""
     mapped = jax.shard_map(
         f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
     )
@@ -151,7 +151,7 @@ def test_dot_with_buffers_of_its_own_on_each_replica(check_vma, mesh):
 
 
 def collectives(mesh, tx, **kwargs):
-    """Arrays that cross the network in one step."""
+    """Counts the arrays that cross the network in one step."""
 
     def step(params, x):
         values, grads = kdopt.value_and_grads(losses_fn, **kwargs)(params, x)

@@ -1,4 +1,4 @@
-"""The solvers on small matrices: special to each; theorems are in the conformance."""
+"""Special cases of the solvers on small matrices; theorems are in test_conformance."""
 
 import jax
 import jax.numpy as jnp

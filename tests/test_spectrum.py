@@ -38,7 +38,7 @@ def test_spectrum(x64, kind, k):
 @pytest.mark.parametrize("kind", RANKS)
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_pseudo_inverse(x64, kind, k):
-    """The four conditions of Penrose, of which symmetry is one for both products."""
+    """The four Penrose conditions, two of which are the symmetry of both products."""
     for seed in range(3):
         rows = _samplers.KINDS[kind](seed, k)
         gram = rows @ rows.T

@@ -1,4 +1,4 @@
-"""The one door: every bad input has its message, every good form gets in."""
+"""Inputs of a balancer: every bad one has its message, every good form is accepted."""
 
 import chex
 import jax
@@ -143,7 +143,7 @@ def test_nan_gradients_hold_the_weights():
 
 
 def test_weights_that_are_not_finite_are_held():
-    """A method of the user's own may divide by zero."""
+    """A user's own method may divide by zero."""
     tx = kdopt.from_weights(lambda gram: 1 / jnp.diagonal(gram))
     zero = jax.tree.map(jnp.zeros_like, TASK)
     update, state = step((TASK, zero), tx=tx)
@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite_are_held():
 
 @pytest.mark.parametrize("num_losses", [0, -1, 2.0, "2", None, jnp.array(2)])
 def test_num_losses_is_checked(num_losses):
-    """An array is what optax.inject_hyperparams makes of it."""
+    """optax.inject_hyperparams turns it into an array."""
     with pytest.raises(ValueError, match=r"an int of at least 1.*static_args="):
         check_num_losses(num_losses)
 
@@ -179,7 +179,7 @@ def test_state_of_a_method_is_carried_and_held():
 @pytest.mark.parametrize("needs_values", [False, True])
 @pytest.mark.parametrize("initial_state", [None, jnp.zeros(2)])
 def test_a_function_takes_only_what_it_asked_for(needs_values, initial_state):
-    """The one-argument form first of all; all four give what they were given."""
+    """The one-argument form first; all four return what they were given."""
     seen = []
 
     def weights_fn(gram, *rest):
@@ -201,7 +201,7 @@ def test_a_function_takes_only_what_it_asked_for(needs_values, initial_state):
 
 
 def test_inner_state_has_the_dtype_of_the_gram_matrix(x64):
-    """Not that of the default float when the transform was made."""
+    """Not the default float dtype of when the transform was built."""
     tx = kdopt.from_weights(lambda g, s: (g[0], s), initial_state=(0.5, 3))
     for dtype in (jnp.float32, jnp.float64):
         state = tx.init(jnp.ones(2, dtype))

@@ -1,4 +1,4 @@
-"""What type checkers make of a user's script."""
+"""What type checkers report for a user's script."""
 
 import subprocess
 import sys

@@ -12,11 +12,11 @@ from tests import _samplers
 from tests._methods import BALANCERS, METHOD, jitted, transform
 
 STEPS = 30
-"""So many that weights which move to a zero gradient get there."""
+"""Enough steps for weights that move to a zero gradient to get there."""
 
 
 def updates(name, rows, values):
-    """The updates of some steps on the same gradients, ``[STEPS, n]``."""
+    """Returns the updates of some steps on the same gradients, ``[STEPS, n]``."""
     k, params = len(rows), jnp.zeros(rows.shape[1])
     step, state = jitted(name, k), transform(name, k).init(params)
     found = []

@@ -23,15 +23,15 @@ AlignedScale: TypeAlias = Literal["min", "median", "mean"]
 def aligned_mtl_weights(
     gram: Gram, *, scale: AlignedScale = "min", preference: Preference = None
 ) -> Weights:
-    r"""Weights of the mean of the aligned gradients.
+    r"""Returns the weights of the mean of the aligned gradients.
 
     With the eigenvalues and eigenvectors :math:`G = V \Lambda V^\top`:
 
     .. math:: w = B p, \qquad B = \sqrt{\sigma} \, V \Lambda^{-1/2} V^\top
 
     The rows of :math:`B J` are orthogonal, all of length :math:`\sqrt\sigma`, and as
-    near to the gradients as such vectors can be; :math:`\sigma` is the smallest, the
-    median or the mean of the eigenvalues that are not zero.
+    close to the gradients as such vectors can be; :math:`\sigma` is the smallest, the
+    median or the mean of the nonzero eigenvalues.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
@@ -66,7 +66,7 @@ def aligned_mtl_weights(
 
 
 def _scale(values: Weights, counts: jax.Array, scale: AlignedScale) -> Scalar:
-    """Smallest, lower median or mean of the eigenvalues that count."""
+    """Returns the smallest, lower median or mean of the eigenvalues that count."""
     rank = jnp.sum(counts)
     skipped = len(values) - rank  # ascending order: what does not count comes first
     if scale == "mean":
@@ -91,17 +91,17 @@ def aligned_mtl(
 
     Args:
         num_losses: K.
-        scale: ``"min"``, ``"median"`` or ``"mean"`` of the eigenvalues; sets the
-            length of the update alone.
+        scale: ``"min"``, ``"median"`` or ``"mean"`` of the eigenvalues; sets only the
+            length of the update.
         preference: Relative importance of the losses, ``[k]``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`aligned_mtl_weights` for the equation. Weights are of
-        order 1/K and do not change if all gradients are scaled together; with
-        ``"min"`` the update is as short as the least principal component. Parallel
-        and opposite gradients count as the one component that they span.
+        order 1/K and do not change if all gradients are scaled together; with ``"min"``
+        the update is as short as the least principal component. Parallel or opposite
+        gradients count as the one component that they span.
 
     Raises:
         ValueError: If ``scale`` is unknown, or a preference is negative or missing.

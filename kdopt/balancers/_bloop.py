@@ -1,4 +1,4 @@
-"""Bloop: auxiliary gradients without their part along the task's running mean."""
+"""Bloop: auxiliary gradients without their component along the task's running mean."""
 
 from typing import Any, NamedTuple
 
@@ -24,12 +24,12 @@ class BloopState(NamedTuple):
     """State of :func:`bloop`.
 
     Attributes:
-        count: Number of steps that counted, int32.
+        count: Number of finite steps, int32.
         trace: Running mean of the task gradient, at least float32.
-        coefficients: What each auxiliary gradient lost of the mean, ``[k]``, in units
-            of it; 0 for the task.
-        notfinite_count: Number of steps, int32, that left the mean as it was because
-            a gradient was not finite.
+        coefficients: How much of the mean, in units of it, was removed from each
+            auxiliary gradient, ``[k]``; 0 for the task.
+        notfinite_count: Number of steps, int32, that left the mean unchanged because a
+            gradient was not finite.
     """
 
     count: jax.Array
@@ -58,9 +58,9 @@ def bloop(
                 {\lVert m \rVert^2 (1 + \varepsilon)} \, m
         \Big)
 
-    On average over batches the task falls
-    as it does alone, and the others as far as that allows. One buffer, whatever K is,
-    and two passes over gradients and mean.
+    On average over batches the task loss falls as it would alone, and the others as far
+    as that allows. It keeps one buffer, whatever K is, and makes two passes over
+    gradients and mean.
 
     Args:
         num_losses: K, at least 2; the task first.
@@ -70,7 +70,7 @@ def bloop(
             counts more than the later ones; or ``"zeros"``.
         eps: :math:`\varepsilon`.
         relative_eps: Whether :math:`\varepsilon` is in units of
-            :math:`\lVert m \rVert^2`; False adds it as it is.
+            :math:`\lVert m \rVert^2`; False adds it unscaled.
         max_ratio: Upper bound of the coefficient of :math:`m`; None for no bound.
             ``1 / weight`` is the dynamic barrier of the authors' code.
         axis_name: Mesh axis over which the gradients are sharded, inside
@@ -81,8 +81,8 @@ def bloop(
         is 1: keep the learning rate of the task loss alone.
 
     Raises:
-        ValueError: If ``num_losses`` is below 2, ``initial`` unknown or a number out of
-            its range.
+        ValueError: If ``num_losses`` is below 2, ``initial`` unknown or a number is out
+            of its range.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -99,8 +99,8 @@ def bloop(
     Notes:
         The authors' code is for two losses and adds 1e-7 to the squared norm,
         ``relative_eps=False``, which turns the projection off for short gradients. Its
-        ``rescale`` is left out: it multiplies by :math:`1 + \lambda` where a division
-        was meant.
+        ``rescale`` is left out: it multiplies by :math:`1 + \lambda` where division was
+        meant.
     """
     k = check_num_losses(num_losses, minimum=2)
     check_choice("initial", initial, ("grad", "zeros"))

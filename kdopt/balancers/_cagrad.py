@@ -10,7 +10,7 @@ from kdopt._typing import Balancer, Gram, Weights
 
 
 def cagrad_weights(gram: Gram, *, c: float | jax.Array = 0.5) -> Weights:
-    r"""Weights of the direction near the mean that helps the worst-off loss most.
+    r"""Returns the weights of a direction near the mean that best helps the worst loss.
 
     .. math::
         u = \arg\max_{\lVert u - g_0 \rVert \le c \lVert g_0 \rVert}
@@ -24,7 +24,7 @@ def cagrad_weights(gram: Gram, *, c: float | jax.Array = 0.5) -> Weights:
 
     Returns:
         Weights of at least 1/K, ``[k]``; zeros if ``c`` is at least 1 and the update is
-        nothing but rounding, as where all gradients cancel. Found by following the
+        only rounding error, as when all gradients cancel. Found by following the
         piecewise linear path of solutions, exact to rounding; between gradients whose
         sum is 1e-3 of their length or less the update stays short of the edge of the
         ball.
@@ -52,10 +52,10 @@ def cagrad(
 ) -> Balancer:
     """Balances by conflict-averse gradient descent (CAGrad).
 
-    With ``c = 0`` this is the mean gradient; as ``c`` grows the direction turns to that
-    of :func:`kdopt.min_norm`. No loss rises, to first order, if ``c`` is at least 1;
-    below 1 every stationary point is one of the mean loss, which the method therefore
-    still minimises.
+    With ``c = 0`` this is the mean gradient; as ``c`` grows the direction turns towards
+    that of :func:`kdopt.min_norm`. No loss rises, to first order, if ``c`` is at least
+    1; below 1 every stationary point is one of the mean loss, which the method
+    therefore still minimises.
 
     Args:
         num_losses: K.
@@ -84,8 +84,8 @@ def cagrad(
     Notes:
         The paper solves the dual problem with a host solver and divides by the norm of
         the combination found; where that vanishes, the update is zero. The authors'
-        code also divides the update by ``1 + c ** 2``, as an option that is on by
-        default; here, as in the paper, it is not divided.
+        code also divides the update by ``1 + c ** 2`` by default; here, as in the
+        paper, it is not divided.
     """
     check_range("c", c, 0.0)
     return from_gram(gram_only(cagrad_weights, c=c), num_losses, axis_name=axis_name)

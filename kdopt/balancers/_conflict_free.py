@@ -1,4 +1,4 @@
-"""ConFIG: the direction with equal cosines, as long as the projections add up to."""
+"""ConFIG: the direction with equal cosines, as long as the sum of the projections."""
 
 from typing import Literal, TypeAlias, get_args
 
@@ -25,7 +25,7 @@ Length: TypeAlias = Literal[
 def conflict_free_weights(
     gram: Gram, *, preference: Preference = None, length: Length = "projection"
 ) -> Weights:
-    r"""Weights of the conflict-free direction.
+    r"""Returns the weights of the conflict-free direction.
 
     With :math:`U` the unit gradients, :math:`C = U U^\top` their cosines and
     :math:`n_i` the norms:
@@ -35,8 +35,8 @@ def conflict_free_weights(
         u = \Big( \sum_i \Big\langle g_i, \frac{d}{\lVert d \rVert} \Big\rangle \Big)
             \frac{d}{\lVert d \rVert}
 
-    The cosines of :math:`u` with the gradients are as the preferences :math:`p`. For
-    two losses and equal preferences :math:`w_i = (n_0 + n_1) / (2 n_i)`.
+    The cosines of :math:`u` with the gradients are proportional to the preferences
+    :math:`p`. For two losses and equal preferences :math:`w_i = (n_0 + n_1) / (2 n_i)`.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
@@ -69,7 +69,7 @@ def conflict_free_weights(
     p = jnp.where(active, preference_array(preference, k, gram.dtype), 0)
     parts = jnp.where(active, dot(pseudo_inverse(cosines), p), 0)
     reached = dot(cosines, parts)
-    # The squared length of d; what is lost of p lies in the null space of U.
+    # The squared length of d; the missing part of p lies in the null space of U.
     square = dot(parts, reached)
     exists = jnp.max(jnp.abs(parts)) > k * jnp.sqrt(jnp.finfo(gram.dtype).eps) * (
         jnp.max(p)
@@ -87,7 +87,7 @@ def conflict_free_weights(
 
 
 def _mean_length(norms: Weights, active: jax.Array, length: Length) -> Scalar:
-    """The length of the update, in units of the longest gradient."""
+    """Returns the length of the update, in units of the longest gradient."""
     count = jnp.maximum(jnp.sum(active), 1).astype(norms.dtype)
     safe = jnp.where(active, norms, 1)
     if length == "min":
@@ -110,21 +110,22 @@ def conflict_free(
 ) -> Balancer:
     """Balances by conflict-free inverse gradients (ConFIG).
 
-    Where the gradients are independent, no loss rises, and all unit gradients have the
-    same product with the update. Its length adapts: the sum of the projections of the
-    gradients on it, long where they agree and short where they conflict.
+    If the gradients are linearly independent, no loss rises, and all unit gradients
+    have the same inner product with the update. Its length is the sum of the
+    projections of the gradients onto it: long where they agree and short where they
+    conflict.
 
     Args:
         num_losses: K.
         preference: Ratios of the cosines, ``[k]``, not negative.
-        length: As for :func:`conflict_free_weights`: by default the update is short
-            where gradients conflict; a mean of the norms makes it as long as ever.
+        length: See :func:`conflict_free_weights`: by default the update is short where
+            gradients conflict; with a mean of the norms it is as long as elsewhere.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`conflict_free_weights` for the equation. Where the
-        gradients agree the update is their sum: keep the learning rate of that.
+        gradients agree the update is their sum: keep the learning rate of the sum.
 
     Raises:
         ValueError: If a preference is negative, there are not K of them, or ``length``

@@ -16,12 +16,12 @@ Conflict: TypeAlias = Literal["allow", "relax", "drop"]
 
 
 class ConstraintCounts(NamedTuple):
-    """What a balancer with constraints has met so far.
+    """Counts of steps on which constraints conflicted.
 
     Attributes:
         infeasible: Number of steps, int32, on which no direction met all bounds.
         task_rises: Number of steps, int32, on which meeting them would have raised the
-            task loss, whatever was then done about it.
+            task loss, whatever ``on_conflict`` did about it.
     """
 
     infeasible: jax.Array
@@ -36,12 +36,12 @@ class ConstraintCounts(NamedTuple):
 
 
 def no_counts() -> ConstraintCounts:
-    """Counts before the first step."""
+    """Returns the counts before the first step."""
     return ConstraintCounts(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 class ConstrainedStep(NamedTuple):
-    """A solution: weights ``[k]``, and two scalar bools about it."""
+    """Solution of a step: weights ``[k]``, and two scalar bools about it."""
 
     weights: Weights
     feasible: jax.Array
@@ -73,7 +73,7 @@ def constrained_step(
 def constrained_weights(
     gram: Gram, bounds: PerOther = 0.0, *, on_conflict: Conflict = "allow"
 ) -> Weights:
-    r"""Weights of the direction nearest to the task gradient that meets the bounds.
+    r"""Returns the weights of the step nearest to the task's that meets the bounds.
 
     .. math::
         d = \arg\min_d \tfrac12 \lVert d - g_0 \rVert^2 \quad \text{s.t.} \quad
@@ -82,19 +82,20 @@ def constrained_weights(
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``, the task first.
-        bounds: :math:`b_j`, a number or ``[k - 1]``: the least decrease per unit of
-            learning rate. 0 keeps loss j from rising; below 0 it may rise so much.
+        bounds: :math:`b_j`, a number or ``[k - 1]``: the smallest allowed decrease per
+            unit of learning rate. 0 keeps loss j from rising; a negative bound lets it
+            rise by that much.
         on_conflict: What to do where meeting the bounds raises the task loss:
-            ``"allow"`` it; ``"relax"`` positive bounds to 0, with which the task loss
+            ``"allow"`` it; ``"relax"`` positive bounds to 0, so that the task loss
             never rises; or ``"drop"`` all bounds for the step.
 
     Returns:
         The weights :math:`(1, \mu)`, ``[k]``, exact to rounding by an active-set
         method. If no direction meets all bounds they are :math:`(1, 0, \dots, 0)`. A
-        gradient that is zero bounds nothing.
+        zero gradient sets no bound.
 
     Raises:
-        ValueError: If ``on_conflict`` is unknown, or the bounds are of another number.
+        ValueError: If ``on_conflict`` is unknown, or there are not K - 1 bounds.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -121,19 +122,19 @@ def constrained(
     on_conflict: Conflict = "allow",
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Minimises the task loss while every other loss makes a wanted progress.
+    r"""Minimises the task loss while every other loss makes the required progress.
 
-    The step is that of the task loss alone wherever it meets the bounds, and else the
-    nearest that does. With bounds of 0 no loss rises, and the task loss falls by
-    :math:`\lVert d \rVert^2` per unit of learning rate. Bounds in units of the values
-    and moving ones are those of :func:`kdopt.dynamic_barrier`, bounds on cosines those
-    of :func:`kdopt.pcd`.
+    The step is that of the task loss alone if that meets the bounds, otherwise the
+    nearest step that does. With bounds of 0 no loss rises, and the task loss falls by
+    :math:`\lVert d \rVert^2` per unit of learning rate. For bounds in units of the
+    values, or bounds that move, see :func:`kdopt.dynamic_barrier`; for bounds on
+    cosines, :func:`kdopt.pcd`.
 
     Args:
         num_losses: K, at least 2.
         bounds: :math:`b_j`, a number or ``[k - 1]``, or a function from Gram matrix and
-            values to ``[k - 1]``; then ``update`` needs ``values``.
-        on_conflict: As for :func:`constrained_weights`.
+            values to ``[k - 1]``, for which ``update`` needs ``values``.
+        on_conflict: See :func:`constrained_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -1,4 +1,4 @@
-"""DB-MTL: log-losses, running means of their gradients, all equally long."""
+"""DB-MTL: running means of the gradients of log-losses, made equally long."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from kdopt._typing import Balancer, Gram, Values, Weights
 
 
 def db_mtl_weights(gram: Gram) -> Weights:
-    r"""Weights that make all gradients as long as the longest.
+    r"""Returns weights that make all gradients as long as the longest.
 
     .. math:: w_i = \frac{\max_j \lVert g_j \rVert}{\lVert g_i \rVert}
 
     Args:
-        gram: Gram matrix of the gradients, ``[k, k]``; :func:`kdopt.db_mtl` gives that
+        gram: Gram matrix of the gradients, ``[k, k]``; :func:`kdopt.db_mtl` passes that
             of the running means of the log-gradients.
 
     Returns:
@@ -52,23 +52,23 @@ def db_mtl(
         \beta_t = \frac{\beta}{t^\sigma}, \qquad
         u = \max_j \lVert m_j \rVert \sum_i \frac{m_i}{\lVert m_i \rVert}
 
-    Two passes over gradients and means, which are K copies of the parameters.
+    It makes two passes over gradients and means, which are K copies of the parameters.
     ``update`` needs ``values``, which must be positive: a loss of exactly 0 counts as
-    absent, has no weight and keeps its mean; a step with one below 0 is left out and
+    absent, has no weight and keeps its mean; a step with a negative one is skipped and
     counted.
 
     Args:
         num_losses: K.
         beta: :math:`\beta` in [0, 1).
         beta_decay: :math:`\sigma \ge 0`.
-        eps: Floor of the loss values, where they are positive.
+        eps: Floor of positive loss values.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
-        A balancer, with a :class:`kdopt.balancers.TracesState`. Weights are at least 1,
-        of gradients of log-losses: the update grows as a loss vanishes. Opposite
-        gradients give zero.
+        A balancer, with a :class:`kdopt.balancers.TracesState`. Weights are at least 1
+        and apply to gradients of log-losses: the update grows as a loss vanishes.
+        Opposite gradients give zero.
 
     Raises:
         ValueError: If a number is out of its range.

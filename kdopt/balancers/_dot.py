@@ -22,15 +22,15 @@ def dot(
     reach: Reach | None = None,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Separate momentum buffers for the task and the distillation gradient.
+    r"""Keeps separate momentum buffers for the task and the distillation gradient.
 
     .. math::
         v_{task} &\leftarrow g_{task} + (\mu - \Delta) \, v_{task} \\
         v_{dist} &\leftarrow g_{dist} + (\mu + \Delta) \, v_{dist} \\
         u &= v_{task} + v_{dist}
 
-    The distillation gradient is remembered for longer, so that it leads. Constant
-    weights of the losses go into the losses. The paper uses :math:`\mu = 0.9` and
+    The distillation gradient is remembered for longer, so that it leads. To weight the
+    losses by constants, multiply them. The paper uses :math:`\mu = 0.9` and
     :math:`\Delta` of 0.075 (CIFAR-100, Tiny-ImageNet) or 0.09 (ImageNet).
 
     Args:
@@ -40,7 +40,7 @@ def dot(
             number or one per loss.
         nesterov: Whether a stream looks ahead; a bool or one per loss.
         normalize: Whether buffers are averages, so that Delta changes how long a
-            gradient is remembered and not how much it counts in the end.
+            gradient is remembered but not its total contribution.
         accumulator_dtype: Dtype of the buffers; by default that of the parameters.
         reach: Which parameters each loss reaches, a pair of trees of bools; what only
             one loss reaches moves with plain :math:`\mu`. See :func:`kdopt.streams`.
@@ -48,7 +48,7 @@ def dot(
             one all-reduce instead of two. See :func:`kdopt.streams`.
 
     Returns:
-        A balancer of two losses, task first. Follow it by the learning rate, as
+        A balancer of two losses, task first. Follow it by the learning rate, as with
         ``optax.trace``.
 
     Raises:
@@ -69,8 +69,8 @@ def dot(
         <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Eq. 4-5
 
     Notes:
-        Weight decay: the authors' code adds it to the task gradient, so it gathers in
-        the task buffer. With :func:`kdopt.each`::
+        Weight decay: the authors' code adds it to the task gradient, so it accumulates
+        in the task buffer. With :func:`kdopt.each`::
 
             optax.chain(
                 kdopt.each(optax.add_decayed_weights(5e-4), optax.identity()),
@@ -78,13 +78,13 @@ def dot(
                 optax.scale_by_learning_rate(0.05),
             )
 
-        Parameters that the distillation loss alone reaches decay in its buffer there,
-        and only from the second step on.
+        In that code, parameters that only the distillation loss reaches decay in its
+        buffer, and only from the second step on.
 
         A constant gradient is amplified by :math:`1 / (1 - \mu \pm \Delta)`: with the
         defaults 5.7 times for the task and 40 times for distillation, where plain SGD
         amplifies both 10 times. Part of the effect of DOT is this change of weights:
-        ``normalize=True`` takes it out, :func:`kdopt.gain_matched_sgd` has it alone.
+        ``normalize=True`` removes it, :func:`kdopt.gain_matched_sgd` has only it.
     """
     return streams(
         (plus(momentum, delta, -1), plus(momentum, delta, 1)),

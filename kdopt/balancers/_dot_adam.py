@@ -1,4 +1,4 @@
-"""DOT for Adam: a first moment for each loss, the second moment of their sum."""
+"""DOT for Adam: a first moment for each loss, a second moment of their sum."""
 
 import functools
 from typing import Any, NamedTuple
@@ -56,8 +56,8 @@ def scale_by_dot_adam(
         u = \frac{\sum_i m_i / (1 - \beta_i^t)}
                  {\sqrt{\nu / (1 - \beta_2^t) + \bar\varepsilon} + \varepsilon}
 
-    Each moment is corrected by its own bias. They are averages, so :math:`\Delta`
-    changes how long a gradient is remembered and not how much it counts.
+    Each moment has its own bias correction. They are averages, so :math:`\Delta`
+    changes how long a gradient is remembered but not how much it counts.
 
     Args:
         b1: :math:`\beta_1`.
@@ -67,7 +67,7 @@ def scale_by_dot_adam(
         mu_dtype: Dtype of the first moments; by default that of the parameters.
         delta: :math:`\Delta`; 0 is Adam on the summed gradient.
         nesterov: Whether the first moments look ahead, as in NAdam.
-        reach: Which parameters each loss reaches; what only one reaches moves with
+        reach: Which parameters each loss reaches; leaves that only one reaches use
             plain :math:`\beta_1`. See :func:`kdopt.streams`.
 
     Returns:
@@ -90,11 +90,11 @@ def scale_by_dot_adam(
         <https://arxiv.org/abs/2307.08436>`_, ICCV 2023, Eq. 4-5 and footnote 3
 
     Notes:
-        The paper says that DOT fits every optimiser with momentum and tests SGD alone;
-        what is split and what is shared here is our reading.
+        The paper says that DOT fits every optimiser with momentum but tests only SGD;
+        what is split and what is shared here is our interpretation.
 
-        An element of which one new moment would not be finite keeps all of them, and
-        the update is NaN there.
+        An element keeps all its moments if a new one would not be finite, and its
+        update is NaN.
     """
     momenta = (plus(b1, delta, -1), plus(b1, delta, 1))
     check_momenta(b1, *momenta)
@@ -151,7 +151,7 @@ def scale_by_dot_adam(
 def _first_moment(
     g: jax.Array, mu: jax.Array, beta: Any, count: jax.Array, nesterov: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """One loss's share of the numerator, and its new moment."""
+    """Returns one loss's share of the numerator, and its new moment."""
     dtype = accumulator_dtype(g, mu)
     b, t = jnp.asarray(beta, dtype), count.astype(dtype)
     g = g.astype(dtype)
@@ -165,7 +165,7 @@ def _first_moment(
 def _second_moment(
     g: jax.Array, nu: jax.Array, b2: Any, eps: Any, eps_root: Any, count: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The new second moment, and the denominator."""
+    """Returns the new second moment, and the denominator."""
     dtype = accumulator_dtype(g, nu)
     b, t = jnp.asarray(b2, dtype), count.astype(dtype)
     new = b * nu.astype(dtype) + (1 - b) * g.astype(dtype) ** 2
@@ -185,7 +185,7 @@ def dot_adam(
     nesterov: bool = False,
     reach: Reach | None = None,
 ) -> Balancer:
-    r"""Adam with a first moment for the task and one for the distillation gradient.
+    r"""Builds Adam with first moments for the task and for the distillation gradient.
 
     See :func:`kdopt.scale_by_dot_adam` for the equation. With ``delta=0`` it is
     ``optax.adam`` on the summed gradient.
@@ -237,7 +237,7 @@ def dot_adamw(
     nesterov: bool = False,
     reach: Reach | None = None,
 ) -> Balancer:
-    r"""AdamW with a first moment for the task and one for the distillation gradient.
+    r"""Builds AdamW with first moments for the task and for the distillation gradient.
 
     See :func:`kdopt.scale_by_dot_adam` for the equation. With ``delta=0`` it is
     ``optax.adamw`` on the summed gradient. Decay is decoupled, so it belongs to neither

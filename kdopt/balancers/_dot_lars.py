@@ -27,7 +27,7 @@ def dot_lars(
     delta: optax.ScalarOrSchedule = 0.075,
     reach: Reach | None = None,
 ) -> Balancer:
-    r"""LARS with a momentum buffer for the task and one for the distillation gradient.
+    r"""Builds LARS with momentum buffers for the task and the distillation gradient.
 
     For each leaf :math:`\theta` with :math:`g = g_{task} + \gamma \theta + g_{dist}`:
 
@@ -38,7 +38,7 @@ def dot_lars(
         v_{dist} \leftarrow -\eta \rho \, g_{dist} + (\mu + \Delta) \, v_{dist}
 
     and :math:`u = v_{task} + v_{dist}`. With ``delta=0`` it is ``optax.lars`` on the
-    summed gradient. Decay goes into the task buffer, as in DOT.
+    summed gradient. Weight decay goes into the task buffer, as in DOT.
 
     Args:
         learning_rate: :math:`\eta`, a number or a schedule.
@@ -47,7 +47,7 @@ def dot_lars(
             from params to it.
         trust_coefficient: :math:`c`.
         eps: :math:`\varepsilon`.
-        trust_ratio_mask: Which parameters have :math:`\rho`; for the others it is 1.
+        trust_ratio_mask: Which parameters use :math:`\rho`; for the others it is 1.
         momentum: :math:`\mu`.
         nesterov: Whether the buffers look ahead.
         delta: :math:`\Delta`.
@@ -76,7 +76,7 @@ def dot_lars(
         <https://arxiv.org/abs/1708.03888>`_, 2017, Algorithm 1
 
     Notes:
-        The paper of DOT tests SGD alone; what is split here is our reading.
+        The DOT paper tests only SGD; what is split here is our interpretation.
     """
     buffers = dot(momentum, delta, nesterov=nesterov, reach=reach)
     decay = optax.add_decayed_weights(weight_decay, weight_decay_mask)
@@ -106,7 +106,8 @@ def dot_lars(
             usable = (length > 0) & (size > 0) & on
             divisor = jnp.where(usable, length + jnp.asarray(eps, dtype), 1)
             trust = jnp.asarray(trust_coefficient, dtype) * size / divisor
-            # Divided by infinity, a leaf of finite elements would stay without a trace.
+            # Dividing a leaf of finite elements by an infinite norm would hide the
+            # fault.
             trust = jnp.where(jnp.isfinite(length), trust, jnp.nan)
             return -jnp.asarray(rate, dtype) * jnp.where(usable, trust, 1)
 

@@ -1,4 +1,4 @@
-"""DOT for Lion: the sign of two momenta with memories of different length."""
+"""DOT for Lion: the sign of a sum of two momenta with different decays."""
 
 import functools
 from typing import Any, NamedTuple
@@ -49,15 +49,16 @@ def scale_by_dot_lion(
         u = \mathrm{sign} \Big( \sum_i (1 - \beta_1) \, g_i + \beta_1 m_i \Big), \qquad
         m_i \leftarrow \beta_i m_i + (1 - \beta_i) \, g_i
 
-    The memory of Lion is :math:`\beta_2`, so that is what is split. The default
-    :math:`\Delta` gives the two memories the ratio of length of :func:`kdopt.dot`, 7.
+    The memory of Lion is set by :math:`\beta_2`, which is therefore split. The default
+    :math:`\Delta` makes one memory 7 times as long as the other, as in
+    :func:`kdopt.dot`.
 
     Args:
         b1: :math:`\beta_1`, a number or a schedule.
         b2: :math:`\beta_2`, a number or a schedule.
         mu_dtype: Dtype of the momenta; by default that of the parameters.
         delta: :math:`\Delta`; 0 is Lion on the summed gradient.
-        reach: Which parameters each loss reaches; what only one reaches moves with
+        reach: Which parameters each loss reaches; leaves that only one reaches use
             plain :math:`\beta_2`. See :func:`kdopt.streams`.
 
     Returns:
@@ -82,10 +83,10 @@ def scale_by_dot_lion(
         <https://arxiv.org/abs/2302.06675>`_, NeurIPS 2023, Algorithm 2
 
     Notes:
-        The paper of DOT tests SGD alone; what is split here is our reading.
+        The DOT paper tests only SGD; what is split here is our interpretation.
 
-        An element of which one new momentum would not be finite keeps both, and the
-        update, else a sign, is NaN there.
+        An element keeps both momenta if a new one would not be finite, and its update,
+        otherwise a sign, is NaN.
     """
     momenta = (plus(b2, delta, -1), plus(b2, delta, 1))
     check_momenta(b1, b2, *momenta)
@@ -148,7 +149,7 @@ def dot_lion(
     delta: optax.ScalarOrSchedule = 0.0075,
     reach: Reach | None = None,
 ) -> Balancer:
-    r"""Lion with a momentum for the task and one for the distillation gradient.
+    r"""Builds Lion with momenta for the task and the distillation gradient.
 
     See :func:`kdopt.scale_by_dot_lion` for the equation. With ``delta=0`` it is
     ``optax.lion`` on the summed gradient.

@@ -20,7 +20,7 @@ def dto_kd_weights(
     simplex: bool = True,
     rescale: Literal["none", "convex"] = "none",
 ) -> Weights:
-    r"""Weights that decrease all log-losses equally.
+    r"""Returns weights that decrease all log-losses equally.
 
     With :math:`h_i = \nabla \log (L_i - b_i) = g_i / (L_i - b_i)`:
 
@@ -34,20 +34,20 @@ def dto_kd_weights(
     Args:
         gram: Gram matrix of the raw gradients :math:`g_i`, ``[k, k]``.
         values: Loss values :math:`L_i`, ``[k]``.
-        min_losses: Lower bounds :math:`b_i`, a number or ``[k]``: the entropy of the
-            teacher, say, for a cross-entropy against soft targets.
-        eps: Floor of :math:`L_i - b_i`, where that is positive.
-        simplex: If False the constraint :math:`\pi \ge 0` is dropped: the closed form
+        min_losses: Lower bounds :math:`b_i`, a number or ``[k]``: for a cross-entropy
+            against soft targets, the entropy of the teacher.
+        eps: Floor of positive :math:`L_i - b_i`.
+        simplex: False drops the constraint :math:`\pi \ge 0`, which is the closed form
             of the theorem taken literally. Parallel gradients then give a zero update.
-        rescale: ``"convex"`` divides the weights by their sum, which keeps the scale
-            of the raw gradients and needs ``simplex``: else the sum may be negative,
+        rescale: ``"convex"`` divides the weights by their sum, which keeps the scale of
+            the raw gradients and needs ``simplex``: without it the sum may be negative,
             and all losses would rise; ``"none"`` is the paper's update, which grows as
-            :math:`1/L`. Adam does not see the difference, SGD does.
+            :math:`1/L`. The scale matters to SGD, not to Adam.
 
     Returns:
-        Weights of the raw gradients, ``[k]``. Losses must be above their bounds, where
-        they have a logarithm: one that is exactly 0 counts as absent and has no weight;
-        with any other the weights are NaN.
+        Weights of the raw gradients, ``[k]``. Losses must be above their bounds to have
+        a logarithm: one that is exactly 0 counts as absent and has no weight; any other
+        makes the weights NaN.
 
     Raises:
         ValueError: If ``rescale`` is neither of the two, or ``"convex"`` without
@@ -97,15 +97,15 @@ def dto_kd(
     factors of the losses (temperature squared, hand-set weights) change nothing;
     constant offsets do, see ``min_losses``. ``update`` needs ``values``, which must be
     above their bounds: a loss of exactly 0 counts as absent, and on a step with any
-    other the balancer reuses its last weights and counts.
+    other the balancer reuses its last weights and counts the step.
 
     Args:
         num_losses: K, at least 2.
         min_losses: Lower bounds of the losses, a number or ``[k]``.
         eps: Floor of loss minus bound.
-        simplex: False gives the theorem literally, without ``pi >= 0``.
-        rescale: ``"none"`` (paper) or ``"convex"`` (weights sum to one: take this with
-            an SGD schedule tuned for a plain sum of losses).
+        simplex: See :func:`dto_kd_weights`.
+        rescale: See :func:`dto_kd_weights`: take ``"convex"`` with an SGD schedule
+            tuned for a plain sum of losses.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -20,20 +20,20 @@ def dual_proj_weights(
     norm_eps: float | jax.Array = 0.0,
     reg_eps: float | jax.Array = 0.0,
 ) -> Weights:
-    r"""Weights of the mean gradient projected on the dual cone.
+    r"""Returns the weights of the mean gradient projected onto the dual cone.
 
     .. math:: w = \arg\min_{v \ge p} \, v^\top
         \Big( \frac{G}{\mathrm{tr}\, G} + \varepsilon I \Big) v
 
     Without :math:`\varepsilon` the update :math:`J^\top w` is the nearest point to
-    :math:`J^\top p` whose product with no gradient is negative.
+    :math:`J^\top p` that has no negative inner product with a gradient.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         preference: :math:`p \ge 0`, ``[k]``; ``1 / K`` each by default.
         norm_eps: If the trace of ``gram`` is smaller, the weights are :math:`p`.
         reg_eps: :math:`\varepsilon`; keeps the weights small where gradients are nearly
-            opposite, and lets losses rise that have far shorter gradients than others.
+            opposite, but lets losses with far shorter gradients than the others rise.
 
     Returns:
         Weights of at least :math:`p`, ``[k]``, by an active-set method, exact to
@@ -67,7 +67,7 @@ def dual_proj(
     reg_eps: float | jax.Array = 0.0,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Balances by projecting the mean gradient on the dual cone (DualProj, GEM).
+    r"""Balances by projecting the mean gradient onto the dual cone (DualProj, GEM).
 
     Without conflict it is the mean gradient. With conflict it is the nearest direction
     in which no loss rises: the losses that would have risen stay where they are.
@@ -75,16 +75,16 @@ def dual_proj(
     Args:
         num_losses: K.
         preference: Relative importance of the losses, ``[k]``, not negative.
-        norm_eps: If the trace of the Gram matrix is smaller, the weights are the
-            preference; 0 for a method that does not depend on the scale of the losses.
-        reg_eps: Ridge on the Gram matrix, in units of its trace.
+        norm_eps: See :func:`dual_proj_weights`; at 0 the method does not depend on the
+            scale of the losses.
+        reg_eps: See :func:`dual_proj_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`dual_proj_weights` for the equation. Weights are at least
-        the preference, in sum at least one: use the learning rate of the mean loss. A
-        zero gradient keeps its preference.
+        the preference and sum to at least one: use the learning rate of the mean loss.
+        A zero gradient keeps its preference.
 
     Raises:
         ValueError: If a preference or an epsilon is negative.
@@ -101,7 +101,7 @@ def dual_proj(
     Notes:
         TorchJD has ``norm_eps=1e-4`` and ``reg_eps=1e-4``, both off by default here.
         The first turns the method off for small gradients. With the second a loss may
-        rise by up to ``reg_eps`` times its weight times the trace, which is much for a
+        rise by up to ``reg_eps`` times its weight times the trace, which is a lot for a
         gradient that is far shorter than the others.
     """
     check_preference(preference, num_losses)

@@ -24,11 +24,11 @@ Limits: TypeAlias = (
 
 
 class DynamicBarrierMemory(NamedTuple):
-    """What :func:`dynamic_barrier` remembers.
+    """State that :func:`dynamic_barrier` carries between steps.
 
     Attributes:
-        step: Number of steps that counted, int32.
-        counts: What it met.
+        step: Number of finite steps, int32.
+        counts: Steps on which constraints conflicted.
     """
 
     step: jax.Array
@@ -43,7 +43,7 @@ def barrier_bounds(
     rate: PerOther = 1.0,
     cap: PerOther | None = 1.0,
 ) -> jax.Array:
-    """The bounds of :func:`dynamic_barrier_weights`, ``[k - 1]``."""
+    """Computes the bounds of :func:`dynamic_barrier_weights`, ``[k - 1]``."""
     k, dtype = len(gram), gram.dtype
     above = values[1:].astype(dtype) - per_other(limits, k, dtype, "limits")
     bounds = per_other(rate, k, dtype, "rate") * above
@@ -62,7 +62,7 @@ def dynamic_barrier_weights(
     cap: PerOther | None = 1.0,
     on_conflict: Conflict = "allow",
 ) -> Weights:
-    r"""Weights of the step nearest to the task's that leads the others to their limits.
+    r"""Returns the weights of the step nearest to the task's that meets the limits.
 
     .. math::
         d = \arg\min_d \tfrac12 \lVert d - g_0 \rVert^2 \quad \text{s.t.} \quad
@@ -78,15 +78,15 @@ def dynamic_barrier_weights(
         values: Loss values, ``[k]``.
         limits: :math:`\epsilon_j`, a number or ``[k - 1]``.
         rate: :math:`\alpha_j > 0`, a number or ``[k - 1]``.
-        cap: :math:`\beta_j`, a number or ``[k - 1]``: at most this share of the
-            decrease along its own gradient is asked of a loss; None for no cap.
-        on_conflict: As for :func:`kdopt.constrained_weights`.
+        cap: :math:`\beta_j`, a number or ``[k - 1]``: a loss is asked for at most this
+            share of the decrease along its own gradient; None for no cap.
+        on_conflict: See :func:`kdopt.constrained_weights`.
 
     Returns:
         The weights :math:`(1, \mu)`, ``[k]``.
 
     Raises:
-        ValueError: As :func:`kdopt.constrained_weights`.
+        ValueError: See :func:`kdopt.constrained_weights`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -119,7 +119,7 @@ def dynamic_barrier(
 ) -> Balancer:
     r"""Minimises the task loss subject to limits on the values of the others.
 
-    Three wishes have this form:
+    Three goals have this form:
 
     * *A subject to B at most* :math:`\epsilon`: ``dynamic_barrier(eps)``. To first
       order a loss that is at its limit stays, one above decays towards it as
@@ -129,16 +129,16 @@ def dynamic_barrier(
     * *B follows a curve*, that of a reference run: a function from the step to limits,
       ``dynamic_barrier(curve)``.
 
-    It has no multiplier that must be learned and so does not oscillate, but needs K
-    backward passes; :func:`kdopt.lagrangian` needs one and meets its limits on average.
+    No multiplier is learned, so it does not oscillate, but it needs K backward passes;
+    :func:`kdopt.lagrangian` needs one and meets its limits on average.
 
     Args:
         limits: :math:`\epsilon_j`, a number or ``[k - 1]``, or a function from the
-            number of steps done to either.
+            number of past steps to either.
         num_losses: K, at least 2.
-        rate: As for :func:`dynamic_barrier_weights`.
-        cap: As for :func:`dynamic_barrier_weights`.
-        on_conflict: As for :func:`kdopt.constrained_weights`.
+        rate: See :func:`dynamic_barrier_weights`.
+        cap: See :func:`dynamic_barrier_weights`.
+        on_conflict: See :func:`kdopt.constrained_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

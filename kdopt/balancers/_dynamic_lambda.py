@@ -25,7 +25,7 @@ LambdaPolicy: TypeAlias = Literal[
 
 
 class _Step(NamedTuple):
-    """What a policy may look at; weights are those of the task and of distillation."""
+    """Inputs of a policy; weights are those of the task and of distillation."""
 
     gram: Gram
     values: Values
@@ -36,7 +36,7 @@ class _Step(NamedTuple):
 
 
 def _skip_zero(weights: Weights, step: _Step) -> Weights:
-    """A gradient that is zero gets no weight: it would stop the other loss."""
+    """Gives a zero gradient no weight, so that it does not stop the other loss."""
     some = jnp.diagonal(step.gram) > 0
     alone = jnp.where(jnp.any(some), some.astype(weights.dtype), step.wanted)
     return jnp.where(jnp.all(some), weights, alone)
@@ -99,7 +99,7 @@ def dynamic_lambda_weights(
     target: float | jax.Array = 0.0,
     ridge: float | jax.Array = 0.0,
 ) -> Weights:
-    r"""Weights :math:`(1 - \lambda, \lambda)` by one of eight policies.
+    r"""Returns weights :math:`(1 - \lambda, \lambda)` by one of eight policies.
 
     With :math:`a = \lVert g_{dist} \rVert^2`, :math:`b = \lVert g_{task} \rVert^2`,
     :math:`c` their inner product, :math:`\lambda_0` the given ``lambda_`` and
@@ -123,22 +123,22 @@ def dynamic_lambda_weights(
 
     Args:
         gram: Gram matrix of the gradients, task first, ``[2, 2]``.
-        values: Loss values, ``[2]``; needed by ``target_relative`` alone.
+        values: Loss values, ``[2]``; needed only by ``target_relative``.
         policy: One of the names above.
         lambda_: :math:`\lambda_0` in [0, 1].
-        previous: Last :math:`\lambda`, or the last weights ``[2]``, for ties and the
-            choice of roots; ``lambda_`` if None.
+        previous: Last :math:`\lambda`, or the last weights ``[2]``, to resolve ties and
+            choose between roots; ``lambda_`` if None.
         target: :math:`R`: the wanted decrease (``target``, in units of the loss) or
-            fraction of the loss (``target_relative``) per step, divided by the
-            learning rate. Out of reach, the nearest attainable rate is taken.
-        ridge: For ``gradual``: pull to :math:`\lambda_0` where the parabola is flat,
-            see :func:`kdopt.lambda_vertex`.
+            fraction of the loss (``target_relative``) per step, divided by the learning
+            rate. If it is out of reach, the nearest attainable rate is used.
+        ridge: For ``gradual``: pull towards :math:`\lambda_0` where the parabola is
+            flat, see :func:`kdopt.lambda_vertex`.
 
     Returns:
         Non-negative weights of sum one, ``[2]``.
 
     Raises:
-        ValueError: If the policy is unknown or misses its values.
+        ValueError: If the policy is unknown or lacks its values.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -176,7 +176,7 @@ def dynamic_lambda_weights(
 
 
 def _both(lambda_: float | jax.Array, dtype: jnp.dtype) -> Weights:
-    """Weights of both losses, given that of distillation; two are left as they are."""
+    """Turns the weight of distillation into both weights; leaves two as they are."""
     lambda_ = jnp.asarray(lambda_, dtype)
     return lambda_ if lambda_.ndim else jnp.stack([1 - lambda_, lambda_])
 
@@ -197,13 +197,13 @@ def dynamic_lambda(
         u = (1 - \lambda_t) \, g_{task} + \lambda_t \, g_{dist}
 
     where :math:`\hat\lambda` is a policy of :func:`dynamic_lambda_weights`. The
-    default, ``safe``, keeps your lambda as long as neither loss rises by it.
+    default, ``safe``, keeps your lambda as long as neither loss rises.
 
     Args:
         policy: Name of the policy.
         lambda_: Your lambda in [0, 1], also the value before the first step.
         target: Wanted decrease, for the two ``target`` policies.
-        ridge: Pull to ``lambda_``, for ``gradual``.
+        ridge: Pull towards ``lambda_``, for ``gradual``.
         ema: :math:`\beta` in [0, 1): smoothing over steps; 0 is none.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.

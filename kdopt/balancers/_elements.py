@@ -1,4 +1,4 @@
-"""What an element of several buffers does where one of them would not be finite."""
+"""Updates of buffers that skip elements whose new value is not finite."""
 
 import functools
 from collections.abc import Sequence
@@ -14,10 +14,9 @@ def hold_together(
 ) -> tuple[list[jax.Array], jax.Array]:
     """Keeps the old buffers of an element unless all the new ones are finite.
 
-    For buffers that belong together: held apart, a first moment would move, and the
-    second, which divides it, stay. The update is NaN where they are held, since a step
-    that moves no buffer must not look like a step; and where it is not finite they are
-    held too.
+    For buffers that belong together: if each held its own, a first moment could move
+    while the second, which divides it, stays. The update is NaN where they are held, so
+    that the fault shows; where the update itself is not finite they are held too.
 
     Args:
         new: The new buffers of a leaf, in any dtype.
@@ -36,16 +35,16 @@ def hold_together(
 def hold_apart(
     new: Buffers, old: Buffers, parts: Buffers, dtype: jnp.dtype
 ) -> tuple[list[jax.Array], jax.Array]:
-    """The same for buffers whose contributions are only added up: each holds its own.
+    """Does the same for buffers whose contributions are only added: each holds its own.
 
-    A buffer then depends on its own gradient alone: a compiler that computes each
-    output by itself, as that for CPU does, reads no other for it.
+    Each buffer then depends only on its own gradient: a compiler that computes each
+    output separately, as for CPU, reads no other gradient for it.
 
     Args:
         new: The new buffers of a leaf, in any dtype.
         old: The old ones, whose dtypes they take.
         parts: What each buffer contributes to the update.
-        dtype: That of the update.
+        dtype: Dtype of the update.
 
     Returns:
         The buffers and the update, NaN where a buffer is held or the sum not finite.

@@ -28,7 +28,7 @@ def equal_norms_weights(
     target: float | jax.Array | TargetRule = 1.0,
     mix: float | jax.Array = 1.0,
 ) -> Weights:
-    r"""Weights that give gradients of these norms lengths in the wanted ratios.
+    r"""Returns weights that give gradients of these norms the wanted ratios of length.
 
     .. math:: w_i = r \, \frac{p_i}{\sum_j p_j} \frac{T}{n_i} + (1 - r)
 
@@ -38,7 +38,7 @@ def equal_norms_weights(
         target: Total length :math:`T`: a number, or ``"task"``, :math:`K n_0`, so that
             at equal ratios all become as long as the task gradient; ``"sum"``,
             :math:`K \sum_j n_j`; or ``"mean"``, :math:`\sum_j n_j`.
-        mix: :math:`r` in [0, 1]; below 1 it mixes the raw gradients in.
+        mix: :math:`r` in [0, 1]; below 1 it mixes in the raw gradients.
 
     Returns:
         Non-negative weights, ``[k]``.
@@ -65,7 +65,7 @@ def _total_length(norms: Weights, target: float | jax.Array | str) -> jax.Array:
         return jnp.asarray(target, norms.dtype)
     check_choice("target", target, get_args(TargetRule))
     if target == "task":
-        # Without a task gradient the others are as long as their mean.
+        # Without a task gradient the others get the length of their mean.
         count = jnp.maximum(jnp.sum(norms > 0), 1).astype(norms.dtype)
         others = jnp.sum(norms) / count
         return len(norms) * jnp.where(norms[0] > 0, norms[0], others)
@@ -73,7 +73,7 @@ def _total_length(norms: Weights, target: float | jax.Array | str) -> jax.Array:
 
 
 class EqualNormsMemory(NamedTuple):
-    """What :func:`equal_norms` remembers: running means of the norms, ``[k]``."""
+    """State that :func:`equal_norms` carries: running means of the norms, ``[k]``."""
 
     norms: RunningMean
 
@@ -92,30 +92,30 @@ def equal_norms(
     .. math:: n_i \leftarrow \beta n_i + (1 - \beta) \lVert g_i \rVert, \qquad
         u = \sum_i \Big( r \, \frac{p_i}{\sum_j p_j} \frac{T}{n_i} + 1 - r \Big) g_i
 
-    without the bias of the start. Losses may have any scale: what counts is the share
-    :math:`p_i` of the length that each gradient gets. Only norms are used, so gradients
-    in conflict stay in conflict. By its options it is
+    where the norms have no bias from their start at zero. Losses may have any scale:
+    only the share :math:`p_i` of the length counts that each gradient gets. Only norms
+    are used, so gradients in conflict stay in conflict. Depending on its options it is
 
     * the balancer of EnCodec: the defaults, with :func:`kdopt.value_and_shared_grad` at
       the output of the decoder;
     * MetaBalance: ``target="task", decay=0.9, mix=0.7``, under
-      :func:`kdopt.per_layer` for one norm a layer;
+      :func:`kdopt.per_layer` for one norm per layer;
     * the weighting of the guide to physics-informed networks:
       ``target="sum", decay=0.9`` under ``kdopt.every(..., 1000)``.
 
     Args:
         num_losses: K.
-        preference: As for :func:`equal_norms_weights`.
-        target: As for :func:`equal_norms_weights`.
+        preference: See :func:`equal_norms_weights`.
+        target: See :func:`equal_norms_weights`.
         decay: :math:`\beta` in [0, 1); 0 for the norms of this step.
-        mix: As for :func:`equal_norms_weights`.
+        mix: See :func:`equal_norms_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
-        A balancer. With a number as ``target`` the length of the update no longer tells
-        how far the training has come: choose the learning rate as for normalised
-        gradients. The mean of a gradient that is zero stays as it is.
+        A balancer. With a number as ``target`` the length of the update does not shrink
+        as training converges: choose the learning rate as for normalised gradients. The
+        mean of a zero gradient stays as it is.
 
     Raises:
         ValueError: If a number is out of its range, ``target`` unknown, or there are

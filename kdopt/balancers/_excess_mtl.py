@@ -22,12 +22,12 @@ class ExcessMtlState(NamedTuple):
     Attributes:
         squares: Sums of the squared gradients of each loss, K trees like params.
         first_risks: The first excess risk of each loss that was not zero, ``[k]``;
-            zero, or NaN before the first step, where there was none yet.
-        log_weights: Logarithms of the weights, ``[k]``: a weight that has become too
-            small for a number can come back.
+            zero, or NaN before the first step, where there is none yet.
+        log_weights: Logarithms of the weights, ``[k]``: a weight that has underflowed
+            can come back.
         loss_weights: Weights of the last step, ``[k]``.
-        notfinite_count: Number of steps, int32, that were left out because the
-            gradients were not finite.
+        notfinite_count: Number of skipped steps, int32, whose gradients were not
+            finite.
     """
 
     squares: PerLossGrads
@@ -54,9 +54,9 @@ def excess_mtl(
         w_i \propto w_i \exp\Big( \eta \frac{R_i}{R_i^{(0)}} \Big)
 
     A loss with label noise stays large at its optimum, but its excess risk vanishes:
-    unlike methods that look at the values, this one does not chase it.
+    unlike methods that use the values, this one does not chase it.
 
-    Two passes over the gradients, the first also over the K sums of squares.
+    It makes two passes over the gradients, the first also over the K sums of squares.
 
     Args:
         num_losses: K.
@@ -66,8 +66,8 @@ def excess_mtl(
             ``jax.shard_map``.
 
     Returns:
-        A balancer. Weights are positive and sum to one; equal ones at the first step.
-        A loss whose gradient is zero keeps its share.
+        A balancer. Weights are positive and sum to one; they are equal at the first
+        step. A loss whose gradient is zero keeps its share.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -160,7 +160,7 @@ def _multiply(logs: Weights, gain: Weights, active: jax.Array) -> Weights:
     """Multiplies the weights that are active by exp(gain); their sum stays one.
 
     The others keep their share: a loss without a gradient, or at its first step, is
-    neither better nor worse than the rest.
+    neither favoured nor penalised.
     """
     total = jax.nn.logsumexp
 

@@ -9,7 +9,7 @@ from kdopt._typing import Balancer, Gram, Weights
 
 
 def fairgrad_weights(gram: Gram, *, alpha: float | jax.Array = 1.0) -> Weights:
-    r"""Weights of the alpha-fair update.
+    r"""Returns the weights of the alpha-fair update.
 
     .. math:: G w = w^{-1 / \alpha}, \qquad w > 0
 
@@ -23,10 +23,10 @@ def fairgrad_weights(gram: Gram, *, alpha: float | jax.Array = 1.0) -> Weights:
         alpha: :math:`\alpha`, from 0.1 to 10.
 
     Returns:
-        Positive weights, ``[k]``; 0 for a gradient that is zero, or where a weight is
-        too small for a number, as for a loss for which the others do everything. Newton
-        steps, to a residual of a few rounding errors times the condition number of the
-        cosines, for gradients of norms from 1e-18 to 1e+18.
+        Positive weights, ``[k]``; 0 for a zero gradient, or where a weight underflows,
+        as for a loss that the others lower anyway. Found by Newton steps, to a residual
+        of a few rounding errors times the condition number of the cosines, for
+        gradients with norms from 1e-18 to 1e+18.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -82,7 +82,7 @@ def fairgrad(
 
     Notes:
         The authors' code minimises the squared residual with a host solver. That has
-        other stationary points than the solution; the convex problem solved here has
+        stationary points other than the solution; the convex problem solved here has
         none.
     """
     check_range("alpha", alpha, 0.1, 10.0)

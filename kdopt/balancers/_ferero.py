@@ -1,4 +1,4 @@
-"""FERERO: least-norm direction that brings the losses into a given ratio."""
+"""FERERO: the least-norm direction that brings the losses into a given ratio."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def ferero_weights(
     preference: Preference = None,
     pull: float | jax.Array = 1.0,
 ) -> Weights:
-    r"""Weights of the least-norm direction under which ratios of losses are restored.
+    r"""Returns the weights of the shortest direction that restores the ratio of losses.
 
     With a basis :math:`B`, ``[k - 1, k]``, of what is orthogonal to the wanted ratio
     :math:`p`, so that :math:`H = B L` vanishes exactly where :math:`L \propto p`:
@@ -43,8 +43,8 @@ def ferero_weights(
     Returns:
         Weights, ``[k]``, which may be negative: a loss that is too low for its ratio
         may have to rise. Where gradients are dependent the ratio is restored as far as
-        can be, and by at most 100 times the longest gradient. A gradient that is zero
-        is left out.
+        possible, and by at most 100 times the longest gradient. A zero gradient is left
+        out.
 
     Raises:
         ValueError: If there are not K preferences.
@@ -72,7 +72,7 @@ def ferero_weights(
     ratio = jnp.where(active, preference_array(preference, k, dtype), 0)
     length = jnp.sqrt(dot(ratio, ratio))
     ratio = ratio / jnp.where(length > 0, length, 1)
-    # Onto what is orthogonal to the ratio, among the losses that have a gradient.
+    # Project onto the complement of the ratio, among the losses that have a gradient.
     basis = jnp.diag(active.astype(dtype)) - ratio[:, None] * ratio[None, :]
     scale = jnp.max(jnp.diagonal(gram))
     scale = jnp.where(scale > 0, scale, 1)
@@ -118,24 +118,24 @@ def ferero(
     pull: float | jax.Array = 1.0,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Lowers the losses while it brings them into a given ratio (FERERO).
+    r"""Lowers the losses while bringing them into a given ratio (FERERO).
 
     On the ray :math:`L \propto p` it is :func:`kdopt.min_norm` among the directions
-    that stay on it; off the ray it comes back at the rate ``pull``, if a loss must rise
-    for that, by raising it.
+    that stay on it; off the ray it returns at the rate ``pull``, raising a loss if it
+    must.
 
     Args:
         num_losses: K.
         preference: Wanted ratio of the loss values, ``[k]``, not negative; equal by
             default.
-        pull: As for :func:`ferero_weights`.
+        pull: See :func:`ferero_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`ferero_weights` for the equation. ``update`` needs
-        ``values``. Weights may be negative, and grow where gradients are short for the
-        way back: clip behind it.
+        ``values``. Weights may be negative, and grow where gradients are short compared
+        to the deviation: clip after it.
 
     Raises:
         ValueError: If ``pull`` or a preference is negative, or there are not K of them.

@@ -1,4 +1,4 @@
-"""The control of DOT: its change of weights without its change of memory."""
+"""A control for DOT: its change of weights without its change of memory."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from kdopt.balancers._streams import streams
 def gain_matched_sgd(
     momentum: float | jax.Array = 0.9, delta: float | jax.Array = 0.075
 ) -> Balancer:
-    r"""Plain momentum on losses weighted by the steady-state gains of DOT.
+    r"""Applies plain momentum to losses weighted by the steady-state gains of DOT.
 
     .. math::
         v \leftarrow \frac{1 - \mu}{1 - \mu + \Delta} \, g_{task}
@@ -23,16 +23,16 @@ def gain_matched_sgd(
 
     In the steady state a constant gradient moves the parameters as under
     :func:`kdopt.dot`; before, DOT moves them more slowly along the distillation
-    gradient and faster along that of the task. What DOT does better than this is due
-    to its two memories, and not to its weights.
+    gradient and faster along that of the task. What DOT does better than this is due to
+    its two memories, not to its weights.
 
     Args:
         momentum: :math:`\mu`.
         delta: :math:`\Delta`.
 
     Returns:
-        A balancer of two losses, task first; follow it by the learning rate. The same
-        with one backward pass: :func:`kdopt.value_and_weighted_grad` with these
+        A balancer of two losses, task first; follow it by the learning rate. For the
+        same with one backward pass use :func:`kdopt.value_and_weighted_grad` with these
         weights, and ``optax.sgd`` with momentum.
 
     Raises:

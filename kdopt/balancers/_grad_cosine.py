@@ -1,4 +1,4 @@
-"""Auxiliary losses by the cosine of their gradient with that of the task."""
+"""Auxiliary losses weighted by the cosine of their gradient with the task's."""
 
 from typing import Literal, TypeAlias, get_args
 
@@ -13,14 +13,14 @@ CosineRule: TypeAlias = Literal["weighted", "gated"]
 
 
 def grad_cosine_weights(gram: Gram, *, rule: CosineRule = "weighted") -> Weights:
-    r"""Weights of the task, 1, and of the others, their cosine with it if positive.
+    r"""Returns weights of auxiliary losses by their cosines with the task.
 
     .. math:: w_0 = 1, \qquad w_j = \max(0, \cos(g_j, g_0)), \qquad
         w_j^{gated} = [\, \cos(g_j, g_0) \ge 0 \,]
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``, the task first.
-        rule: ``"weighted"``, or ``"gated"``: all or nothing.
+        rule: ``"weighted"``, or ``"gated"``, all or nothing.
 
     Returns:
         Weights in [0, 1], ``[k]``; a gradient that is zero has the cosine 0.
@@ -54,14 +54,14 @@ def grad_cosine(
     rule: CosineRule = "weighted",
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Uses auxiliary losses as far as their gradient agrees with the task's.
+    r"""Weights auxiliary losses by how well their gradients agree with the task's.
 
-    Each of them adds to the fall of the task loss:
+    Each helps the task loss fall:
     :math:`\langle g_0, u \rangle \ge \lVert g_0 \rVert^2`. The others may rise.
 
     Args:
         num_losses: K.
-        rule: As for :func:`grad_cosine_weights`.
+        rule: See :func:`grad_cosine_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

@@ -1,4 +1,4 @@
-"""GradDrop: pick a sign for each parameter, drop the gradients of the other."""
+"""GradDrop: pick a sign for each parameter, drop the gradients of the other sign."""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from kdopt._typing import Balancer, PresentLike
 
 
 class GradDropState(NamedTuple):
-    """State of :func:`graddrop`: the data of its random key."""
+    """State of :func:`graddrop`: its random key, as raw data."""
 
     key_data: jax.Array
 
@@ -28,14 +28,14 @@ def graddrop(
 ) -> Balancer:
     r"""Balances by gradient sign dropout (GradDrop).
 
-    For each element on its own, with :math:`U` uniform in [0, 1):
+    For each element separately, with :math:`U` uniform in [0, 1):
 
     .. math::
         P = \frac12 \Big( 1 + \frac{\sum_i g_i}{\sum_i |g_i|} \Big), \qquad
         M_i = [P > U] \, [g_i > 0] + [P < U] \, [g_i < 0], \qquad
         u = \sum_i \big( \ell_i + (1 - \ell_i) M_i \big) \, g_i
 
-    One pass over the gradients.
+    It makes one pass over the gradients.
 
     Args:
         num_losses: K.
@@ -47,7 +47,7 @@ def graddrop(
 
     Returns:
         A balancer; it has no weights of the losses. Where all signs agree the update is
-        the sum of the gradients: keep the learning rate of that.
+        the sum of the gradients: keep the learning rate of the sum.
 
     Raises:
         ValueError: If there is no key, or the leak is out of range.
@@ -69,8 +69,7 @@ def graddrop(
     Notes:
         The paper applies the rule to the activations of a layer, times their sign and
         summed over the batch; here, as in TorchJD, to the gradients of the parameters.
-        A gradient that is not finite shows in the update; the state holds nothing that
-        it could poison.
+        A gradient that is not finite shows in the update; it cannot affect the state.
     """
     k = check_num_losses(num_losses)
     start_key, next_key = carry_key(key, "graddrop")

@@ -1,4 +1,4 @@
-"""GradNorm: learn weights under which slow losses get long gradients."""
+"""GradNorm: learned weights that give slow losses longer gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ def gradnorm(
     .. math:: s \leftarrow s - \eta \, \nabla_s \frac{1}{\bar G}
         \sum_i \big| w_i n_i - \bar G r_i^\alpha \big|
 
-    where :math:`\bar G r_i^\alpha` counts as constant. A loss that has fallen less than
-    the others has its gradient made longer. ``update`` needs ``values``.
+    where :math:`\bar G r_i^\alpha` is treated as constant. The gradient of a loss that
+    has fallen less than the others becomes longer. ``update`` needs ``values``.
 
     Args:
         num_losses: K.
@@ -40,9 +40,9 @@ def gradnorm(
 
     Returns:
         A balancer. Weights are positive and sum to K, starting at 1 each: keep the
-        learning rate of the plain sum. A step uses the weights learned before it. A
-        loss whose gradient is zero is left out of the step, and a loss counts from its
-        first positive value on.
+        learning rate of the plain sum. A step uses the weights learned up to the one
+        before. A loss whose gradient is zero is left out of the step, and a loss counts
+        from its first positive value on.
 
     Raises:
         ValueError: If ``alpha`` or ``learning_rate`` is negative.
@@ -64,11 +64,11 @@ def gradnorm(
         and Algorithm 1
 
     Notes:
-        The paper takes the norms at the last shared layer, steps the weights themselves
-        and rescales them to sum K. Here, as in public re-implementations, they are K
-        times a softmax, so none becomes negative; the norms are those of the gradients
-        given, and the objective is divided by :math:`\bar G`, so that the step does not
-        depend on the scale of the losses.
+        The paper takes the norms at the last shared layer, updates the weights
+        themselves and rescales them to sum to K. Here, as in public re-implementations,
+        they are K times a softmax, so none becomes negative; the norms are those of the
+        gradients given, and the objective is divided by :math:`\bar G`, so that the
+        step does not depend on the scale of the losses.
     """
     k = check_num_losses(num_losses)
     check_range("alpha", alpha, 0.0)
@@ -81,7 +81,7 @@ def gradnorm(
         active = nonzero(gram)
         begins = (first == 0) & active & (values > 0)
         first = jnp.where(begins, jnp.maximum(values, LEAST_VALUE), first)
-        # A loss without a gradient is left out: it can be given no length.
+        # A loss without a gradient is left out: no weight gives it a length.
         count = jnp.sum(active).astype(gram.dtype)
         weights = count * jax.nn.softmax(jnp.where(active, logits, -jnp.inf))
         norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0))

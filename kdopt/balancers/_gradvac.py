@@ -1,4 +1,4 @@
-"""GradVac: turn gradients towards each other until they meet a usual angle."""
+"""GradVac: turn gradients towards each other until they reach their usual angle."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from kdopt._transform import check_num_losses, from_gram
 from kdopt._typing import Balancer, Gram, Weights
 
 LARGEST_TARGET = 0.99
-"""No multiple of one gradient, however large, turns another into its direction: what is
-added grows without bound as the target goes to 1, and is 7 times a gradient here."""
+"""No multiple of one gradient, however large, turns another into its direction: the
+multiple added grows without bound as the target goes to 1; at this target it is 7."""
 
 
 def gradvac_weights(
@@ -22,7 +22,7 @@ def gradvac_weights(
     *,
     beta: float | jax.Array = 0.5,
 ) -> tuple[Weights, Gram]:
-    r"""Weights of the sum of vaccinated gradients, and the new target cosines.
+    r"""Returns the weights of the sum of vaccinated gradients, and the new targets.
 
     With :math:`\phi` the cosine of :math:`\hat g_i` and :math:`g_j`, and
     :math:`\hat\phi_{ij}` its running mean: where :math:`\phi < \hat\phi_{ij}`,
@@ -38,8 +38,8 @@ def gradvac_weights(
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
-        targets: :math:`\hat\phi`, ``[k, k]``; zeros at first, which makes this PCGrad.
-            Beyond 0.99 a target counts as 0.99: at 1 the step would be infinite.
+        targets: :math:`\hat\phi`, ``[k, k]``; zeros at first, which gives PCGrad.
+            Targets are capped at 0.99: at 1 the step would be infinite.
         key: For the order of :math:`j`; not needed for two losses.
         beta: :math:`\beta` in [0, 1].
 
@@ -103,8 +103,8 @@ def gradvac(
 ) -> Balancer:
     r"""Balances by gradient vaccine (GradVac).
 
-    As PCGrad, but the goal is not an angle of at most 90 degrees: it is the usual angle
-    of the pair, so that losses which normally agree are also drawn together.
+    Like PCGrad, but the goal is the usual angle of the pair instead of at most 90
+    degrees, so that losses which normally agree are also drawn together.
 
     Args:
         num_losses: K.
@@ -135,9 +135,9 @@ def gradvac(
         1.8580 1.4064
 
     Notes:
-        The targets start at 0, which makes the first step that of PCGrad. The paper
-        takes one target per layer; here there is one for all parameters. The rate 0.5
-        is that of the public re-implementations.
+        The targets start at 0, which makes the first step that of PCGrad. The paper has
+        one target per layer; here there is one for all parameters. The rate 0.5 is that
+        of the public re-implementations.
     """
     k = check_num_losses(num_losses)
     check_range("beta", beta, 0.0, 1.0)

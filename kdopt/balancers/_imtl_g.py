@@ -10,7 +10,7 @@ from kdopt._typing import Balancer, Gram, Weights
 
 
 def imtl_g_weights(gram: Gram) -> Weights:
-    r"""Weights of the update with equal projections on all unit gradients.
+    r"""Returns the weights of the update with equal projections on all unit gradients.
 
     With :math:`C` the cosines and :math:`n_i` the norms of the gradients:
 
@@ -23,9 +23,9 @@ def imtl_g_weights(gram: Gram) -> Weights:
         gram: Gram matrix of the gradients, ``[k, k]``.
 
     Returns:
-        Weights of sum one, ``[k]``; some may be negative if there are three losses or
-        more. Zero gradients get none. Where the sum vanishes, the weights are inverse
-        to the norms.
+        Weights of sum one, ``[k]``; some may be negative with three or more losses.
+        Zero gradients get none. Where the sum vanishes, the weights are inverse to the
+        norms.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -54,9 +54,9 @@ def imtl_g_weights(gram: Gram) -> Weights:
 def imtl_g(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
     """Balances impartially (IMTL-G): equal projections on all gradients.
 
-    The weights do not care how long the gradients are, only where they point: a large
-    loss gets no say for being large. For two losses it is the bisector, in the
-    direction also of Nash-MTL, ConFIG and FairGrad with ``alpha=1``.
+    The direction depends on where the gradients point, not on how long they are: a
+    large loss gains nothing by being large. For two losses it is the bisector, which is
+    also the direction of Nash-MTL, ConFIG and FairGrad with ``alpha=1``.
 
     Args:
         num_losses: K.
@@ -80,9 +80,10 @@ def imtl_g(*, num_losses: int = 2, axis_name: str | None = None) -> Balancer:
         0.0767 1.0000 1.0000
 
     Notes:
-        A system of differences of unit vectors in the paper, the pseudo-inverse of the
-        matrix of cosines here: the same where the gradients are independent. With three
-        losses or more and strong conflict the sum before normalisation can be negative;
-        the update then points against all gradients alike, in the paper too.
+        The paper solves a system of differences of unit vectors, the library uses the
+        pseudo-inverse of the matrix of cosines: the same where the gradients are
+        independent. With three losses or more and strong conflict the sum before
+        normalisation can be negative; the update then points against all gradients, in
+        the paper too.
     """
     return from_gram(gram_only(imtl_g_weights), num_losses, axis_name=axis_name)

@@ -1,4 +1,4 @@
-"""Krum: the gradient that has most of the others near it."""
+"""Krum: the gradient with the most others near it."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ from kdopt._typing import Balancer, Gram, PerLossGrads, PresentLike, Weights
 
 
 def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> Weights:
-    r"""Weights of the mean of the most central gradients.
+    r"""Returns the weights of the mean of the most central gradients.
 
     .. math:: s_i = \sum_{j \in N_i} \lVert g_i - g_j \rVert^2
 
-    with :math:`N_i` the :math:`K - f - 2` nearest others; the :math:`m` gradients of
-    least :math:`s_i` get the weight :math:`1 / m`, the others none.
+    with :math:`N_i` the :math:`K - f - 2` nearest others; the :math:`m` gradients with
+    the smallest :math:`s_i` get the weight :math:`1 / m`, the others none.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
@@ -34,10 +34,10 @@ def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> We
         num_selected: :math:`m`; 1 is Krum, more is Multi-Krum.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``; ties go to the first. Gradients that
-        are zero are left out, and K is the number of the others. Distances come of
-        differences of entries: they have digits down to 1e-2 of the lengths.
-        :func:`kdopt.krum` takes the differences of the gradients instead.
+        Non-negative weights of sum one, ``[k]``; ties go to the first. Zero gradients
+        are left out, and K is the number of the others. Distances are differences of
+        entries, accurate only above 1e-2 of the lengths. :func:`kdopt.krum` takes
+        differences of the gradients instead.
 
     Raises:
         ValueError: If K is below ``num_byzantine + 3`` or ``num_selected``.
@@ -59,7 +59,7 @@ def krum_weights(gram: Gram, *, num_byzantine: int, num_selected: int = 1) -> We
 
 
 def _distances(gram: Gram) -> Gram:
-    """Squared distances, in units of the longest vector."""
+    """Computes squared distances, in units of the longest vector."""
     scaled, _ = normalize(gram)
     squares = jnp.diagonal(scaled)
     return jnp.maximum(squares[:, None] + squares[None, :] - 2 * scaled, 0)
@@ -68,7 +68,7 @@ def _distances(gram: Gram) -> Gram:
 def _choose(
     distances: Gram, active: jax.Array, num_byzantine: int, num_selected: int
 ) -> Weights:
-    """Weights of the gradients with the least sums of nearest distances."""
+    """Returns the weights of the gradients with the least sums of nearest distances."""
     k = len(distances)
     others = ~jnp.eye(k, dtype=bool) & active[None, :]
     ordered = jnp.sort(jnp.where(others, distances, jnp.inf), axis=1)
@@ -90,7 +90,7 @@ def krum(
     """Balances by choosing the most central gradients (Krum, Multi-Krum).
 
     Up to ``num_byzantine`` gradients may be arbitrary without leading the update
-    astray: for many teachers of unknown quality rather than for a task and a teacher.
+    astray: meant for many teachers of unknown quality rather than a task and a teacher.
 
     Args:
         num_losses: K, at least ``num_byzantine + 3``.
@@ -101,9 +101,9 @@ def krum(
 
     Returns:
         A balancer; see :func:`krum_weights` for the equation. Weights sum to one. A
-        gradient that is zero is left out. Two passes over the gradients before they
-        are combined: the second takes the differences to a gradient in the middle, so
-        that distances have digits down to 1e-6 of the lengths.
+        zero gradient is left out. It makes two passes over the gradients before they
+        are combined: the second takes differences from a central gradient, so that
+        distances are accurate down to 1e-6 of the lengths.
 
     Raises:
         ValueError: If K is below ``num_byzantine + 3`` or ``num_selected``.
@@ -118,7 +118,7 @@ def krum(
         [1.1]
 
     Notes:
-        Distances are squared, as in the paper; TorchJD adds up plain ones.
+        Distances are squared, as in the paper; TorchJD adds them unsquared.
     """
     k = check_num_losses(num_losses, minimum=3)
     _check(k, num_byzantine, num_selected)
@@ -163,7 +163,7 @@ def krum(
 
 
 def _differences(grads: PerLossGrads, middle: jax.Array) -> PerLossGrads:
-    """All gradients less one of them."""
+    """Subtracts one of the gradients from all."""
 
     def less(i: int, *parts: jax.Array) -> jax.Array:
         wide = [at_least_float32(part) for part in parts]

@@ -19,7 +19,8 @@ class LinearState(NamedTuple):
 
     Attributes:
         count: Number of steps, int32.
-        loss_weights: Weights of the last step, ``[k]``, those of the first before it.
+        loss_weights: Weights of the last step, ``[k]``; before the first, those of the
+            first.
     """
 
     count: jax.Array
@@ -32,11 +33,11 @@ def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Balancer:
     .. math:: u = \sum_i w_i(t) \, g_i
 
     This is a plain weighted sum of losses, at the price of K backward passes. For the
-    same update with one, give the weights to :func:`kdopt.value_and_weighted_grad`.
+    same update with one, pass the weights to :func:`kdopt.value_and_weighted_grad`.
 
     Args:
         weights: Coefficients :math:`w`, ``[k]``; any real numbers, or schedules of the
-            number of the step.
+            step number.
 
     Returns:
         A balancer of ``len(weights)`` losses.
@@ -65,7 +66,7 @@ def linear(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Balancer:
     for entry in entries:
         if not callable(entry) and jnp.ndim(entry) != 0:
             raise ValueError(
-                f"weights must hold K numbers or schedules, got {entry!r} in it."
+                f"weights must hold K numbers or schedules, got {entry!r} among them."
             )
 
     def current(count: jax.Array, dtype: jnp.dtype) -> Weights:

@@ -23,7 +23,7 @@ def min_norm_weights(
     *,
     normalize: Normalization | float | jax.Array = "none",
 ) -> Weights:
-    r"""Weights of the convex combination of least norm.
+    r"""Returns the weights of the convex combination of least norm.
 
     .. math::
         \pi = \arg\min_{\pi \ge 0, \, \sum_i \pi_i = 1}
@@ -39,18 +39,18 @@ def min_norm_weights(
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         values: Loss values, ``[k]``; needed to normalize by loss.
-        normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
+        normalize: What the gradients are first divided by: ``"none"``, ``"norm"``,
             ``"loss"`` or ``"loss_and_norm"``; or a number p for
             :math:`\lVert g_i \rVert^p`, between ``"none"`` (0) and ``"norm"`` (1).
 
     Returns:
         Non-negative weights, ``[k]``, which sum to one if nothing is normalized.
-        Accurate to rounding: closed form for two losses, active set for more. Losses
-        to divide by must be positive: one that is exactly 0 counts as absent and has no
-        weight; with one below 0 the weights are NaN.
+        Accurate to rounding: closed form for two losses, active set for more. Losses to
+        divide by must be positive: one that is exactly 0 counts as absent and has no
+        weight; a negative one makes the weights NaN.
 
     Raises:
-        ValueError: If ``normalize`` is unknown or misses its values.
+        ValueError: If ``normalize`` is unknown or lacks its values.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -93,17 +93,16 @@ def min_norm(
 ) -> Balancer:
     r"""Balances by multiple-gradient descent (MGDA).
 
-    The update decreases no loss more slowly than any other: to first order every loss
-    with positive weight falls by :math:`\eta \lVert u \rVert^2` and the others by more
-    (the losses divided by :math:`c_i`, if the gradients are normalized). It is zero
-    exactly at Pareto-stationary points. Its length is at most that of the shortest
-    gradient, so learning rates are larger than for a sum of losses.
+    To first order every loss with positive weight falls by
+    :math:`\eta \lVert u \rVert^2` and the others by more (the losses divided by
+    :math:`c_i`, if the gradients are normalized). It is zero exactly at
+    Pareto-stationary points. Its length is at most that of the shortest gradient, so
+    learning rates are larger than for a sum of losses.
 
     Args:
         num_losses: K.
-        normalize: What the gradients are divided by first: ``"none"``, ``"norm"``,
-            ``"loss"`` (the rule of :func:`kdopt.dto_kd`) or ``"loss_and_norm"``; these
-            two need ``values`` in ``update``. Or a power of the norm, a number.
+        normalize: See :func:`min_norm_weights`; ``"loss"`` (the rule of
+            :func:`kdopt.dto_kd`) and ``"loss_and_norm"`` need ``values`` in ``update``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -128,8 +127,8 @@ def min_norm(
     Notes:
         A gradient that is exactly zero is left out. The original would give it all the
         weight and stop: then a converged distillation loss would end the training. The
-        authors' code keeps the two weights within [0.001, 0.999]; here they reach the
-        ends.
+        authors' code keeps the two weights within [0.001, 0.999]; here they may reach 0
+        and 1.
     """
     if isinstance(normalize, str):
         check_choice("normalize", normalize, get_args(Normalization))

@@ -1,4 +1,4 @@
-"""MoCo: multi-objective descent with gradients tracked over the batches."""
+"""MoCo: multi-objective descent with gradients averaged over batches."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def moco(
     The Gram matrix of one batch overestimates the norms by the noise. That of gradients
     averaged over many batches does not, in the limit.
 
-    Two passes over gradients and means, which are K copies of the parameters.
+    It makes two passes over gradients and means, which are K copies of the parameters.
 
     Args:
         num_losses: K.
@@ -41,14 +41,14 @@ def moco(
         beta_decay: :math:`\sigma_\beta \ge 0`.
         gamma: :math:`\gamma > 0`.
         gamma_decay: :math:`\sigma_\gamma \ge 0`.
-        rho: :math:`\rho \ge 0`; pulls to equal weights.
+        rho: :math:`\rho \ge 0`; pulls towards equal weights.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer, with a :class:`kdopt.balancers.TracesState`. Weights sum to one and
-        apply to the running means; a mean that is zero has none. How fast they move
-        depends on the scale of the gradients.
+        apply to the running means; a zero mean has none. How fast they move depends on
+        the scale of the gradients.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -72,10 +72,10 @@ def moco(
         ICLR 2023, Algorithm 1
 
     Notes:
-        The paper projects on the simplex, as here. The public code takes a softmax of
-        the weights instead, which draws them to equal ones at every step, and gives
-        each gradient the length of its loss first: for the latter put
-        ``kdopt.each`` before. The decays 0.5 are those of the public code.
+        The paper projects onto the simplex, as here. The public code takes a softmax of
+        the weights instead, which pulls them towards equality at every step, and first
+        scales each gradient to the length of its loss: for the latter put
+        ``kdopt.each`` before it. The decays 0.5 are those of the public code.
     """
     k = check_num_losses(num_losses)
     check_range("beta", beta, 0.0, 1.0, open_minimum=True)

@@ -1,4 +1,4 @@
-"""MoDo: one projected gradient step a batch towards the min-norm weights."""
+"""MoDo: one projected gradient step per batch towards the min-norm weights."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def modo_weights(
     gamma: float | jax.Array = 0.1,
     rho: float | jax.Array = 0.1,
 ) -> Weights:
-    r"""One step of the weights towards the point of least norm.
+    r"""Takes one step of the weights towards the point of least norm.
 
     .. math:: \lambda \leftarrow \Pi_\Delta\big(
         \lambda - \gamma (A + \rho I) \lambda \big)
@@ -28,11 +28,11 @@ def modo_weights(
             estimate it without bias.
         previous: :math:`\lambda`, ``[k]``.
         gamma: Step size :math:`\gamma`.
-        rho: :math:`\rho`; pulls to equal weights.
+        rho: :math:`\rho`; pulls towards equal weights.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``. A gradient that is zero is left out:
-        it has no weight, and the others take the step without it.
+        Non-negative weights of sum one, ``[k]``. A zero gradient is left out: it has no
+        weight, and the others take the step without it.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -58,9 +58,9 @@ def modo_step(
     gamma: float | jax.Array,
     rho: float | jax.Array,
 ) -> tuple[Weights, Weights]:
-    """The weights to use now, and those to begin the next step with.
+    """Returns the weights to use now, and those to start the next step from.
 
-    A zero gradient keeps in the second what it had, for when its loss comes back.
+    In the second a zero gradient keeps its weight, for when its loss returns.
     """
     active = nonzero(gram)
     present = jnp.where(active, previous, 0)
@@ -80,23 +80,23 @@ def modo(
     rho: float | jax.Array = 0.1,
     axis_name: str | None = None,
 ) -> Balancer:
-    """Balances by weights that follow MGDA slowly (MoDo).
+    """Balances by weights that slowly follow MGDA (MoDo).
 
     The weights average over many batches what :func:`kdopt.min_norm` decides for each
-    anew: they are smooth where single gradients are noisy.
+    batch: they are smooth even if gradients are noisy.
 
     Args:
         num_losses: K.
         gamma: Step size of the weights.
-        rho: Pull to equal weights.
+        rho: Pull towards equal weights.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`modo_weights` for the equation. Weights sum to one. How
         fast they move depends on the scale of the gradients: ``gamma`` below one over
-        the squared norm of the longest is safe, far above it they jump from one
-        gradient to another. A gradient that is zero has no weight.
+        the squared norm of the longest is safe; far above it the weights jump from one
+        gradient to another. A zero gradient has no weight.
 
     Raises:
         ValueError: If ``gamma`` is not positive or ``rho`` negative.
@@ -113,10 +113,10 @@ def modo(
         0.575 0.425
 
     Notes:
-        The paper takes the gradients of two further batches for the step of the
-        weights, so that noise does not bias it. Here one batch serves for both: for
-        the unbiased form compute the products of two batches and call
-        :func:`modo_weights` in your own step.
+        The paper uses the gradients of two further batches for the step of the weights,
+        so that noise does not bias it. Here one batch serves both purposes: for the
+        unbiased form compute the products of two batches and call :func:`modo_weights`
+        in your own step.
     """
     k = check_num_losses(num_losses)
     check_range("gamma", gamma, 0.0, open_minimum=True)

@@ -1,4 +1,4 @@
-"""Adam with moments of its own for each loss: MultiAdam and MTAdam."""
+"""Adam with separate moments for each loss: MultiAdam and MTAdam."""
 
 import functools
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def scale_by_multi_adam(
     *,
     num_losses: int = 2,
 ) -> Balancer:
-    r"""Rescales as Adam does, for each loss by itself, and takes the mean (MultiAdam).
+    r"""Rescales as Adam does, for each loss separately, and takes the mean (MultiAdam).
 
     .. math::
         m_i \leftarrow \beta_1 m_i + (1 - \beta_1) g_i, \qquad
@@ -47,9 +47,9 @@ def scale_by_multi_adam(
         u = \frac1K \sum_i \frac{m_i / (1 - \beta_1^t)}
                  {\sqrt{v_i / (1 - \beta_2^t)} + \varepsilon}
 
-    A factor of a loss changes nothing: every loss moves every parameter by steps of
-    order one. :func:`kdopt.scale_by_dot_adam` shares the second moment of the sum, in
-    which a loss of long gradients drowns the others.
+    Scaling a loss changes nothing: every loss moves every parameter by steps of order
+    one. :func:`kdopt.scale_by_dot_adam` shares the second moment of the sum, in which a
+    loss with long gradients drowns out the others.
 
     Args:
         b1: :math:`\beta_1`.
@@ -58,8 +58,8 @@ def scale_by_multi_adam(
         num_losses: K.
 
     Returns:
-        A balancer with 2 K buffers; follow it by the learning rate. An element of which
-        one new moment would not be finite keeps all of them, and its update is NaN.
+        A balancer with 2 K buffers; follow it by the learning rate. An element keeps
+        all its moments if a new one would not be finite, and its update is NaN.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -91,8 +91,8 @@ def scale_by_mt_adam(
 ) -> Balancer:
     r"""Rescales gradients to the length of the first, with moments for each (MTAdam).
 
-    For every leaf by itself, with running means :math:`n_i` of the norms of its
-    gradients, of decay :math:`\beta_3` and without the bias of their start:
+    For every leaf separately, with bias-corrected running means :math:`n_i` of the
+    norms of its gradients, of decay :math:`\beta_3`:
 
     .. math::
         \bar g_i = \frac{n_0}{n_i} g_i, \qquad
@@ -100,7 +100,7 @@ def scale_by_mt_adam(
                  {\max_j \sqrt{v_j / (1 - \beta_2^t)} + \varepsilon}
 
     where :math:`m_i` and :math:`v_i` are the moments of :math:`\bar g_i`. The common
-    denominator, that of the loss which varies most, damps the others where one is
+    denominator, that of the loss that varies most, damps the others where one is
     uncertain.
 
     Args:
@@ -112,9 +112,9 @@ def scale_by_mt_adam(
 
     Returns:
         A balancer with 2 K buffers; follow it by the learning rate. Elements of the
-        update are of order K at most. A leaf which the first loss does not reach takes
-        the gradients of the others as they are. Faults are held as by
-        :func:`scale_by_multi_adam`.
+        update are of order K at most. A leaf that the first loss does not reach takes
+        the gradients of the others as they are. Elements that are not finite are
+        handled as in :func:`scale_by_multi_adam`.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -144,7 +144,7 @@ def multi_adam(
     *,
     num_losses: int = 2,
 ) -> Balancer:
-    """Adam with moments of its own for each loss, and the mean of their steps.
+    """Builds Adam with separate moments for each loss, averaging steps (MultiAdam).
 
     See :func:`kdopt.scale_by_multi_adam` for the equation. For one loss it is
     ``optax.adam``.
@@ -184,7 +184,7 @@ def mt_adam(
     *,
     num_losses: int = 2,
 ) -> Balancer:
-    """Adam on gradients that are all as long as that of the first loss (MTAdam).
+    """Builds Adam on gradients that are all as long as that of the first loss (MTAdam).
 
     See :func:`kdopt.scale_by_mt_adam` for the equation. For one loss it is
     ``optax.adam``.
@@ -284,7 +284,7 @@ def _per_loss_adam(
 def _match(
     gs: Sequence[jax.Array], norms: jax.Array, decay: float | jax.Array
 ) -> tuple[jax.Array, list[jax.Array]]:
-    """The new means of the norms of a leaf, and factors to the first of them."""
+    """Returns the new mean norms of a leaf, and factors that match the first."""
     dtype = norms.dtype
     # In units of the largest element: squares neither overflow nor vanish.
     tops = [jnp.max(jnp.abs(g), initial=0) for g in gs]
@@ -296,7 +296,7 @@ def _match(
         ]
     )
     beta = jnp.asarray(decay, dtype)
-    # Begun at the first norm that is not zero; later zeros and faults do not count.
+    # Started at the first nonzero norm; later zeros and faults do not count.
     counts = (own > 0) & jnp.isfinite(own)
     fresh = jnp.where(norms > 0, beta * norms + (1 - beta) * own, own)
     moved = jnp.where(counts, fresh, norms)
@@ -313,7 +313,7 @@ def _step(
     count: jax.Array,
     shared: bool,
 ) -> tuple[jax.Array, list[jax.Array], list[jax.Array]]:
-    """The update of a leaf, and its new moments."""
+    """Returns the update of a leaf, and its new moments."""
     dtype = mu[0].dtype
     one, two, eps = (jnp.asarray(x, dtype) for x in settings)
     t = count.astype(dtype)

@@ -14,7 +14,7 @@ from kdopt._typing import Balancer, Gram, Weights
 def nash_mtl_weights(
     gram: Gram, *, max_norm: float | jax.Array | None = 1.0
 ) -> Weights:
-    r"""Weights of the Nash bargaining solution.
+    r"""Returns the weights of the Nash bargaining solution.
 
     .. math:: G \alpha = 1 / \alpha, \quad \alpha > 0, \qquad
         w = \alpha \min\Big(1, \frac{m}{\lVert u_\alpha \rVert}\Big)
@@ -29,7 +29,7 @@ def nash_mtl_weights(
         max_norm: :math:`m`; None for no bound.
 
     Returns:
-        Positive weights, ``[k]``; 0 for a gradient that is zero. Damped Newton steps,
+        Positive weights, ``[k]``; 0 for a zero gradient. Found by damped Newton steps,
         to a residual of a few rounding errors times the condition number of the
         cosines.
 
@@ -48,7 +48,7 @@ def nash_mtl_weights(
     weights = fair_point(gram, 1.0)
     if max_norm is None:
         return weights
-    # The length of the update, in units in which no product overflows.
+    # The length of the update, in units where no product overflows.
     cosines, norms, _ = unit_gram(gram)
     lengths = weights * norms
     length = jnp.sqrt(jnp.maximum(quadratic_form(cosines, lengths), 0))
@@ -66,7 +66,7 @@ def nash_mtl(
 
     No loss rises: each falls by :math:`\eta / \alpha_i`, and scaling a loss changes
     nothing. The length of the update is :math:`\sqrt K`, or ``max_norm``, whatever the
-    gradients are: nothing shrinks near an optimum but the learning rate. Anneal it.
+    gradients are: it does not shrink near an optimum, so anneal the learning rate.
 
     Args:
         num_losses: K.
@@ -77,8 +77,8 @@ def nash_mtl(
     Returns:
         A balancer; see :func:`nash_mtl_weights` for the equation. Weights are of order
         one over the norms. Opposite gradients have no solution; then the weights are
-        finite and the gradients cancel. For weights that change every n steps, wrap
-        the balancer.
+        finite and the gradients cancel. For weights that change every n steps, wrap it
+        in :func:`kdopt.every`.
 
     Raises:
         ValueError: If ``max_norm`` is not positive.
@@ -94,8 +94,8 @@ def nash_mtl(
 
     Notes:
         The authors' code linearises the problem for a host solver, starts from the
-        weights of the step before and stops at a residual of 1e-3. Here the convex
-        problem behind it is solved at every step, from scratch.
+        weights of the step before and stops at a residual of 1e-3. Here the underlying
+        convex problem is solved from scratch at every step.
     """
     check_range("max_norm", max_norm, 0.0, open_minimum=True)
     weights_fn = gram_only(nash_mtl_weights, max_norm=max_norm)

@@ -1,4 +1,4 @@
-"""PCD: the task first, and a share of the progress of every other loss."""
+"""PCD: the task first, and a share of its own progress for every other loss."""
 
 from typing import NamedTuple, get_args
 
@@ -20,11 +20,11 @@ from kdopt.balancers._constrained import (
 
 
 class PcdMemory(NamedTuple):
-    """What :func:`pcd` remembers.
+    """State that :func:`pcd` carries between steps.
 
     Attributes:
         squares: Running mean of the squared norms, ``[k]``.
-        counts: What it met.
+        counts: Steps on which constraints conflicted.
     """
 
     squares: RunningMean
@@ -40,7 +40,7 @@ def pcd_weights(
     relative_eps: bool = True,
     on_conflict: Conflict = "allow",
 ) -> Weights:
-    r"""Weights of the step nearest to the task's with a share of every other progress.
+    r"""Returns weights nearest to the task's that give every other loss its share.
 
     With gradients :math:`\tilde g_i = g_i / \sqrt{v_i (1 + \varepsilon)}` of about unit
     length:
@@ -63,13 +63,13 @@ def pcd_weights(
         tau: :math:`\tau_j` in [0, 1], a number or ``[k - 1]``.
         eps: :math:`\varepsilon`.
         relative_eps: Whether :math:`\varepsilon` is in units of :math:`v_i`; False adds
-            it as it is, so that gradients shorter than 1e-4 count less.
+            it unscaled, so that gradients shorter than 1e-4 count less.
         on_conflict: What to do where meeting the bounds raises the task loss; see
             :func:`kdopt.constrained_weights`.
 
     Returns:
         Non-negative weights, ``[k]``; :math:`(1, 0, \dots, 0)` if no direction meets
-        all bounds; zero where the task gradient is, or where the step vanishes.
+        all bounds; zero where the task gradient or the step is zero.
 
     Raises:
         ValueError: If ``on_conflict`` is unknown, or there are not K - 1 values of tau.
@@ -86,8 +86,8 @@ def pcd_weights(
         <https://arxiv.org/abs/2606.29521>`_, TMLR 2026, as in TorchJD 0.18
 
     Notes:
-        The step has the length of the task gradient however much of it the bounds
-        took away. **The task loss rises**, by a full step, where
+        The step has the length of the task gradient, however much the bounds changed
+        it. **The task loss rises**, by a full step, where
         :math:`c < (\tau - \sqrt{\tau^2 + 4}) / 2`: -0.99 for :math:`\tau = 0.02`, -0.62
         for 1. ``on_conflict`` says what to do then.
     """
@@ -116,7 +116,7 @@ def _solve(
     spread = jnp.sum(jnp.abs(step.weights) * jnp.sqrt(jnp.diagonal(unit)))
     some = active[0] & (square > 10 * jnp.finfo(gram.dtype).eps * spread**2)
     length = jnp.sqrt(jnp.where(some, square, 1))
-    # One factor after the other: those of very different norms may overflow.
+    # One factor after the other: their product may overflow for very different norms.
     scaled = step.weights * (jnp.sqrt(own[0]) * inverse) / length
     alone = jnp.zeros(k, gram.dtype).at[0].set(1)
     weights = jnp.where(step.feasible, scaled, alone)
@@ -137,19 +137,18 @@ def pcd(
 ) -> Balancer:
     r"""Puts the task first and grants the others a share of their progress (PCD).
 
-    The bounds are on cosines rather than on decreases, so that factors of the losses do
-    not matter. The squared norms are running means,
-    :math:`v_i \leftarrow \beta v_i + (1 - \beta) \lVert g_i \rVert^2`, without the bias
-    of their start.
+    The bounds are on cosines rather than on decreases, so the scale of the losses does
+    not matter. The squared norms are running means, :math:`v_i \leftarrow \beta v_i +
+    (1 - \beta) \lVert g_i \rVert^2`, corrected for their start at zero.
 
     Args:
         num_losses: K, at least 2.
-        tau: As for :func:`pcd_weights`: how much every other loss must get, from 0, not
-            to rise, to 1, the progress of its own gradient.
+        tau: How much every other loss must get (see :func:`pcd_weights`), from 0 (it
+            does not rise) to 1 (the progress along its own gradient).
         decay: :math:`\beta` in [0, 1).
-        eps: As for :func:`pcd_weights`.
-        relative_eps: As for :func:`pcd_weights`.
-        on_conflict: As for :func:`pcd_weights`.
+        eps: See :func:`pcd_weights`.
+        relative_eps: See :func:`pcd_weights`.
+        on_conflict: See :func:`pcd_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
@@ -173,9 +172,10 @@ def pcd(
         [-0.82    2.9434  2.9434] 0
 
     Notes:
-        TorchJD adds 1e-8 to the squared norms, ``relative_eps=False``. A zero gradient
-        leaves its running mean as it is; there it moves it towards zero. The mean lags
-        behind a gradient that shrinks, and the weight of that loss grows.
+        TorchJD adds 1e-8 to the squared norms, as with ``relative_eps=False``. Here a
+        zero gradient leaves its running mean as it is; in TorchJD it moves it towards
+        zero. The mean lags behind a gradient that shrinks, and the weight of that loss
+        grows.
     """
     k = check_num_losses(num_losses, minimum=2)
     check_range("tau", tau, 0.0, 1.0)

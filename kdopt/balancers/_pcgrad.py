@@ -1,4 +1,4 @@
-"""PCGrad: project away what points against another gradient."""
+"""PCGrad: remove the component of each gradient that opposes another."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from kdopt._typing import Balancer, Gram, Weights
 
 
 def pcgrad_weights(gram: Gram, key: jax.Array | None = None) -> Weights:
-    r"""Weights of the sum of projected gradients.
+    r"""Returns the weights of the sum of projected gradients.
 
     Each gradient in turn loses its component along every other one, in random order,
-    wherever that component points against it; then all are added up:
+    where that component opposes it; then all are added up:
 
     .. math::
         \hat g_i \leftarrow \hat g_i
@@ -27,7 +27,7 @@ def pcgrad_weights(gram: Gram, key: jax.Array | None = None) -> Weights:
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
-        key: For the order; not needed for two losses.
+        key: Random key for the order; not needed for two losses.
 
     Returns:
         Weights of at least one, ``[k]``.
@@ -81,7 +81,7 @@ def pcgrad(
     Args:
         num_losses: K.
         key: Random key for the order of projections, kept in the state; needed for
-            three losses or more.
+            three or more losses.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 

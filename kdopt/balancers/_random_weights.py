@@ -13,7 +13,7 @@ def random_weights(
     key: jax.Array,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Combines the gradients with weights drawn anew at each step (RLW).
+    r"""Combines the gradients with weights drawn at random at each step (RLW).
 
     .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
 

@@ -13,7 +13,7 @@ Reach = PerLossGrads | Callable[[optax.Params], PerLossGrads]
 
 
 def check_momenta(*momenta: Any) -> None:
-    """Checks the numbers among them; schedules and None pass.
+    """Checks the momenta that are numbers; schedules and None pass.
 
     Raises:
         ValueError: If one is outside [0, 1).
@@ -29,7 +29,7 @@ def check_momenta(*momenta: Any) -> None:
 def plus(
     momentum: optax.ScalarOrSchedule, delta: optax.ScalarOrSchedule, sign: int
 ) -> optax.ScalarOrSchedule:
-    """Momentum plus signed delta; a schedule if one of them is."""
+    """Adds a signed delta to a momentum; a schedule if either is one."""
     if not callable(momentum) and not callable(delta):
         return momentum + sign * delta
 
@@ -40,7 +40,7 @@ def plus(
 
 
 def at(number: optax.ScalarOrSchedule, count: jax.Array) -> Any:
-    """The number, or the value of the schedule at this step."""
+    """Returns the number, or the value of the schedule at this step."""
     return number(count) if callable(number) else number
 
 
@@ -53,9 +53,9 @@ def leaf_momenta(
     grads: PerLossGrads,
     params: Any,
 ) -> list[list[Any]]:
-    """For each leaf, for each loss, the momentum of this step.
+    """Returns the momentum of this step, for each leaf and each loss.
 
-    A leaf that one loss alone reaches gets ``solo_momentum``, by default the mean.
+    A leaf that only one loss reaches gets ``solo_momentum``, by default the mean.
 
     Raises:
         ValueError: If ``reach`` does not hold one tree per loss.

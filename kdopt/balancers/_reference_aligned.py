@@ -1,4 +1,4 @@
-"""Weights that follow the gradient of a loss which is itself not applied."""
+"""Weights that follow the gradient of a loss that is not itself applied."""
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -16,11 +16,11 @@ Rule: TypeAlias = Literal["cosine", "nearest", "hypergradient"]
 
 
 class ReferenceAlignedMemory(NamedTuple):
-    """What :func:`reference_aligned` remembers.
+    """State that :func:`reference_aligned` carries between steps.
 
     Attributes:
         gram: Running mean of the Gram matrix, reference included, ``[k, k]``.
-        logits: Logits of the weights, ``[k - 1]``; they move by ``hypergradient``.
+        logits: Logits of the weights, ``[k - 1]``; only ``hypergradient`` moves them.
     """
 
     gram: RunningMean
@@ -30,9 +30,9 @@ class ReferenceAlignedMemory(NamedTuple):
 def reference_aligned_weights(
     gram: Gram, *, rule: Literal["cosine", "nearest"] = "cosine"
 ) -> Weights:
-    r"""Weights by how well each gradient agrees with the last one, the reference.
+    r"""Weights losses by how well their gradients agree with the last, the reference.
 
-    With unit gradients :math:`\hat g_i` and :math:`\hat r` of the reference:
+    With unit gradients :math:`\hat g_i`, and :math:`\hat r` for the reference:
 
     .. math::
         \pi^{cosine} \propto \max(0, \langle \hat g, \hat r \rangle), \qquad
@@ -45,9 +45,9 @@ def reference_aligned_weights(
         rule: ``"cosine"`` or ``"nearest"``.
 
     Returns:
-        Non-negative weights of sum one, ``[k]``; that of the reference is 0. All are
-        zero if no loss agrees with it (``"cosine"``). They are equal shares of the
-        others if the reference is zero; a gradient that is zero has no weight.
+        Non-negative weights of sum one, ``[k]``; that of the reference is 0. With
+        ``"cosine"`` all are zero if no loss agrees with it. If the reference is zero
+        the others get equal shares; a zero gradient has no weight.
 
     Raises:
         ValueError: If ``rule`` is unknown.
@@ -91,12 +91,12 @@ def reference_aligned(
     learning_rate: float | jax.Array = 0.1,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Weights the losses by what helps a reference loss, which is not applied.
+    r"""Weights the losses to help a reference loss that is not itself applied.
 
-    The last of the gradients is that of a loss on examples that are trusted: a small
-    clean batch, the task that counts. The update is a convex combination of the others
-    that follows it. All rules look at a running mean of the Gram matrix, since the
-    inner products of single batches are mostly noise:
+    The last gradient is that of a loss on trusted examples: a small clean batch, or the
+    task that counts. The update is a convex combination of the others that follows it.
+    All rules use a running mean of the Gram matrix, since inner products of single
+    batches are mostly noise:
 
     * ``"cosine"`` and ``"nearest"``: see :func:`reference_aligned_weights`.
     * ``"hypergradient"``: a step moves the reference loss by
@@ -107,14 +107,14 @@ def reference_aligned(
           s_i \leftarrow s_i + \beta \, w_i \frac{r_i - w^\top r}
               {\lVert g_{ref} \rVert \max_j \lVert g_j \rVert}
 
-    It takes K + 1 backward passes. :func:`kdopt.linearize` gives all :math:`r_i` by one
-    forward-mode pass, whatever K is; the scalarizer :func:`kdopt.hypergradient` learns
-    from these.
+    It takes K + 1 backward passes. :func:`kdopt.linearize` computes all :math:`r_i` in
+    one forward-mode pass, whatever K is; the scalarizer :func:`kdopt.hypergradient`
+    learns from these.
 
     Args:
         num_losses: Number of gradients, the reference included: K + 1, at least 2.
-        rule: One of the three.
-        decay: Of the running mean, in [0, 1); 0 looks at the last step alone.
+        rule: One of these three.
+        decay: Decay of the running mean, in [0, 1); 0 uses the last step only.
         learning_rate: :math:`\beta`, for ``"hypergradient"``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
@@ -123,11 +123,11 @@ def reference_aligned(
         A balancer. The weights sum to one, that of the reference is 0: keep the
         learning rate of a weighted mean. Where no loss agrees with the reference the
         rule ``"cosine"`` takes no step. On a batch without a reference (a gradient of
-        zeros, or ``present``) the running mean serves.
+        zeros, or ``present``) the running mean is used.
 
     Raises:
-        ValueError: If ``num_losses`` is below 2, ``rule`` unknown or a number out of
-            its range.
+        ValueError: If ``num_losses`` is below 2, ``rule`` is unknown, or a number is
+            out of its range.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -160,7 +160,7 @@ def reference_aligned(
         active = jnp.diagonal(gram) > 0
         both = active[:, None] & active[None, :]
         mean = move_mean(memory.gram, gram, decay, both)
-        # What is absent now has no weight, whatever it had before.
+        # A loss absent now has no weight, whatever it had before.
         here = active.at[-1].set(True)
         matrix = jnp.where(here[:, None] & here[None, :], mean.value, 0)
         if rule != "hypergradient":
@@ -182,7 +182,7 @@ def reference_aligned(
 def _hypergradient_step(
     logits: jax.Array, gram: Gram, learning_rate: float | jax.Array
 ) -> jax.Array:
-    """The logits after a step; those of losses without a gradient stay."""
+    """Returns the logits after a step; those of losses without a gradient stay."""
     cosines, norms, active = unit_gram(gram)
     longest = jnp.max(jnp.where(active[:-1], norms[:-1], 0))
     relative = norms[:-1] / jnp.where(longest > 0, longest, 1)

@@ -1,4 +1,4 @@
-"""SDMGrad: the min-norm point, drawn towards a preferred direction."""
+"""SDMGrad: the min-norm point, pulled towards a preferred direction."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from kdopt._typing import Balancer, Gram, Weights
 def sdmgrad_weights(
     gram: Gram, *, rho: float | jax.Array = 0.3, preference: Preference = None
 ) -> Weights:
-    r"""Weights of the direction-oriented min-norm point.
+    r"""Returns the weights of the direction-oriented min-norm point.
 
     With :math:`g_0 = \sum_i p_i g_i`:
 
@@ -40,8 +40,8 @@ def sdmgrad_weights(
 
     Returns:
         Non-negative weights of sum one (if that of the preference is), ``[k]``, exact
-        to rounding. A gradient that is zero is left out: it has no weight, and the
-        others share its preference in proportion to theirs.
+        to rounding. A zero gradient is left out: it has no weight, and the others share
+        its preference in proportion to theirs.
 
     Raises:
         ValueError: If there are not K preferences.
@@ -63,8 +63,8 @@ def sdmgrad_weights(
     kept = jnp.sum(present)
     p = present * jnp.where(kept > 0, jnp.sum(p) / jnp.where(kept > 0, kept, 1), 0)
     # As the weights sum to one, this is the min-norm point of the g_i + rho g_0, here
-    # divided by 1 + rho. The squares of these sums may cancel to nothing, which must
-    # not make them gradients that are zero.
+    # divided by 1 + rho. The squares of these sums may cancel to 0, but these must not
+    # count as zero gradients.
     gram, _ = enlarge(gram)
     pull = jnp.asarray(rho, gram.dtype)
     own, shared = 1 / (1 + pull), pull / (1 + pull)
@@ -85,13 +85,13 @@ def sdmgrad(
 ) -> Balancer:
     r"""Balances between MGDA and the mean gradient (SDMGrad).
 
-    The update is that of :func:`kdopt.min_norm` with a floor under the weights, of
+    The update is that of :func:`kdopt.min_norm` with weights of at least
     :math:`\rho / (K (1 + \rho))`, so that no loss is ever dropped unless its gradient
     is zero.
 
     Args:
         num_losses: K.
-        rho: Pull to the preferred direction, at least 0.
+        rho: Pull towards the preferred direction, at least 0.
         preference: Weights of the preferred direction, ``[k]``.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.

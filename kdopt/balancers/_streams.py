@@ -45,8 +45,8 @@ def streams(
 
     .. math:: v_i \leftarrow (1 - d_{i,t}) \, g_i + m_i v_i, \qquad u = \sum_i v_i
 
-    with :math:`d_{i,0} = 0` and :math:`d_{i,t} = d_i` afterwards. DeepKD is three of
-    them: task, target-class and non-target-class distillation with momenta
+    with :math:`d_{i,0} = 0` and :math:`d_{i,t} = d_i` afterwards. DeepKD has three of
+    them, for task, target-class and non-target-class distillation, with momenta
     :math:`\mu + \Delta`, :math:`\mu - \Delta` and :math:`\mu + \Delta`.
 
     Args:
@@ -56,22 +56,23 @@ def streams(
         nesterov: Whether a stream looks ahead, a bool or one per loss: it then
             contributes :math:`g_i + m_i v_i` with the new :math:`v_i`.
         normalize: Whether :math:`g_i` enters as :math:`(1 - m_i) g_i`, from the first
-            step on. A constant gradient is then amplified by 1 in every stream: the
-            momenta set how long a gradient is remembered and nothing else.
+            step on. A constant gradient then has gain 1 in every stream: the momenta
+            set only how long a gradient is remembered.
         accumulator_dtype: Dtype of the buffers; by default that of the parameters.
         reach: Which parameters each loss reaches: a tuple of K trees of bools, or a
             function from params to it; :func:`kdopt.reachable` finds it. A leaf that
-            only one loss reaches moves with ``solo_momentum``. By default every loss
-            reaches every leaf.
-        solo_momentum: Momentum of leaves that one loss reaches; by default the mean of
-            ``momenta``.
+            only one loss reaches uses ``solo_momentum``. By default every loss reaches
+            every leaf.
+        solo_momentum: Momentum of leaves that only one loss reaches; by default the
+            mean of ``momenta``.
         axis_name: Mesh axis over which the *update* is averaged, inside
-            ``jax.shard_map`` or ``jax.pmap``, for gradients that were not. The buffers
-            stay local to each replica: everything is linear, so one all-reduce of one
-            tree gives the same update as one per loss. Weight decay and clipping that
-            need the averaged gradient must then come after. Gradients of one replica
-            come from :func:`kdopt.value_and_grads` without ``axis_name``, inside
-            ``jax.shard_map`` at ``jax.lax.pcast(params, axis_name, to="varying")``.
+            ``jax.shard_map`` or ``jax.pmap``, for gradients that were not averaged. The
+            buffers stay local to each replica: everything is linear, so one all-reduce
+            of one tree gives the same update as one per loss. Weight decay and clipping
+            that need the averaged gradient must then come after it. Gradients of one
+            replica come from :func:`kdopt.value_and_grads` without ``axis_name``,
+            inside ``jax.shard_map`` at
+            ``jax.lax.pcast(params, axis_name, to="varying")``.
 
     Returns:
         A balancer of ``len(momenta)`` losses; follow it by the learning rate.
@@ -95,8 +96,8 @@ def streams(
 
     Notes:
         An element whose new momentum would not be finite keeps its old one, and the
-        update is NaN there, so that ``optax.apply_if_finite`` behind it, or you, can
-        see the fault. Equal momenta make this ``optax.trace`` on the summed gradient.
+        update is NaN there, so that ``optax.apply_if_finite`` after it, or you, can see
+        the fault. Equal momenta make this ``optax.trace`` on the summed gradient.
 
         The authors' code of DeepKD (github.com/haiduo/DeepKD, afb5964) moves the task
         buffer with :math:`\mu - \Delta`, unlike their Eq. 7.
@@ -114,8 +115,8 @@ def streams(
             raise ValueError(f"dampening must lie in [0, 1], got {d}.")
         if d and (look or normalize):
             raise ValueError(
-                "dampening goes with neither nesterov nor normalize, which set the "
-                f"size of the gradient themselves; got dampening={d}."
+                "dampening cannot be combined with nesterov or normalize, which set "
+                f"the size of the gradient themselves; got dampening={d}."
             )
     buffer_dtype = None if accumulator_dtype is None else jnp.dtype(accumulator_dtype)
 
@@ -176,7 +177,7 @@ def streams(
 
 
 def _per_stream(option: Any, num_streams: int, name: str) -> tuple:
-    """One setting per stream, of one for all or of a sequence of them."""
+    """Expands an option to one setting per stream."""
     many = tuple(option) if isinstance(option, Sequence) else (option,) * num_streams
     if len(many) != num_streams:
         raise ValueError(
@@ -188,7 +189,7 @@ def _per_stream(option: Any, num_streams: int, name: str) -> tuple:
 def _advance(
     g: jax.Array, trace: jax.Array, momentum: Any, gain: Any, nesterov: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """What one leaf of one stream contributes, and its new buffer."""
+    """Returns what one leaf of one stream contributes, and its new buffer."""
     dtype = g.dtype if g.dtype == trace.dtype else _dtypes.accumulator_dtype(g, trace)
     g, old, m = g.astype(dtype), trace.astype(dtype), jnp.asarray(momentum, dtype)
     if gain is not None:

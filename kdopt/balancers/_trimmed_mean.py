@@ -20,9 +20,9 @@ def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
 
     .. math:: u = \frac{1}{K - 2b} \sum_{i = b + 1}^{K - b} g_{(i)}
 
-    One pass over the gradients, with a sort of K values in it. Under sharding no
-    communication is needed. Of n losses that are present, at most (n - 1) // 2 values
-    are dropped at each end.
+    It makes one pass over the gradients, sorting K values per element, and needs no
+    communication under sharding. With n losses present, at most (n - 1) // 2 values are
+    dropped at each end.
 
     Args:
         num_losses: K, at least ``2 * num_trimmed + 1``.
@@ -51,7 +51,7 @@ def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
     k = check_num_losses(num_losses)
     if not 0 <= 2 * num_trimmed < k:
         raise ValueError(
-            f"num_trimmed must leave something of {k} losses, at most "
+            f"num_trimmed must leave something of {k} losses: at most "
             f"{(k - 1) // 2}, got {num_trimmed}."
         )
 
@@ -74,7 +74,7 @@ def trimmed_mean(*, num_losses: int = 3, num_trimmed: int = 1) -> Balancer:
         def trim_present(mask: Mask, *parts: jax.Array) -> jax.Array:
             rows = jnp.stack(parts)
             column = (k,) + (1,) * (rows.ndim - 1)
-            # NaN sorts last, behind the values of the losses that are present.
+            # NaN sorts last, after the values of the losses that are present.
             ordered = jnp.sort(jnp.where(mask.reshape(column), rows, jnp.nan), axis=0)
             count = jnp.sum(mask)
             cut = jnp.clip((count - 1) // 2, 0, num_trimmed)

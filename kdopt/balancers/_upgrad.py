@@ -1,4 +1,4 @@
-"""UPGrad: each gradient projected on the dual cone, then the mean of all."""
+"""UPGrad: each gradient projected onto the dual cone, then the mean of all."""
 
 import jax
 import jax.numpy as jnp
@@ -21,24 +21,25 @@ def upgrad_weights(
     norm_eps: float | jax.Array = 0.0,
     reg_eps: float | jax.Array = 0.0,
 ) -> Weights:
-    r"""Weights of the mean of projected gradients.
+    r"""Returns the weights of the mean of projected gradients.
 
     .. math:: w = \sum_i \arg\min_{v \ge p_i e_i} \, v^\top
         \Big( \frac{G}{\mathrm{tr}\, G} + \varepsilon I \Big) v
 
-    Without :math:`\varepsilon` each term is the nearest vector to :math:`p_i g_i` whose
-    product with no gradient is negative. For two losses :math:`w` is half of PCGrad's.
+    Without :math:`\varepsilon` each term is the nearest vector to :math:`p_i g_i` that
+    has no negative inner product with a gradient. For two losses :math:`w` is half of
+    PCGrad's.
 
     Args:
         gram: Gram matrix of the gradients, ``[k, k]``.
         preference: :math:`p \ge 0`, ``[k]``; ``1 / K`` each by default.
         norm_eps: If the trace of ``gram`` is smaller, the weights are :math:`p`.
         reg_eps: :math:`\varepsilon`; keeps the weights small where gradients are nearly
-            opposite, and lets losses rise that have far shorter gradients than others.
+            opposite, but lets losses with far shorter gradients than the others rise.
 
     Returns:
-        Weights of at least :math:`p`, ``[k]``: K active-set searches side by side,
-        exact to rounding.
+        Weights of at least :math:`p`, ``[k]``: by K parallel active-set searches, exact
+        to rounding.
 
     Raises:
         ValueError: If there are not K preferences.
@@ -70,21 +71,21 @@ def upgrad(
     r"""Balances by unconflicting projection of gradients (UPGrad).
 
     No loss rises; the update is that of the mean loss where nothing conflicts, and it
-    is linear in a scaling of each gradient: a small gradient has a small influence.
+    is linear in the scale of each gradient: a small gradient has a small influence.
 
     Args:
         num_losses: K.
         preference: Relative importance of the losses, ``[k]``, not negative.
-        norm_eps: If the trace of the Gram matrix is smaller, the weights are the
-            preference; 0 for a method that does not depend on the scale of the losses.
-        reg_eps: Ridge on the Gram matrix, in units of its trace.
+        norm_eps: See :func:`upgrad_weights`; at 0 the method does not depend on the
+            scale of the losses.
+        reg_eps: See :func:`upgrad_weights`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A balancer; see :func:`upgrad_weights` for the equation. Weights are at least
-        the preference, in sum at least one: use the learning rate of the mean loss. A
-        zero gradient keeps its preference.
+        the preference and sum to at least one: use the learning rate of the mean loss.
+        A zero gradient keeps its preference.
 
     Raises:
         ValueError: If a preference or an epsilon is negative.

@@ -1,34 +1,35 @@
-"""Losses of distillation: pure functions of a batch, each a mean over it.
+"""Distillation losses: pure functions of a batch, each a mean over it.
 
-What follows holds for all of them.
+The following holds for all of them.
 
-* **Tokens.** Losses on logits take ``[..., c]``: ``[b, c]``, or ``[b, t, c]`` of a
-  sequence, with labels and weights ``[...]``. Those that compare examples
-  (:func:`dist`, :func:`mlkd` and its correlations) make every position one.
-* **Masks.** ``sample_weights`` ``[...]`` say how often each example counts. One of
-  weight 0 may hold anything, NaN and infinities included, in every argument: the value
-  is that without the row, and the gradient of the row is 0. A negative weight counts as
+* **Tokens.** Losses on logits take ``[..., c]``: ``[b, c]``, or ``[b, t, c]`` for
+  sequences, with labels and weights ``[...]``. Those that compare examples
+  (:func:`dist`, :func:`mlkd` and its correlations) treat every position as one.
+* **Masks.** ``sample_weights`` ``[...]`` say how often each example counts. An example
+  of weight 0 may hold anything, even NaN and infinities, in every argument: the value
+  is as without the row, and the gradient of the row is 0. A negative weight counts as
   0; a weight of NaN makes the loss NaN. Where all weights are 0 the loss is 0.
 * **Denominators.** A loss is a sum over the examples, in float32 or wider, divided by
-  ``denominator``. ``"mean"``, the default, is the sum of the weights, with a mask the
-  tokens of the batch; ``"count"`` the number of examples whose weight is not 0. A
-  number may be traced: the tokens of all micro-batches or devices together make their
-  gradients add up to that of the whole batch. Each loss has its own.
-* **Labels.** A class index outside ``[0, c)``, such as -1, -100 or 255, is no class and
-  leaves its example out as a weight of 0 does. Nothing is raised, since labels are not
-  known while a function is traced.
-* **Shapes.** Those in brackets are checked while the function is traced, at no cost
-  when it runs: any other is a ``ValueError``, and nothing is broadcast. NumPy arrays
-  and lists of numbers are converted; integers and half precision are computed in
+  ``denominator``. ``"mean"``, the default, is the sum of the weights, which for a mask
+  is the number of tokens in the batch; ``"count"`` is the number of examples whose
+  weight is not 0. A number may be traced: with the number of tokens of all
+  micro-batches or devices, their gradients add up to that of the whole batch. Each loss
+  has its own denominator.
+* **Labels.** A class index outside ``[0, c)``, such as -1, -100 or 255, is not a class
+  and leaves its example out, like a weight of 0. No error is raised, since labels are
+  not known during tracing.
+* **Shapes.** Shapes given in brackets are checked during tracing, at no cost when the
+  function runs: any other shape is a ``ValueError``, and nothing is broadcast. NumPy
+  arrays and lists of numbers are converted; integers and half precision are computed in
   float32.
-* **Temperatures.** One number, or ``[..., 1]`` for one an example where the loss is a
-  mean over examples. A number that is not positive is a ``ValueError``; one that is
-  traced is not looked at.
-* **Impossible classes.** A logit of ``-inf`` in both networks, as where a vocabulary is
-  padded, changes neither value nor gradient (:func:`binary_kd` takes it for a sure no).
-  Where the student alone excludes a class, a divergence is infinite.
-* **Precision.** Divergences keep their digits where the networks almost agree and at
-  high temperatures, and are never negative. Matrix products are at full precision.
+* **Temperatures.** One number, or ``[..., 1]`` for one per example where the loss is a
+  mean over examples. A number that is not positive is a ``ValueError``; a traced one is
+  not checked.
+* **Impossible classes.** A logit of ``-inf`` in both networks, as in a padded
+  vocabulary, changes neither value nor gradient (:func:`binary_kd` treats it as a
+  certain no). Where only the student excludes a class, a divergence is infinite.
+* **Precision.** Divergences stay accurate where the networks almost agree and at high
+  temperatures, and are never negative. Matrix products use full precision.
 """
 
 from kdopt.losses._at import at

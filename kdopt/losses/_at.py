@@ -17,7 +17,7 @@ def at(
     power: int = 2,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Squared distance between normalised maps of activity, summed over stages.
+    r"""Computes the squared distance between attention maps, summed over stages.
 
     .. math::
         L = \sum_l \frac{1}{B H_l W_l} \sum_b
@@ -25,18 +25,18 @@ def at(
         q(F) = \frac{a}{\lVert a \rVert}, \quad
         a_{hw} = \frac1C \sum_c |F_{hwc}|^p
 
-    Channels may differ: they are averaged away.
+    The numbers of channels may differ, since channels are averaged.
 
     Args:
         student_maps: :math:`F^s_l`, ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
-        teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
+        teacher_maps: :math:`F^t_l`, the same number; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
         power: :math:`p \ge 1`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
-        The mean loss, at least float32. A map of zeros has no attention: it counts as
-        zeros and gets no gradient.
+        The mean loss, at least float32. A zero map has no attention: it counts as zeros
+        and gets no gradient.
 
     Raises:
         ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
@@ -56,7 +56,8 @@ def at(
     Notes:
         As in the reference code (megvii-research/mdistiller a08d46f) the squares are
         averaged over positions, with weight 1000, where the paper takes the norm. That
-        code raises signed activations to the power; here their size, as in the paper.
+        code raises signed activations to the power; here, as in the paper, their
+        absolute values.
     """
     pairs, weights = paired_stages(
         student_maps, teacher_maps, sample_weights, tokens=True
@@ -70,6 +71,6 @@ def at(
 
 
 def _attention(features: Array, power: int) -> Array:
-    # One scale a map cannot change its direction, and keeps the power in range.
+    # One scale per map does not change its direction, and keeps the power in range.
     activity = jnp.abs(unit(features, axis=(1, 2, 3))) ** power
     return unit(jnp.mean(activity, axis=-1), axis=(1, 2))

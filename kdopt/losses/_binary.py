@@ -1,4 +1,4 @@
-"""Losses of several labels at once: every class is a yes or a no of its own."""
+"""Multi-label losses: every class is a separate yes or no."""
 
 import jax
 import jax.numpy as jnp
@@ -28,22 +28,21 @@ def binary_cross_entropy(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Cross-entropy of every class by itself, the task loss of multi-label data.
+    r"""Computes the cross-entropy of each class separately, for multi-label data.
 
     .. math::
         L = -\frac{\sum_{bc} w_b v_{bc} \big[ y_{bc} \log \sigma(z_{bc})
             + (1 - y_{bc}) \log (1 - \sigma(z_{bc})) \big]}{\sum_{bc} w_b v_{bc}}
 
-    It is a mean over examples and classes, as is PyTorch's ``BCEWithLogitsLoss``; times
-    the number of classes it is the sum over classes.
+    It is a mean over examples and classes, like PyTorch's ``BCEWithLogitsLoss``;
+    multiplied by the number of classes it is the sum over classes.
 
     Args:
         logits: Student logits :math:`z`, ``[..., c]``.
-        labels: :math:`y` in [0, 1], hard or soft, ``[..., c]``. One outside, by more
-            than rounding, is left out, as is a NaN.
-        label_weights: :math:`v`, ``[..., c]``; 0 leaves a label that is not known out.
-        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding
-            out.
+        labels: :math:`y` in [0, 1], hard or soft, ``[..., c]``. Labels outside by more
+            than rounding are left out, and so is NaN.
+        label_weights: :math:`v`, ``[..., c]``; 0 leaves out an unknown label.
+        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum over examples and classes is divided by; see
             :mod:`kdopt.losses`.
 
@@ -51,7 +50,7 @@ def binary_cross_entropy(
         The mean loss in nats, at least float32; 0 if nothing is labelled.
 
     Raises:
-        ValueError: If a shape is wrong; says what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -69,7 +68,7 @@ def binary_cross_entropy(
     check_classes("logits", logits, min_classes=1)
     if labels.shape != logits.shape:
         advice = (
-            f"; of class indices take jax.nn.one_hot(labels, {logits.shape[-1]})"
+            f"; for class indices pass jax.nn.one_hot(labels, {logits.shape[-1]})"
             if labels.shape == logits.shape[:-1]
             else ""
         )
@@ -84,7 +83,7 @@ def binary_cross_entropy(
     kept = weights > 0
     z = jnp.where(kept, logits.astype(dtype), 0)
     y = jnp.clip(jnp.where(kept, labels.astype(dtype), 0), 0, 1)
-    # A label that is certain adds 0 for what it excludes, even at an infinite logit.
+    # A certain label adds 0 for the answer it excludes, even at an infinite logit.
     yes = jnp.where(y > 0, y * jax.nn.softplus(-z), 0)
     no = jnp.where(y < 1, (1 - y) * jax.nn.softplus(z), 0)
     return batch_mean(yes + no, weights, denominator)
@@ -99,7 +98,7 @@ def binary_kd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Knowledge distillation of every class by itself, between sigmoids.
+    r"""Computes the distillation loss of each class separately, between sigmoids.
 
     .. math::
         L = \tau^2 \, \frac{\sum_{bc} w_b v_{bc} \, \mathrm{KL}\big(
@@ -107,8 +106,8 @@ def binary_kd(
             {\sum_{bc} w_b v_{bc}}, \qquad
         p = \sigma(z^s / \tau), \quad q = \sigma(z^t / \tau)
 
-    It is a mean over examples and classes, as :func:`binary_cross_entropy` is. Its
-    gradient is that of the cross-entropy with the teacher's probabilities for labels;
+    It is a mean over examples and classes, like :func:`binary_cross_entropy`. Its
+    gradient is that of the cross-entropy with the teacher's probabilities as labels;
     its value is 0 where the networks agree.
 
     Args:
@@ -116,8 +115,7 @@ def binary_kd(
         teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
         label_weights: :math:`v`, ``[..., c]``; 0 leaves a class out for an example.
-        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding
-            out.
+        sample_weights: Weights :math:`w` of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum over examples and classes is divided by; see
             :mod:`kdopt.losses`.
 
@@ -125,7 +123,7 @@ def binary_kd(
         The mean loss in nats, at least float32; never negative.
 
     Raises:
-        ValueError: If a shape is wrong; says what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -141,8 +139,8 @@ def binary_kd(
 
     Notes:
         The reference code (fschmid56/EfficientAT 0cc9f62) takes the cross-entropy,
-        which is larger by the entropy of the teacher, and divides the teacher's logits
-        alone by the temperature, which is 1 by default there too.
+        which is larger by the entropy of the teacher, and divides only the teacher's
+        logits by the temperature, which is also 1 by default there.
     """
     student, teacher, of_rows = logit_rows(
         student_logits, teacher_logits, sample_weights, min_classes=1
@@ -151,7 +149,7 @@ def binary_kd(
     if weights is not None:
         student, teacher = (jnp.where(weights > 0, x, 0) for x in (student, teacher))
     tau = check_temperature(temperature, student, of_rows)
-    # Where both are infinite alike they agree.
+    # Equal infinite logits agree.
     same = (student == teacher) & jnp.isinf(student)
     gap = jnp.where(same, 0, student) - jnp.where(same, 0, teacher)
     divergence = bernoulli_kl(*(_over(x, tau) for x in (student, teacher, gap)))
@@ -159,13 +157,13 @@ def binary_kd(
 
 
 def _over(x, tau):
-    """Divides by the temperature, which what is infinite does not feel."""
+    """Divides by the temperature; infinite logits stay as they are."""
     infinite = jnp.isinf(x)
     return jnp.where(infinite, x, jnp.where(infinite, 0, x) / tau)
 
 
 def _entry_weights(label_weights, sample_weights, logits, dtype):
-    """The products of both weights, ``[..., c]``, or None if there are none."""
+    """Multiplies both weights, ``[..., c]``; None if there are none."""
     weights = check_weights(sample_weights, logits.shape[:-1], dtype)
     if weights is not None:
         weights = jnp.broadcast_to(weights[..., None], logits.shape)

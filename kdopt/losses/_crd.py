@@ -23,11 +23,11 @@ from kdopt.losses._sharding import einsum, gathered
 
 
 class CrdState(NamedTuple):
-    """Memory of :func:`crd`: a plain pytree of fixed shapes, to be checkpointed.
+    """Memory of :func:`crd`: a plain pytree of fixed shapes, easy to checkpoint.
 
     Attributes:
         student_memory: Running student embedding of every training example, ``[n, d]``.
-        teacher_memory: The same of the teacher, ``[n, d]``.
+        teacher_memory: The same for the teacher, ``[n, d]``.
         log_z: Logarithms of the normalisation constants of the student's and the
             teacher's scores, ``[2]``; ``-inf`` until the first batch fixes them.
         labels: Class of every training example, ``[n]``.
@@ -46,14 +46,14 @@ def crd_init(key: jax.Array, labels: Rows, *, dim: int = 128) -> CrdState:
 
     Args:
         key: A random key.
-        labels: Class indices of the whole training set, ``[n]``. An example is known
-            by its place in it. A negative index is no class and leaves its example out,
-            also as a negative of others.
+        labels: Class indices of the whole training set, ``[n]``. An example is
+            identified by its position in it. A negative label is not a class and leaves
+            its example out, even as a negative for others.
         dim: Width :math:`d` of the embeddings.
 
     Returns:
-        The state, its memory drawn from :math:`U(-s, s)`, :math:`s = \sqrt{3 / d}`, of
-        mean squared length 1.
+        The state; its memory is drawn from :math:`U(-s, s)` with
+        :math:`s = \sqrt{3 / d}`, so that the mean squared length is 1.
 
     Raises:
         ValueError: If the labels are not integers ``[n]``.
@@ -98,7 +98,7 @@ def crd(
     sample_weights: Rows | None = None,
     axis_name: str | None = None,
 ) -> tuple[Scalar, CrdState]:
-    r"""Tells the other network's embedding of an example from those of other classes.
+    r"""Contrasts the two networks' embeddings of an example with other classes'.
 
     .. math::
         L = -\frac1B \sum_b \sum_{v \in \{s, t\}} \Big[
@@ -106,26 +106,26 @@ def crd(
             + \sum_{k=1}^{K} \log \frac{K/N}{P^v_{bk} + K/N + \epsilon} \Big], \qquad
         P^s_{bk} = \frac{1}{Z^s} \exp \frac{\langle v^s_b, m^t_{bk} \rangle}{T}
 
-    with :math:`v` the embeddings at length 1 and :math:`m_{b0}, \dots, m_{bK}` the
-    memory of the example itself and of :math:`K` examples of other classes. The student
-    is compared with the teacher's memory and the teacher with the student's. The
-    memory then moves, :math:`m_{b0} \leftarrow \mu m_{b0} + (1 - \mu) v_b`, back to
-    length 1.
+    with :math:`v` the embeddings scaled to length 1 and :math:`m_{b0}, \dots, m_{bK}`
+    the memory of the example itself and of :math:`K` examples of other classes. The
+    student is compared with the teacher's memory and the teacher with the student's.
+    The memory then moves, :math:`m_{b0} \leftarrow \mu m_{b0} + (1 - \mu) v_b`, and is
+    scaled back to length 1.
 
     Args:
         student_embeddings: ``[b, d]``, from a trained layer on the student's features.
         teacher_embeddings: ``[b, d]``, from a trained layer on the teacher's features.
             Gradients do flow into them: stop them at the features.
-        indices: Places of the examples in the training set, ``[b]``, without repeats
-            among those not masked. One outside the set leaves its example out.
-        state: As of :func:`crd_init` or of the step before.
-        key: A random key, a new one every step.
+        indices: Positions of the examples in the training set, ``[b]``, without repeats
+            among those not masked. An index outside the set leaves its example out.
+        state: The result of :func:`crd_init` or of the last step.
+        key: A random key, a new one for each step.
         num_negatives: :math:`K`, drawn with replacement.
         temperature: :math:`T`.
         momentum: :math:`\mu` of the memory.
         eps: :math:`\epsilon`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out, and
-            keeps it out of the memory.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding and keeps it
+            out of the memory.
         axis_name: The mapped axis under ``shard_map`` or ``pmap``, where each replica
             holds its part of the batch and all hold the same state. The embeddings
             are then exchanged, so that all write the same memory; the loss is that of
@@ -163,7 +163,7 @@ def crd(
         The reference code (megvii-research/mdistiller a08d46f) draws negatives without
         replacement where there are enough. It gathers ``[b, K + 1, d]`` from the
         memory; here the scores of all ``n`` examples are one product ``[b, n]``, from
-        which those drawn are read.
+        which the drawn ones are read.
     """
     names = "student_embeddings", "teacher_embeddings"
     student, teacher, weights = vector_rows(
@@ -184,7 +184,7 @@ def crd(
     check_examples(("student_embeddings", "indices"), student, indices)
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-    # Masked rows read the first example, and what has no class or place is masked.
+    # Masked rows read the first example; rows without a class or position are masked.
     everywhere = gathered(indices)
     known = (everywhere >= 0) & (everywhere < num_examples)
     places = jnp.where(known, everywhere, 0)
@@ -227,14 +227,14 @@ def _as_indices(name, value):
 
 
 def _draw(key, places, state, num_negatives):
-    """Each example itself, then examples of other classes, ``[b, 1 + K]``."""
+    """Draws each example itself, then others of other classes, ``[b, 1 + K]``."""
     labels = state.labels[places]
     ordered = state.labels[state.order]
     without_class = jnp.searchsorted(ordered, 0, side="left")
     start = jnp.searchsorted(ordered, labels, side="left")[:, None]
     size = jnp.searchsorted(ordered, labels, side="right")[:, None] - start
     shape = (len(places), num_negatives)
-    # Uniform over the sorted examples with the own class's stretch cut out.
+    # Uniform over the sorted examples, with those of the own class cut out.
     place = jax.random.randint(
         key, shape, without_class, len(ordered) - size, start.dtype
     )
@@ -250,7 +250,7 @@ def _scores(anchors, memory, drawn):
 
 
 def _normalisers(scores, weights, state, axis_name):
-    """Those of the state, or of this batch if it is the first; ``[2]``."""
+    """Returns the state's normalisers, or this batch's if it is the first; ``[2]``."""
     # A masked row may hold anything.
     means = [
         jnp.where(weights > 0, jax.nn.logsumexp(s, axis=1) - jnp.log(s.shape[1]), 0)
@@ -264,7 +264,7 @@ def _normalisers(scores, weights, state, axis_name):
 
 
 def _contrast(log_p, num_examples, eps):
-    """Negative log-likelihood of telling column 0 from noise, ``[b]``."""
+    """Computes the negative log-likelihood of column 0 against noise, ``[b]``."""
     # Before the first example there is no constant: such rows are masked anyway.
     log_p = jnp.where(jnp.isfinite(log_p), log_p, 0)
     log_noise = jnp.log((log_p.shape[1] - 1) / num_examples).astype(log_p.dtype)
@@ -274,12 +274,13 @@ def _contrast(log_p, num_examples, eps):
 
 
 def _exchange(rows, axis_name):
-    """The rows of all replicas, on each of them."""
+    """Gathers the rows of all replicas on each of them."""
     if axis_name is None:
         return rows
 
     def gather(x):
-        # A sum of slots, not all_gather: its result is known to be the same everywhere.
+        # A sum of slots, not all_gather: JAX knows that its result is the same
+        # everywhere.
         slots = jnp.zeros((jax.lax.axis_size(axis_name), *x.shape), x.dtype)
         slots = slots.at[jax.lax.axis_index(axis_name)].set(x)
         return jax.lax.psum(slots, axis_name).reshape(-1, *x.shape[1:])

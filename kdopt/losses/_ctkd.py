@@ -1,4 +1,4 @@
-"""Curriculum temperature: a temperature learned against the student."""
+"""Curriculum temperature: a temperature trained against the student."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def ctkd_temperature(
     minimum: float = 1.0,
     span: float = 20.0,
 ) -> Float[Array, "..."]:
-    r"""Temperature of a free parameter, trained to make distillation harder.
+    r"""Computes a temperature from a parameter trained to make distillation harder.
 
     .. math::
         \tau(x) = \tau_0 + \Delta\tau \, \sigma(x), \qquad
@@ -28,15 +28,15 @@ def ctkd_temperature(
     temperature. Pass the result as ``temperature`` of a loss on logits.
 
     Args:
-        parameter: :math:`x`, trained with the student; 0 starts in the middle. Of
-            any shape, such as ``[]`` (global) or ``[b, 1]`` (one an example).
-        reversal: :math:`\lambda \ge 0`, strength of the adversary, as of
+        parameter: :math:`x`, trained with the student; 0 starts in the middle. Any
+            shape, such as ``[]`` (global) or ``[b, 1]`` (one per example).
+        reversal: :math:`\lambda \ge 0`, strength of the adversary, from
             :func:`ctkd_reversal`.
         minimum: :math:`\tau_0`, the lowest temperature.
-        span: :math:`\Delta\tau`; the greatest temperature is ``minimum + span``.
+        span: :math:`\Delta\tau`; the highest temperature is ``minimum + span``.
 
     Returns:
-        The temperature, of the shape of ``parameter``, at least float32.
+        The temperature, in the shape of ``parameter``, at least float32.
 
     Raises:
         ValueError: If ``reversal`` is not one number, or ``minimum`` is not positive.
@@ -67,12 +67,12 @@ def ctkd_temperature(
 def ctkd_reversal(
     epoch: int | float | jax.Array, *, num_epochs: int | float = 10
 ) -> Scalar:
-    r"""Cosine curriculum of the adversary's strength, from 0 to 1.
+    r"""Computes the cosine curriculum of the adversary's strength, from 0 to 1.
 
     .. math:: \lambda(e) = \tfrac12 \big(1 - \cos(\pi \min(e / E, 1))\big)
 
     Args:
-        epoch: :math:`e \ge 0`, the epoch, or the step with ``num_epochs`` in steps.
+        epoch: :math:`e \ge 0`, the epoch; or the step, if ``num_epochs`` is in steps.
         num_epochs: :math:`E > 0`, when full strength is reached; 10 in the paper.
 
     Returns:

@@ -33,7 +33,7 @@ def deepkd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> tuple[Scalar, Scalar, Scalar]:
-    r"""Task, target-class and non-target-class losses, to be balanced as three.
+    r"""Computes task, target-class and non-target-class losses, to balance as three.
 
     .. math::
         L_{task} &= -\frac1B \sum_b \log \mathrm{softmax}(z^s_b)_y \\
@@ -43,28 +43,28 @@ def deepkd(
             \mathrm{KL}\big(\hat q \,\|\, \hat p\big)
 
     with :math:`p, q` the student's and the teacher's probabilities at temperature
-    :math:`\tau`, and :math:`\hat p, \hat q` the same renormalised over the ``top_k``
-    classes other than :math:`y` that the teacher finds likeliest. Without the mask
+    :math:`\tau`, and :math:`\hat p, \hat q` the same renormalised over the teacher's
+    ``top_k`` likeliest classes other than :math:`y`. Without the mask
     :math:`L_{tcg} + L_{ncg}` is :func:`kd`.
 
     Args:
         student_logits: :math:`z^s`, ``[..., c]``, at least two classes.
         teacher_logits: ``[..., c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
-            example out.
+        labels: Class indices :math:`y`, ``[...]``. An index that is not a class leaves
+            its example out.
         temperature: :math:`\tau > 0`.
-        top_k: Number of non-target classes kept, at least 1, as of
-            :func:`deepkd_top_k`; may be traced. None keeps all.
-        decoupled: Leaves the factor :math:`1 - q_y` out, as on top of :func:`dkd`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        top_k: Number of non-target classes kept, at least 1, from :func:`deepkd_top_k`;
+            may be traced. None keeps all.
+        decoupled: Whether to omit the factor :math:`1 - q_y`, as with :func:`dkd`.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The losses (task, target, non-target) in nats, at least float32, unweighted.
 
     Raises:
-        ValueError: If a shape is wrong, or the labels are distributions; says what to
-            pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; the message
+            says what to pass instead.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -82,12 +82,12 @@ def deepkd(
     Notes:
         The released code (haiduo/DeepKD afb5964) differs in four places. It takes the
         ``top_k`` likeliest of all classes and then drops the target, so that one class
-        fewer is kept wherever the target is among them. It multiplies the mean of
+        fewer is kept when the target is among them. It multiplies the mean of
         :math:`1 - q_y` over the batch by the mean of the divergences; here the mean is
-        that of the products, without which the parts would not sum to :func:`kd`. It
-        masks by subtracting 1000 from the scaled logits, where here masked classes are
-        left out of the sums. And its plain variant passes the number of classes under a
-        misspelt name, so that nothing is masked.
+        taken of the products, otherwise the parts would not sum to :func:`kd`. It masks
+        by subtracting 1000 from the scaled logits, where here masked classes are left
+        out of the sums. And its plain variant passes the number of classes under a
+        misspelled name, so that nothing is masked.
     """
     student, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
@@ -116,7 +116,7 @@ def deepkd(
 
 
 def _likeliest(logits, where, top_k):
-    """Marks the ``top_k`` greatest logits of each row, at least one, in ``where``."""
+    """Marks the ``top_k`` largest logits of each row, at least one, in ``where``."""
     others = gathered(jnp.where(where, logits, -jnp.inf), axis=-1)
     rank = jnp.argsort(jnp.argsort(-others, axis=-1), axis=-1)
     return rank < jnp.maximum(top_k, 1)
@@ -130,27 +130,27 @@ def deepkd_top_k(
     plateau: float = 0.5,
     phases: tuple[float, float] = (1 / 3, 2 / 3),
 ) -> Int[Array, ""]:
-    r"""Number of non-target classes to distil, growing in three phases.
+    r"""Computes the number of non-target classes to distil, growing in three phases.
 
     .. math::
         k(u) = \mathrm{round}\big(C \cdot \mathrm{interp}(u;\;
             (0, f_0), (u_1, f), (u_2, f), (1, 1))\big)
 
-    It rises linearly from :math:`f_0 C` to :math:`f C`, rests, and rises to all.
+    It rises linearly from :math:`f_0 C` to :math:`f C`, stays there, and rises to all.
 
     Args:
-        progress: :math:`u`, the part of the training that is over, in [0, 1].
+        progress: :math:`u`, the fraction of training completed, in [0, 1].
         num_classes: :math:`C`.
         start: :math:`f_0`; 0.05 in the paper.
         plateau: :math:`f`, the fraction of the classes in the middle phase; the paper
-            searches it for each data set.
+            tunes it for each data set.
         phases: :math:`(u_1, u_2)`, where the middle phase begins and ends.
 
     Returns:
         :math:`k`, at least 1, int32.
 
     Raises:
-        ValueError: If the fractions or the phases do not grow within [0, 1].
+        ValueError: If the fractions or the phases do not increase within [0, 1].
 
     Examples:
         >>> from kdopt import losses
@@ -164,11 +164,12 @@ def deepkd_top_k(
         Huang et al., DeepKD, NeurIPS 2025
 
     Notes:
-        The released code holds no schedule. The plateau and the ends of the phases
-        are ours; ``plateau=0.525, phases=(0.5, 0.5)`` is linear growth throughout.
+        The released code contains no schedule. The plateau and the ends of the phases
+        are our choice; ``plateau=0.525, phases=(0.5, 0.5)`` is linear growth
+        throughout.
     """
     if not 0 <= phases[0] <= phases[1] <= 1:
-        raise ValueError(f"phases must grow within [0, 1], got {phases}.")
+        raise ValueError(f"phases must increase within [0, 1], got {phases}.")
     if not 0 < start <= plateau <= 1:
         raise ValueError(
             f"0 < start <= plateau <= 1 must hold, got {start} and {plateau}."

@@ -1,4 +1,4 @@
-"""DIST: match the relations of the predictions, not the predictions."""
+"""DIST: match the relations between the predictions, not the predictions."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def dist(
     eps: float = 1e-8,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Distillation from a stronger teacher, by Pearson correlations.
+    r"""Computes a loss of Pearson correlations, for distillation from strong teachers.
 
     .. math::
         L = \tau^2 \Big[
@@ -41,14 +41,14 @@ def dist(
         intra_weight: :math:`\gamma`.
         temperature: :math:`\tau > 0`; 1 on ImageNet, 4 on CIFAR-100.
         eps: Added to the product of norms in :math:`\rho`.
-        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding.
 
     Returns:
-        The loss, at least float32. The correlation with a constant (one example in
-        the batch, equal logits) counts as 0 and gives no gradient.
+        The loss, at least float32. The correlation with a constant (one example in the
+        batch, equal logits) counts as 0 and has no gradient.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -82,11 +82,11 @@ def dist(
 
 
 def _decorrelation(a, b, weights, axis, eps):
-    r"""One less the correlation, without cancellation where it is almost 1.
+    r"""Computes one minus the correlation, without cancellation near 1.
 
     With deviations :math:`a, b`, :math:`1 - \frac{\langle a, b \rangle}
-    {\lVert a \rVert \lVert b \rVert + \epsilon}` and half the square of the
-    distance of their directions.
+    {\lVert a \rVert \lVert b \rVert + \epsilon}` and half the squared
+    distance between their directions.
     """
     a = centred(a, weights, axis=axis) * jnp.sqrt(weights)
     b = centred(b, weights, axis=axis) * jnp.sqrt(weights)

@@ -1,15 +1,15 @@
-r"""Divergences that keep their digits between networks that nearly agree.
+r"""Divergences that stay accurate between networks that nearly agree.
 
 The sum of :math:`q (\log q - \log p)` cancels when :math:`p` is near :math:`q`: its
-terms are as large as the difference, the divergence as its square. With the gap
-:math:`d` of the logits and :math:`u = d - \mathrm{E}_q d`,
+terms are as large as the difference, but the divergence is as small as its square. With
+the gap :math:`d` of the logits and :math:`u = d - \mathrm{E}_q d`,
 
 .. math::
     \mathrm{KL}(q \,\|\, p) = \log \mathrm{E}_q e^u
         = \log\big(1 + \mathrm{E}_q [e^u - 1 - u]\big),
 
-of which no term is negative. All that is needed is the gap itself, and that is why it
-is taken from the logits before anything is rounded.
+where no term is negative. All that is needed is the gap itself, which is why it is
+taken from the logits before anything is rounded.
 """
 
 import functools
@@ -24,13 +24,13 @@ from kdopt.losses._reduce import divide_or_zero
 
 
 class Softened(NamedTuple):
-    """Logits of both networks over their temperatures, the greatest of a row at 0.
+    """Logits of both networks over their temperatures, the largest of a row at 0.
 
     Attributes:
-        student: The student's, ``[..., c]``.
-        teacher: The teacher's, ``[..., c]``.
-        gap: The student's less the teacher's, ``[..., c]``, without cancellation and up
-            to a constant each row.
+        student: Logits of the student, ``[..., c]``.
+        teacher: Logits of the teacher, ``[..., c]``.
+        gap: Student's minus teacher's, ``[..., c]``, without cancellation and up to a
+            constant in each row.
     """
 
     student: Float[Array, "*b c"]
@@ -39,7 +39,7 @@ class Softened(NamedTuple):
 
 
 def possible(student: jax.Array, teacher: jax.Array) -> Bool[Array, "*b c"]:
-    """Marks the classes that are not impossible, of logit ``-inf``, for both."""
+    """Marks the classes that are possible for either, with a logit above ``-inf``."""
     return ~(jnp.isneginf(student) & jnp.isneginf(teacher))
 
 
@@ -57,20 +57,20 @@ def soften(
         teacher: Logits.
         tau_student: Temperature of the student, ``[]`` or ``[..., 1]``.
         tau_teacher: Temperature of the teacher.
-        where: The classes whose greatest logits become 0; all by default. The rest is
-            shifted along.
+        where: The classes whose largest logits become 0; all by default. The rest is
+            shifted with them.
 
     Returns:
         The softened logits. A class that is impossible for both has a gap of 0. One
-        that is so for the teacher alone has that of the student to the top: it counts
-        nowhere but passes the gradient on.
+        that is impossible only for the teacher has the student's gap to its top: it
+        does not count but passes the gradient on.
     """
     none_s, none_t = jnp.isneginf(student), jnp.isneginf(teacher)
     top_s, top_t = _top(student, where), _top(teacher, where)
-    # Without an infinite number even in what is not selected: its slope is NaN.
+    # No infinities even in entries that are not selected: their slope would be NaN.
     s, t = jnp.where(none_s, top_s, student), jnp.where(none_t, top_t, teacher)
-    # 0 before the division: XLA may multiply by the inverse, and is then off by a
-    # rounding of the logit.
+    # 0 before the division: XLA may multiply by the inverse, which is off by a rounding
+    # of the logit.
     a = jnp.where(none_s, -jnp.inf, (s - top_s) / tau_student)
     b = jnp.where(none_t, -jnp.inf, (t - top_t) / tau_teacher)
     (gap, rest), (shift, rest_of_shift) = _difference(s, t), _difference(top_s, top_t)
@@ -83,10 +83,10 @@ def soften(
 
 
 def among(pair: Softened, where: Bool[Array, "*b c"]) -> Softened:
-    """Restricts a comparison to some classes, those with the greatest logits too.
+    """Restricts a comparison to some classes, which include the largest logits.
 
-    Where the teacher knows none of them, so that it has no probabilities, both
-    networks get equal ones.
+    Where all of them are impossible for the teacher, so that it has no probabilities,
+    both networks get equal ones.
     """
     known = jnp.any(where & ~jnp.isneginf(pair.teacher), axis=-1, keepdims=True)
     student, teacher = (
@@ -97,33 +97,33 @@ def among(pair: Softened, where: Bool[Array, "*b c"]) -> Softened:
 
 
 def shifted(pair: Softened) -> Softened:
-    """Moves the greatest logits to 0 after some have been taken out."""
+    """Shifts the largest logits to 0 after some have been removed."""
     student, teacher = (x - _top(x) for x in (pair.student, pair.teacher))
     return Softened(student, teacher, pair.gap)
 
 
 def kl_divergence(pair: Softened) -> Float[Array, "*b"]:
-    """Kullback-Leibler divergence of the student from the teacher, row by row.
+    """Computes the KL divergence of the student from the teacher, row by row.
 
     Args:
         pair: Softened logits.
 
     Returns:
-        The divergences, ``[...]``: not negative, and infinite where the student gives a
-        class no chance that the teacher does give one.
+        The divergences, ``[...]``: not negative, and infinite where a class is
+        impossible for the student but not for the teacher.
     """
     return _kl(*pair, -1)
 
 
 def log_ratio(pair: Softened) -> Float[Array, "*b c"]:
-    """Logarithm of the student's probability over the teacher's, class by class.
+    """Computes the log-ratio of the student's to the teacher's probability, per class.
 
     Args:
         pair: Softened logits.
 
     Returns:
-        ``log p - log q``, ``[..., c]``, to its last digits where the networks almost
-        agree; 0 for a class that is impossible for both, infinite for one.
+        ``log p - log q``, ``[..., c]``, accurate to the last digits where the networks
+        almost agree; 0 for a class that is impossible for both, infinite if for one.
     """
     none_s, none_t = jnp.isneginf(pair.student), jnp.isneginf(pair.teacher)
     divergence = kl_divergence(pair)[..., None]
@@ -141,7 +141,7 @@ def log_ratio(pair: Softened) -> Float[Array, "*b c"]:
 
 
 def log_sum_exp(logits: Float[Array, "*b c"]) -> Float[Array, "*b"]:
-    """Logarithm of the sum over classes; ``-inf``, with a finite slope, of none."""
+    """Computes log-sum-exp over classes; ``-inf``, with a finite slope, for none."""
     top = _top(logits)
     return _log(jnp.sum(jnp.exp(logits - top), axis=-1)) + jnp.squeeze(top, -1)
 
@@ -149,18 +149,18 @@ def log_sum_exp(logits: Float[Array, "*b c"]) -> Float[Array, "*b"]:
 def bernoulli_kl(
     student: Float[Array, "..."], teacher: Float[Array, "..."], gap: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The same between the probabilities of yes and no, whose logits are given.
+    """Computes the KL divergence between probabilities of yes and no, given as logits.
 
     Args:
-        student: Logits of yes against no, of any shape and size.
+        student: Logits of yes against no, of any shape.
         teacher: Logits of the teacher.
-        gap: The student's less the teacher's.
+        gap: The student's minus the teacher's.
 
     Returns:
         The divergences, of the same shape.
     """
-    # What both are certain of does not count, and what the teacher is certain of is
-    # the fixed point from which the other gap is measured.
+    # Where both are certain nothing counts; the answer of which the teacher is certain
+    # is the reference from which the other gap is measured.
     gap = jnp.where((student == teacher) & jnp.isinf(student), 0, gap)
     yes = teacher > 0
     gaps = jnp.stack([jnp.where(yes, 0, gap), jnp.where(yes, -gap, 0)])
@@ -178,10 +178,10 @@ class Target(NamedTuple):
 def target_against_rest(
     pair: Softened, is_target: Bool[Array, "*b c"], rest_kl: Float[Array, "*b"]
 ) -> Target:
-    """Log-odds of the target class, and their gap.
+    """Computes the log-odds of the target class, and their gap.
 
     Args:
-        pair: Softened logits, the greatest of the rest at 0.
+        pair: Softened logits, the largest of the rest at 0.
         is_target: True at the one target class of each row.
         rest_kl: The divergence among the rest.
 
@@ -213,7 +213,7 @@ def exp_remainder(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _top(logits, where=None):
-    """The greatest logit of each row; 0 if all are impossible. No gradient."""
+    """Returns the largest logit of each row, without gradient; 0 if all impossible."""
     if where is not None:
         logits = jnp.where(where, logits, -jnp.inf)
     top = jnp.max(logits, axis=-1, keepdims=True)
@@ -221,12 +221,12 @@ def _top(logits, where=None):
 
 
 def _log(x):
-    """The logarithm, of 0 without a slope that is not finite."""
+    """Computes the logarithm, with a finite slope at 0."""
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), -jnp.inf)
 
 
 def _difference(x, y):
-    """The difference and, exactly, what its rounding left out."""
+    """Returns the difference and its exact rounding error."""
     difference = x - y
     taken = difference - x
     rest = (x - (difference - taken)) - (y + taken)
@@ -234,12 +234,12 @@ def _difference(x, y):
 
 
 def _yes_and_no(logits):
-    """Logits of both answers, the greater of them 0; ``[2, ...]``."""
+    """Returns the logits of both answers, the larger of them 0; ``[2, ...]``."""
     return jnp.stack([jnp.minimum(logits, 0), -jnp.maximum(logits, 0)])
 
 
 def _terms(student, teacher, gap, axis):
-    """The divergence, both probabilities, and log p - log q where q is not 0."""
+    """Returns the divergence, both probabilities, and log p - log q where q > 0."""
     p, q = jnp.exp(student), jnp.exp(teacher)
     known = q > 0
     gap = jnp.where(known, gap, 0)
@@ -248,12 +248,12 @@ def _terms(student, teacher, gap, axis):
         return jnp.sum(x, axis, keepdims=True)
 
     sum_p, sum_q = over_classes(p), over_classes(q)
-    # Good enough from 1 on, and never wrong by much.
+    # Accurate enough from 1 on, and never far off.
     plain = over_classes(jnp.where(known, q * (teacher - student), 0)) / sum_q
     plain += jnp.log(sum_p) - jnp.log(sum_q)
     u = gap - over_classes(q * gap) / sum_q
     p, q = p / sum_p, q / sum_q
-    # q e^u is p e^KL, also where q is 0 and e^u infinite.
+    # q e^u is p e^KL, even where q is 0 and e^u infinite.
     far = p * jnp.exp(jnp.minimum(plain, 1)) - q - q * u
     near = known & (jnp.abs(u) < 0.5)
     excess = jnp.where(near, q * exp_remainder(jnp.where(near, u, 0)), far)
@@ -268,9 +268,9 @@ def _kl(student, teacher, gap, axis):
 
 @functools.partial(_kl.defjvp, symbolic_zeros=True)
 def _kl_jvp(axis, primals, tangents):
-    """Derives by the gap, to p - q, and by the teacher, without cancellation.
+    """Differentiates by the gap, to p - q, and by the teacher, without cancellation.
 
-    The student is the teacher and the gap: its own tangent is in theirs.
+    The student is the teacher plus the gap, so its tangent is contained in theirs.
     """
     student, teacher, gap = primals
     value, p, q, x = _terms(student, teacher, gap, axis)

@@ -1,4 +1,4 @@
-"""FitNet: the hint, a feature map regressed on the teacher's."""
+"""FitNet: the hint loss between feature maps."""
 
 import jax.numpy as jnp
 
@@ -14,16 +14,16 @@ def fitnet(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Mean squared difference of two feature maps.
+    r"""Computes the mean squared difference of two feature maps.
 
     .. math:: L = \frac{1}{B H W C} \sum_b \lVert r(F^s_b) - F^t_b \rVert^2
 
     Args:
         student_map: :math:`r(F^s)`, ``[b, h, w, c]`` or tokens ``[b, t, d]``, the
-            student's map taken to the teacher's channels by a trained regressor.
+            student's map, brought to the teacher's channels by a trained regressor.
         teacher_map: :math:`F^t`, ``[b, h', w', c]``; the larger map is average-pooled
             to the smaller. No gradient flows into it.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
         The mean loss, at least float32.
@@ -43,8 +43,8 @@ def fitnet(
         <https://arxiv.org/abs/1412.6550>`_, ICLR 2015, section 2.2
 
     Notes:
-        The paper sums and trains the hint in a stage of its own; the reference code
-        (megvii-research/mdistiller a08d46f) averages and trains at once, with weight
+        The paper sums and trains the hint in a separate stage; the reference code
+        (megvii-research/mdistiller a08d46f) averages and trains jointly, with weight
         100.
     """
     student, teacher, weights = paired_maps(

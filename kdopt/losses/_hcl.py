@@ -14,7 +14,7 @@ def hcl(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Mean squared differences over a pyramid of each map (ReviewKD), over stages.
+    r"""Computes squared differences over a pyramid of each map (ReviewKD), over stages.
 
     .. math::
         L = \sum_l \frac{\sum_k 2^{-k} \, \mathrm{MSE}\big(
@@ -22,18 +22,18 @@ def hcl(
             {\sum_k 2^{-k}}, \qquad n_0 = H_l, \; n_k \in \{4, 2, 1\}, \; n_k < H_l
 
     Args:
-        student_maps: ``[b, h, w, c]`` each, fused from deep to shallow and taken to
+        student_maps: ``[b, h, w, c]`` each, fused from deep to shallow and brought to
             the teacher's channels by trained layers.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
         The mean loss, at least float32.
 
     Raises:
         ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
-            Tokens have no height: put those of patches on their grid first.
+            Tokens have no height: put patch tokens on their grid first.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -51,7 +51,7 @@ def hcl(
     )
     terms = []
     for student, teacher in pairs:
-        # Pooling is linear: the gap is pooled once for both.
+        # Pooling is linear, so only the gap is pooled.
         gap = student - teacher
         height, width = gap.shape[1:3]
         sizes = [(height, width)]

@@ -1,6 +1,6 @@
-"""What a loss is given: checked, and cleared where it does not count.
+"""Arguments of the losses: checked, and cleared where they do not count.
 
-Every loss takes its arguments through here, before any arithmetic.
+Every loss passes its arguments through here before any arithmetic.
 """
 
 from typing import Any
@@ -36,14 +36,14 @@ def logit_rows(
     same_classes: bool = True,
     teacher_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Takes the logits of both networks.
+    """Checks and prepares the logits of both networks.
 
     Args:
         student_logits: ``[..., c]``, of at least two axes.
         teacher_logits: ``[..., c]``.
         sample_weights: ``[...]``, or None.
-        names: Names of the two in the messages.
-        min_classes: The fewest classes for which the loss means anything.
+        names: Names of both arguments in messages.
+        min_classes: The smallest number of classes for which the loss is meaningful.
         same_classes: Whether the numbers of classes must agree.
         teacher_gradient: Whether gradients flow into the teacher's.
 
@@ -58,7 +58,7 @@ def logit_rows(
     check_logits(names[1], teacher)
     if student.ndim != teacher.ndim:
         raise ValueError(
-            f"{names[0]} and {names[1]} must have equally many axes, got "
+            f"{names[0]} and {names[1]} must have the same number of axes, got "
             f"{show(student)} and {show(teacher)}; pass both the same batch."
         )
     for axis in range(student.ndim - 1):
@@ -70,9 +70,9 @@ def logit_rows(
             student,
             teacher,
             -1,
-            "equally many classes",
-            "score the same classes in the same order; of a vocabulary that is only "
-            f"padded take what both have, x[..., :{least}]",
+            "the same number of classes",
+            "score the same classes in the same order; if a vocabulary is only "
+            f"padded, pass the common part, x[..., :{least}]",
         )
     return cleared_pair(
         student,
@@ -86,7 +86,7 @@ def logit_rows(
 def folded_rows(
     student_logits: Rows, teacher_logits: Rows, sample_weights: Rows | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Takes logits as :func:`logit_rows` does, and makes every position an example.
+    """Prepares logits like :func:`logit_rows`, and makes every position an example.
 
     For losses that compare the examples with one another.
 
@@ -110,13 +110,13 @@ def vector_rows(
     same_width: bool = False,
     teacher_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Takes the features of both networks, as :func:`logit_rows` takes logits.
+    """Prepares the features of both networks, like :func:`logit_rows` for logits.
 
     Args:
         student: ``[b, d]``, or of any rank.
         teacher: ``[b, d']``.
         sample_weights: ``[b]``, or None.
-        names: Names of the two in the messages.
+        names: Names of both arguments in messages.
         axes: Names of the axes; None for any number of them.
         same_width: Whether the widths must agree.
         teacher_gradient: Whether gradients flow into the teacher's.
@@ -152,39 +152,39 @@ def labelled_rows(
     soft: bool = False,
     ignore_label: int | None = None,
 ) -> tuple[Any, ...]:
-    """Takes labels, leaves out the rows whose label is no class, and clears those.
+    """Checks labels, and masks and clears the rows whose label is not a class.
 
-    The one rule of all losses that take labels: an index outside ``[0, c)`` counts as
-    an example of weight 0.
+    The rule of all losses that take labels: an example whose index is outside
+    ``[0, c)`` has weight 0.
 
     Args:
         labels: Class indices ``[...]``, or distributions ``[..., c]``.
-        weights: As of :func:`check_weights`.
+        weights: Result of :func:`check_weights`.
         num_classes: :math:`c`.
         rows: Arrays ``[..., d]``, at least one.
-        soft: Whether the loss takes distributions.
-        ignore_label: A class that is left out too.
+        soft: Whether the loss accepts distributions.
+        ignore_label: A class whose examples are also left out.
 
     Returns:
-        The labels, the weights, and the arrays, of which masked rows are 0.
+        The labels, the weights, and the arrays, whose masked rows are 0.
 
     Raises:
-        ValueError: If the labels are neither kind, or not as many as there are rows.
+        ValueError: If the labels are neither kind, or there is not one per row.
     """
     labels = as_array("labels", labels)
     shape = rows[0].shape[:-1]
     is_soft = are_soft(labels, num_classes, len(shape))
     if labels.shape[: len(shape)] != shape:
         raise ValueError(
-            f"labels must hold one label an example, {list(shape)}, got "
-            f"{show(labels)}; pass those of the same batch."
+            f"labels must hold one label per example, {list(shape)}, got "
+            f"{show(labels)}; pass the labels of the same batch."
         )
     if is_soft and not soft:
         raise ValueError(
             "this loss sets one class against the others: labels must be class indices "
             f"[b], got distributions {show(labels)}. For mixup or cutmix pass every "
             "example once for each of its labels, with their shares as sample_weights; "
-            "for smoothed labels pass the indices from before."
+            "for smoothed labels pass the original indices."
         )
     if not is_soft:
         labels = indices_of(labels)
@@ -222,5 +222,5 @@ def cleared_pair(
 
 
 def of_rows(temperature: jax.Array) -> jax.Array:
-    """A temperature as a factor of losses ``[...]``: ``[]`` or ``[...]``."""
+    """Reshapes a temperature to a factor of losses ``[...]``: ``[]`` or ``[...]``."""
     return temperature[..., 0] if temperature.ndim else temperature

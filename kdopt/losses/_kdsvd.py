@@ -20,7 +20,7 @@ def kdsvd(
     num_vectors: int = 1,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Correlations between singular vectors of consecutive stages.
+    r"""Compares correlations between singular vectors of consecutive stages.
 
     .. math::
         L = \frac1B \sum_b \sum_{l \ge 2} \sum_{w w' i} \Big(
@@ -34,14 +34,16 @@ def kdsvd(
 
     Args:
         student_maps: ``[b, h, w, c]`` each, at least two stages.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them. Channels may differ.
-        num_vectors: Vectors of the teacher kept; the student offers three more.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them. The numbers of
+            channels may differ.
+        num_vectors: How many of the teacher's vectors to keep; the student has three
+            more to choose from.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
-        The mean loss, at least float32. Where singular values coincide the vectors
-        are undefined, and their gradient leaves that turn out.
+        The mean loss, at least float32. Where singular values coincide the vectors are
+        undefined, and the gradient omits rotations between them.
 
     Raises:
         ValueError: If there are fewer than two stages, their numbers differ, a map is
@@ -62,10 +64,10 @@ def kdsvd(
 
     Notes:
         The paper decomposes ``[h * w, c]``, which needs equal channels; its PyTorch
-        version (megvii-research/mdistiller a08d46f) decomposes ``[c * h, w]``, as
-        here, and fails where widths differ. The loss depends on the signs of the
-        teacher's vectors, which a decomposition leaves open: here the sum of each is
-        made non-negative.
+        version (megvii-research/mdistiller a08d46f) decomposes ``[c * h, w]``, as here,
+        and fails if widths differ. The loss depends on the signs of the teacher's
+        vectors, which a decomposition leaves open: here the sum of each is made
+        non-negative.
     """
     pairs, weights = paired_stages(student_maps, teacher_maps, sample_weights)
     if len(pairs) < 2:
@@ -94,7 +96,7 @@ def _kernel(x, y):
 
 
 def _aligned(student, teacher, k):
-    """Scaled vectors of the student and the teacher, ``[b, w, k]`` each."""
+    """Returns scaled vectors of the student and the teacher, ``[b, w, k]`` each."""
     ours, theirs = student[1][..., : k + 3], teacher[1][..., :k]
     theirs *= jnp.where(jnp.sum(theirs, axis=1, keepdims=True) < 0, -1, 1)
     cosines = jax.lax.stop_gradient(einsum("bwi,bwj->bij", ours, theirs))
@@ -106,11 +108,11 @@ def _aligned(student, teacher, k):
 
 
 def _spectra(maps):
-    """Singular values ``[b, w]`` and right vectors ``[b, w, w]``, largest first.
+    """Computes singular values ``[b, w]`` and vectors ``[b, w, w]``, largest first.
 
-    All maps in one decomposition, the narrower ones filled up with zeros: on a CPU the
-    examples of a batch are divided among threads, and two decompositions at once can
-    wait for each other's threads for ever.
+    All maps share one decomposition, the narrower ones padded with zeros: on a CPU the
+    examples of a batch are divided among threads, and two concurrent decompositions can
+    deadlock waiting for each other's threads.
     """
     widths = [x.shape[2] for x in maps]
     grams = [
@@ -126,8 +128,8 @@ def _spectra(maps):
 
 
 def _gram(features):
-    """Inner products of the columns of each example as a matrix ``[c * h, w]``."""
-    # The scale of a map does not turn its vectors; unit scale keeps these in range.
+    """Multiplies the columns of each example as a matrix ``[c * h, w]``."""
+    # The scale of a map does not affect its vectors; unit scale keeps these in range.
     x = unit(features, axis=(1, 2, 3))
     return einsum("bhic,bhjc->bij", x, x)
 
@@ -140,7 +142,7 @@ def _eigh(gram: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @_eigh.defjvp
 def _eigh_jvp(primals, tangents):
-    """The usual rule, without the turns between equal eigenvalues."""
+    """Applies the usual rule, without rotations between equal eigenvalues."""
     values, vectors = _eigh(*primals)
     half = einsum("lbki,lbkj->lbij", vectors, tangents[0])
     turned = einsum("lbik,lbkj->lbij", half, vectors)

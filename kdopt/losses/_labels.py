@@ -1,4 +1,4 @@
-"""Labels: class indices, or distributions over the classes where a loss takes them."""
+"""Labels: class indices, or distributions over classes where a loss accepts them."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ def are_soft(labels: jax.Array, num_classes: int, axes: int = 1) -> bool:
     """Tells distributions from class indices.
 
     Args:
-        labels: Integer indices ``[b]``, or floating distributions ``[b, c]``; of tokens
-            ``[b, t]`` or ``[b, t, c]``.
+        labels: Integer indices ``[b]``, or floating-point distributions ``[b, c]``; for
+            tokens ``[b, t]`` or ``[b, t, c]``.
         num_classes: Number of classes.
-        axes: How many axes the examples have: 1, or 2 of tokens.
+        axes: Number of axes of the examples: 1, or 2 for tokens.
 
     Returns:
         True for distributions.
@@ -31,13 +31,13 @@ def are_soft(labels: jax.Array, num_classes: int, axes: int = 1) -> bool:
     if floating and hard_rank:
         advice = "cast indices to integers first"
     elif floating and soft_rank:
-        advice = "give every class that the loss knows its share"
+        advice = "give every class of the loss its share"
     elif soft_rank and labels.shape[-1] == 1:
         advice = "squeeze it first: labels[..., 0]"
     elif soft_rank and labels.shape[-1] == num_classes:
         advice = "cast one-hot rows to floating numbers, or take labels.argmax(-1)"
     else:
-        advice = "give the labels the axes of the logits but the last"
+        advice = "give the labels all axes of the logits but the last"
     rows = "b" if axes == 1 else "..."
     raise ValueError(
         f"labels must be integer class indices [{rows}] or floating distributions "
@@ -46,7 +46,7 @@ def are_soft(labels: jax.Array, num_classes: int, axes: int = 1) -> bool:
 
 
 def label_average(labels: jax.Array, rows: jax.Array) -> jax.Array:
-    """Row ``y`` of ``rows`` ``[c, d]`` for each label, averaged if it is soft."""
+    """Returns row ``y`` of ``rows`` ``[c, d]`` for each label, averaged if soft."""
     if are_soft(labels, len(rows)):
         return einsum("bc,cd->bd", labels.astype(rows.dtype), rows)
     return take_rows(rows, labels)

@@ -1,4 +1,4 @@
-"""Losses of a projection to a vocabulary, whose logits are never all in memory."""
+"""Losses of a vocabulary projection, whose logits are never all in memory at once."""
 
 import math
 from collections.abc import Callable
@@ -27,33 +27,35 @@ def linear_losses(
 
     .. math:: L_i = \sum_{C} \ell_i\big(H^s_C W^s, \, H^t_C W^t\big)
 
-    A scan goes over the chunks :math:`C`, and its backward pass computes their logits
-    again, so that logits ``[tokens, vocabulary]`` never exist. The K losses stay apart:
-    each can be differentiated by itself, so any balancer works on them.
+    A scan runs over the chunks :math:`C`, and its backward pass recomputes their
+    logits, so that all logits ``[tokens, vocabulary]`` never exist at once. The K
+    losses stay separate: each can be differentiated by itself, so any balancer works on
+    them.
 
     Args:
         losses_fn: ``losses_fn(student_logits, teacher_logits, *rows, sample_weights=,
             denominator=)`` returns the K losses of a chunk; they are added up over the
-            chunks. Hand both keywords on to every loss: the denominator is a number,
+            chunks. Pass both keywords on to every loss: the denominator is a number,
             that of the whole batch. Without a teacher there is no second argument.
         student: Hidden states :math:`H^s`, ``[..., t, d]``, and head :math:`W^s`,
             ``[d, c]``.
-        rows: Arrays with an entry a token, ``[..., t, *]``: labels, or the stored
+        rows: Arrays with one entry per token, ``[..., t, *]``: labels, or the stored
             logits of a teacher.
         teacher: Hidden states ``[..., t, d']`` and head ``[d', c']``; no gradient flows
             into them.
-        sample_weights: Weights of the tokens, ``[..., t]``; 0 masks padding out.
-        denominator: What all the sums are divided by; see :mod:`kdopt.losses`. A loss
-            with one of its own takes that in ``losses_fn`` instead, a number again.
+        sample_weights: Weights of the tokens, ``[..., t]``; 0 masks padding.
+        denominator: What all the sums are divided by; see :mod:`kdopt.losses`. For a
+            loss with its own denominator pass that, also a number, in ``losses_fn``
+            instead.
         chunk_size: How many tokens have logits at a time. Only the axis ``t`` is
-            divided, and the axes in front of it keep their sharding, so a chunk holds
-            at least one position of every row.
+            divided, and the axes before it keep their sharding, so a chunk has at least
+            one position of every row.
 
     Returns:
         The losses ``[k]``, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong, or ``losses_fn`` returns no K scalars.
+        ValueError: If a shape is wrong, or ``losses_fn`` does not return K scalars.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -91,10 +93,10 @@ def linear_losses(
         if x.shape[: len(shape)] != shape:
             raise ValueError(
                 f"{name} must hold an entry for each token, {list(shape)}, got "
-                f"{show(x)}; pass those of the same batch."
+                f"{show(x)}; pass the entries of the same batch."
             )
     hiddens = [hidden for hidden, _ in projections]
-    # In float32 the sum over the chunks of its gradient keeps its digits.
+    # In float32 the sum of its gradient over the chunks keeps its digits.
     heads = [head.astype(dtype) for _, head in projections]
     narrow = [head.dtype for _, head in projections]
     size = max(1, min(shape[-1], chunk_size // math.prod(shape[:-1])))
@@ -122,7 +124,7 @@ def linear_losses(
 
 
 def _projection(name: str, pair: Any) -> tuple[jax.Array, jax.Array]:
-    """Hidden states and the head that makes logits of them."""
+    """Checks hidden states and the head that maps them to logits."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ValueError(
             f"{name} must be a pair (hidden, head), got {type(pair).__name__}."
@@ -138,13 +140,13 @@ def _projection(name: str, pair: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _project(hidden: jax.Array, head: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Logits of the hidden states, in the dtype of sums."""
+    """Computes the logits of the hidden states, in the dtype of sums."""
     axes = "abcefghij"[: hidden.ndim - 1]
     return einsum(f"{axes}x,xy->{axes}y", hidden, head, dtype=dtype)
 
 
 def _divided(x: jax.Array, axis: int, size: int) -> jax.Array:
-    """Chunks of an axis, in front; the last is filled up by zeros, which weigh 0."""
+    """Splits an axis into chunks, in front; pads the last with zeros of weight 0."""
     x = gathered(x, axis=axis)
     missing = -x.shape[axis] % size
     if missing:
@@ -154,7 +156,7 @@ def _divided(x: jax.Array, axis: int, size: int) -> jax.Array:
 
 
 def _stacked(losses: Any) -> jax.Array:
-    """K scalars as an array."""
+    """Stacks K scalars to an array."""
     if isinstance(losses, (tuple, list)) and losses:
         losses = [jnp.asarray(loss) for loss in losses]
         if all(loss.ndim == 0 for loss in losses):

@@ -36,18 +36,18 @@ def cross_entropy(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Cross-entropy with hard or soft labels, the usual task loss.
+    r"""Computes the cross-entropy with hard or soft labels, the usual task loss.
 
     .. math:: L = -\frac1B \sum_b \sum_c y_{bc} \log \mathrm{softmax}(z_b)_c
 
     Args:
         logits: Student logits :math:`z`, ``[..., c]``.
         labels: Class indices ``[...]``, or distributions ``[..., c]`` (mixup, cutmix,
-            smoothing). An index outside ``[0, c)``, such as -1 or -100, is no class
+            smoothing). An index outside ``[0, c)``, such as -1 or -100, is not a class
             and leaves its example out.
-        ignore_label: A class that leaves its example out too, as the index of padding
-            in a vocabulary.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        ignore_label: A class whose examples are also left out, such as the padding
+            index of a vocabulary.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -90,27 +90,27 @@ def kd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Knowledge distillation: softened KL divergence from the teacher.
+    r"""Computes the softened KL divergence from the teacher: knowledge distillation.
 
     .. math::
         L = \frac{\tau^2}{B} \sum_b
             \mathrm{KL}\big(\mathrm{softmax}(z^t_b/\tau) \,\|\,
                             \mathrm{softmax}(z^s_b/\tau)\big)
 
-    The factor :math:`\tau^2` keeps the size of the gradient when :math:`\tau` grows.
+    The factor :math:`\tau^2` keeps the size of the gradient as :math:`\tau` grows.
 
     Args:
         student_logits: :math:`z^s`, ``[..., c]``.
         teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`; 4 is the CIFAR-100 setting, 1 the ImageNet one.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -142,7 +142,7 @@ def soft_distance(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Distance between student and teacher with untied temperatures.
+    r"""Computes a distance between student and teacher with untied temperatures.
 
     .. math::
         L_{ce} &= -\frac{\tau_s \tau_t}{B} \sum_b \sum_c q_{bc} \log p_{bc}, \qquad
@@ -158,19 +158,19 @@ def soft_distance(
     :math:`\nabla_{z^s} L_{ce} = \nabla_{z^s} L_{kl} = \frac{\tau_t}{B} (p - q)`.
 
     ``ce`` and ``kl`` have equal gradients and different values: they differ by the
-    entropy of the teacher. A method that looks at loss values (:func:`kdopt.dto_kd`)
-    tells them apart.
+    entropy of the teacher. A method that uses loss values (:func:`kdopt.dto_kd`) treats
+    them differently.
 
     Args:
         student_logits: :math:`z^s`, ``[..., c]``.
-        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them, unless
-            asked.
+        teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them by
+            default.
         kind: ``"ce"`` and ``"kl"`` compare probabilities, ``"mse"`` compares logits.
         tau_student: :math:`\tau_s > 0`.
         tau_teacher: :math:`\tau_t > 0`.
         teacher_gradient: Whether gradients flow into the teacher's logits, for a
             teacher that is trained to be easy to follow.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -218,16 +218,16 @@ def soft_distance(
 
 
 def _mean_square(student, teacher, tau_s, tau_t):
-    """Mean squared difference of scaled logits, over the classes that are possible."""
+    """Computes the mean squared difference of scaled logits, over possible classes."""
     counted = possible(student, teacher)
     s, t = (jnp.where(counted, x, 0) for x in (student, teacher))
-    # Near each other their difference is exact, and their quotients are not.
+    # For close logits the difference is exact, their quotients are not.
     gap = (s - t) / tau_s + t * ((tau_t - tau_s) / (tau_s * tau_t))
     return jnp.mean(jnp.square(gap), axis=-1, where=counted)
 
 
 def _entropy(logits):
-    """Entropy of a softmax whose greatest logit is 0."""
+    """Computes the entropy of a softmax whose largest logit is 0."""
     q = jnp.exp(logits)
     total = jnp.sum(q, axis=-1)
     return jnp.log(total) - jnp.sum(jnp.where(q > 0, q * logits, 0), axis=-1) / total
@@ -244,7 +244,7 @@ def dkd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Decoupled distillation: target class and other classes weighted apart.
+    r"""Computes decoupled distillation: target and other classes weighted separately.
 
     .. math::
         L = \frac{\tau^2}{B} \sum_b \Big[
@@ -259,21 +259,21 @@ def dkd(
     Args:
         student_logits: ``[..., c]``, at least two classes.
         teacher_logits: ``[..., c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
-            example out.
+        labels: Class indices :math:`y`, ``[...]``. An index that is not a class leaves
+            its example out.
         alpha: Weight of the target-class part (TCKD).
         beta: Weight of the part over the other classes (NCKD); the paper uses 8 for
             most CIFAR-100 pairs, 6 for VGG and WRN, 2 for ResNet-56 to ResNet-20.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong, or the labels are distributions; says what to
-            pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; the message
+            says what to pass instead.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Divergences from a mixture of both distributions, which are always finite."""
+"""Divergences from a mixture of both distributions; these are always finite."""
 
 import math
 
@@ -23,7 +23,7 @@ def jensen_shannon(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Generalised Jensen-Shannon divergence, as of GKD.
+    r"""Computes the generalised Jensen-Shannon divergence, as in GKD.
 
     .. math::
         L = \frac{\tau^2}{B} \sum_b \big[ \beta \, \mathrm{KL}(q \,\|\, m)
@@ -31,7 +31,7 @@ def jensen_shannon(
         m = \beta q + (1 - \beta) p
 
     with :math:`p, q` the student's and the teacher's probabilities at temperature
-    :math:`\tau`. At the ends it is replaced by a limit of another scale, as there: the
+    :math:`\tau`. At the ends it is replaced by a limit on another scale, as in GKD: the
     forward divergence :math:`\mathrm{KL}(q \,\|\, p)` for :math:`\beta = 0`, the
     reverse one for 1. In between it vanishes with :math:`\beta`, so that a small
     :math:`\beta` is also a small loss: :math:`L / \beta \to \mathrm{KL}(q \,\|\, p)`.
@@ -41,7 +41,7 @@ def jensen_shannon(
         teacher_logits: ``[..., c]``; no gradient flows into them.
         beta: :math:`\beta` in [0, 1].
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -89,7 +89,7 @@ def skew_kl(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""KL divergence from a mixture that holds some of the distribution itself.
+    r"""Computes the KL divergence from a mixture with the distribution itself.
 
     .. math::
         L_{forward} = \frac{\tau^2}{B} \sum_b
@@ -98,17 +98,17 @@ def skew_kl(
             \mathrm{KL}\big(p \,\|\, \alpha p + (1 - \alpha) q\big)
 
     with :math:`p, q` the student's and the teacher's probabilities at temperature
-    :math:`\tau`. It is at most :math:`\tau^2 \log (1 / \alpha)`, so that a token of
-    which the student is wrongly sure has no gradient without bound.
+    :math:`\tau`. It is at most :math:`\tau^2 \log (1 / \alpha)`, so that a token about
+    which the student is confidently wrong has a bounded gradient.
 
     Args:
         student_logits: ``[..., c]``.
         teacher_logits: ``[..., c]``; no gradient flows into them.
-        alpha: :math:`\alpha` in [0, 1), the part of the distribution itself; 0 is the
+        alpha: :math:`\alpha` in [0, 1), the share of the distribution itself; 0 is the
             plain divergence, :func:`kd` or :func:`reverse_kl`.
-        reverse: Whether the student's divergence is taken.
+        reverse: Whether to use the reverse divergence.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -132,8 +132,8 @@ def skew_kl(
 
     Notes:
         The released code (jongwooko/distillm d47e77f) leaves the entropy of the teacher
-        out of the forward divergence, which is then a cross-entropy: the same gradient,
-        but another value, so other weights of methods that look at values.
+        out of the forward divergence, which makes it a cross-entropy: it has the same
+        gradient but another value, so methods that use values give it another weight.
     """
     alpha = _check_share("alpha", alpha, math.nextafter(1.0, 0.0))
     student, teacher, weights = logit_rows(
@@ -151,13 +151,11 @@ def skew_kl(
 
 
 def _check_share(name: str, value: float, greatest: float) -> float:
-    """Checks a share, which must be known: its ends are other formulas."""
+    """Checks a share, which cannot be traced: its ends have other formulas."""
     try:
         share = float(value)
     except Exception as error:
-        raise ValueError(
-            f"{name} must be a number of Python, got {value!r}."
-        ) from error
+        raise ValueError(f"{name} must be a Python number, got {value!r}.") from error
     if not 0 <= share <= greatest:
         end = "1]" if greatest == 1 else "1)"
         raise ValueError(f"{name} must be in [0, {end}, got {value}.")
@@ -165,7 +163,7 @@ def _check_share(name: str, value: float, greatest: float) -> float:
 
 
 def _probabilities(pair: Softened) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Those of student and teacher, and the logarithm of their ratio."""
+    """Returns the probabilities of student and teacher, and their log-ratio."""
     return (
         jax.nn.softmax(pair.student),
         jax.nn.softmax(pair.teacher),
@@ -179,16 +177,16 @@ def _mixture_kl(
     ratio: Float[Array, "*b c"],
     share: float,
 ) -> Float[Array, "*b"]:
-    r"""Divergence from a mixture, as a sum of terms of which none is negative.
+    r"""Computes the divergence from a mixture, as a sum of non-negative terms.
 
     With :math:`s = (1 - \alpha) (r - 1)` and :math:`r` the ratio of the other
-    probability to the own, the terms are :math:`\mathrm{own} \, (s - \log(1 + s))`.
+    probability to its own, the terms are :math:`\mathrm{own} \, (s - \log(1 + s))`.
 
     Args:
         own: Probabilities.
         other: Probabilities of the other distribution.
         ratio: Their ``log other - log own``.
-        share: Part of the own ones in the mixture, between 0 and 1.
+        share: Share of ``own`` in the mixture, between 0 and 1.
     """
     rest = 1 - share
     near = jnp.abs(ratio) < 0.5

@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: instances, batch and classes."""
+"""Multi-level logit distillation: over instances, the batch and classes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -23,7 +23,7 @@ def kd_multi(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Sum of the distillation losses at several temperatures.
+    r"""Sums the distillation losses at several temperatures.
 
     .. math:: L = \sum_\tau L_{kd}(\tau)
 
@@ -34,14 +34,14 @@ def kd_multi(
         student_logits: ``[..., c]``.
         teacher_logits: ``[..., c]``; no gradient flows into them.
         temperatures: The values of :math:`\tau`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -77,7 +77,7 @@ def batch_correlation(
     temperature: ArrayLike = 4.0,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Distance between the Gram matrices of the examples' predictions.
+    r"""Computes the distance between Gram matrices of the examples' predictions.
 
     .. math:: L = \frac1B \lVert P P^\top - Q Q^\top \rVert_F^2
 
@@ -87,13 +87,13 @@ def batch_correlation(
         student_logits: ``[..., c]``; every position is an example.
         teacher_logits: ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding.
 
     Returns:
         The loss, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -120,24 +120,24 @@ def class_correlation(
     temperature: ArrayLike = 4.0,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Distance between the Gram matrices of the classes' predictions.
+    r"""Computes the distance between Gram matrices of the classes' predictions.
 
     .. math:: L = \frac1C \lVert P^\top P - Q^\top Q \rVert_F^2
 
-    with :math:`P, Q` the ``[b, c]`` probabilities at temperature :math:`\tau`. It
-    grows with the square of the batch.
+    with :math:`P, Q` the ``[b, c]`` probabilities at temperature :math:`\tau`. It grows
+    with the square of the batch size.
 
     Args:
         student_logits: ``[..., c]``; every position is an example.
         teacher_logits: ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding.
 
     Returns:
         The loss, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -166,7 +166,7 @@ def mlkd(
     temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Multi-level logit distillation over augmented views of one batch.
+    r"""Computes multi-level logit distillation over augmented views of one batch.
 
     .. math::
         L = \sum_\tau \Big[ \sum_v L_{kd}(z^{s,v}, z^{t,v}; \tau)
@@ -181,7 +181,7 @@ def mlkd(
         teacher_views: The teacher's logits of the same views, in the same order; no
             gradient flows into them.
         temperatures: The values of :math:`\tau`.
-        sample_weights: How often each example counts, ``[...]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[...]``; 0 masks padding.
 
     Returns:
         The loss, at least float32.
@@ -203,8 +203,8 @@ def mlkd(
 
     Notes:
         The released code drops the terms of the weak view for the examples (and the
-        classes) of which the teacher is surer than the median; here all are kept.
-        A copy of it (sunshangquan/logit-standardization-KD f6e5aa5) takes two of the
+        classes) where the teacher is more confident than the median; here all are kept.
+        A copy of it (sunshangquan/logit-standardization-KD f6e5aa5) computes two of the
         five terms of the strong view on the weak one; here each view has all five.
     """
     student_views, teacher_views = (
@@ -216,9 +216,9 @@ def mlkd(
     )
     if len(student_views) != len(teacher_views) or not student_views:
         raise ValueError(
-            "student_views and teacher_views must hold equally many views, at least "
-            f"one, got {len(student_views)} and {len(teacher_views)}; pass one array "
-            "of logits a view."
+            "student_views and teacher_views must hold the same number of views, at "
+            f"least one, got {len(student_views)} and {len(teacher_views)}; pass one "
+            "array of logits per view."
         )
     first = student_views[0], teacher_views[0]
     terms = [
@@ -234,7 +234,7 @@ def mlkd(
 
 
 def _probabilities(student_logits, teacher_logits, temperature, sample_weights):
-    """Those of student and teacher, 0 in masked rows; counts of rows; classes."""
+    """Returns both networks' probabilities, 0 in masked rows; row counts; classes."""
     student, teacher, weights = folded_rows(
         student_logits, teacher_logits, sample_weights
     )

@@ -29,7 +29,7 @@ def nd(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Norm and direction of the student's embedding (the ND loss of ReviewKD++).
+    r"""Computes the norm and direction loss of embeddings (ND, of ReviewKD++).
 
     .. math::
         L = \frac1B \sum_b \Big[ 1 -
@@ -45,10 +45,10 @@ def nd(
             teacher's width by a trained layer where it differs.
         teacher_features: :math:`f^t`, ``[b, d]``; no gradient flows into them.
         labels: Class indices :math:`y`, ``[b]``, or distributions ``[b, c]``, which
-            average :math:`e`. An index that is no class leaves its example out.
-        class_means: :math:`m`, ``[c, d]``, as of :func:`class_means` over the
-            training set; need not have length 1.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+            average :math:`e`. An index that is not a class leaves its example out.
+        class_means: :math:`m`, ``[c, d]``, from :func:`class_means` over the training
+            set; need not have length 1.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
         The mean loss, in [0, 2], at least float32.
@@ -83,13 +83,13 @@ def nd(
         means,
         1,
         "equal widths",
-        "take the means of the teacher's features by kdopt.losses.class_means",
+        "compute the means of the teacher's features by kdopt.losses.class_means",
     )
     labels, weights, student, teacher = labelled_rows(
         labels, weights, len(means), student, teacher, soft=True
     )
     directions = jax.lax.stop_gradient(unit(means.astype(student.dtype)))
-    # One scale a row cancels, and keeps the square of the length in range.
+    # One scale per row cancels, and keeps the square of the length in range.
     greatest = jnp.maximum(jnp.abs(student), jnp.abs(teacher)).max(-1, keepdims=True)
     scale = jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))
     student, teacher = student / scale, teacher / scale
@@ -105,16 +105,16 @@ def class_means(
     num_classes: int,
     sample_weights: Rows | None = None,
 ) -> Float[Array, "c d"]:
-    r"""Mean embedding of every class, as :func:`nd` takes it.
+    r"""Computes the mean embedding of every class, for :func:`nd`.
 
     .. math:: m_c = \frac{1}{|\{n : y_n = c\}|} \sum_{n : y_n = c} f_n
 
     Args:
         features: The teacher's penultimate vectors of the training set, ``[n, d]``.
         labels: Class indices, ``[n]``, or distributions ``[n, c]``: an example then
-            counts in part. An index that is no class leaves its example out.
+            counts in part. An index that is not a class leaves its example out.
         num_classes: :math:`C`.
-        sample_weights: How often each example counts, ``[n]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[n]``; 0 masks padding.
 
     Returns:
         The means, ``[num_classes, d]``, at least float32; 0 for an empty class.
@@ -135,7 +135,7 @@ def class_means(
         Norm and Direction, ECCV 2024
 
     Notes:
-        The reference code rounds the means to four decimals; here they are kept whole.
+        The reference code rounds the means to four decimals; here they are not rounded.
     """
     features = as_array("features", features)
     check_rank("features", features, VECTORS)

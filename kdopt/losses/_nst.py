@@ -16,7 +16,7 @@ def nst(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Squared maximum mean discrepancy of channel patterns, summed over stages.
+    r"""Computes the squared MMD of channel patterns, summed over stages.
 
     .. math::
         L = \sum_l \frac1B \sum_b \big[ \overline{k(t, t)} + \overline{k(s, s)}
@@ -24,16 +24,16 @@ def nst(
         k(u, v) = \langle u, v \rangle^2
 
     with :math:`s, t` the channels of a map as vectors over the positions, of length 1,
-    and bars for means over pairs of channels. Channels may differ in number.
+    and bars for means over pairs of channels. The numbers of channels may differ.
 
     Args:
         student_maps: ``[b, h, w, c]`` each, or tokens ``[b, t, d]``.
-        teacher_maps: As many; the larger map of a stage is average-pooled to the
-            smaller. No gradient flows into them.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        teacher_maps: The same number of maps; the larger map of a stage is
+            average-pooled to the smaller. No gradient flows into them.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
-        The mean loss, at least float32; never negative, but for rounding.
+        The mean loss, at least float32; never negative, except for rounding.
 
     Raises:
         ValueError: If the numbers of stages differ or are 0, or a shape is wrong.
@@ -52,8 +52,8 @@ def nst(
 
     Notes:
         The kernel is quadratic, so the discrepancy is the squared distance between the
-        means of :math:`u u^\top`. It is computed as that where there are fewer
-        positions than channels, and from pairs of channels otherwise.
+        means of :math:`u u^\top`. It is computed that way if there are fewer positions
+        than channels, and from pairs of channels otherwise.
     """
     pairs, weights = paired_stages(
         student_maps, teacher_maps, sample_weights, tokens=True
@@ -71,7 +71,7 @@ def nst(
 
 
 def _patterns(features):
-    """Channels as unit vectors over positions, ``[b, h * w, c]``."""
+    """Returns the channels as unit vectors over positions, ``[b, h * w, c]``."""
     return unit(features.reshape(len(features), -1, features.shape[-1]), axis=1)
 
 

@@ -22,7 +22,7 @@ def ofd(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Partial squared distance of maps before the activation, deeper stages heavier.
+    r"""Computes a partial squared distance of pre-activation maps, over stages.
 
     .. math::
         L = \sum_{l=1}^{n} \frac{1}{2^{n-l} B} \sum_b \sum_{hwc}
@@ -36,19 +36,21 @@ def ofd(
             0 & \text{otherwise}
         \end{cases}
 
-    Where the teacher's unit is off, the student's need only be off too.
+    Where the teacher's unit is off, the student's need only be off too. Each stage has
+    half the weight of the next deeper one.
 
     Args:
-        student_maps: :math:`s_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, taken
-            to the teacher's channels by trained connectors.
-        teacher_maps: :math:`t_l`, before the activation, as many; the larger map of a
-            stage is average-pooled to the smaller. No gradient flows into them.
-        margins: :math:`m_l \le 0`, ``[c]`` each, as of :func:`ofd_margin`.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        student_maps: :math:`s_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``,
+            brought to the teacher's channels by trained connectors.
+        teacher_maps: :math:`t_l`, before the activation, the same number; the larger
+            map of a stage is average-pooled to the smaller. No gradient flows into
+            them.
+        margins: :math:`m_l \le 0`, ``[c]`` each, from :func:`ofd_margin`.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
         The loss, a mean over examples and a sum over the elements, at least float32.
-        Hence the small weight of the reference, 1e-3.
+        Hence the small weight in the reference code, 1e-3.
 
     Raises:
         ValueError: If the numbers of stages or of channels differ, or a shape is wrong.
@@ -67,8 +69,8 @@ def ofd(
 
     Notes:
         The reference code (megvii-research/mdistiller a08d46f) leaves the teacher's
-        batch normalisation in training mode for this method alone; here the caller
-        runs the teacher, in evaluation mode.
+        batch normalisation in training mode for this method only; here the caller runs
+        the teacher, in evaluation mode.
     """
     pairs, weights = paired_stages(
         student_maps, teacher_maps, sample_weights, same_channels=True, tokens=True
@@ -87,7 +89,7 @@ def ofd(
 
 
 def ofd_margin(scale: Rows, bias: Rows) -> Float[Array, " c"]:
-    r"""Expected value of a batch-normalised unit, given that it is negative.
+    r"""Computes the expected value of a batch-normalised unit, given it is negative.
 
     .. math::
         m = \mathbb{E}[x \mid x < 0] = \beta - |\gamma| \,
@@ -100,11 +102,11 @@ def ofd_margin(scale: Rows, bias: Rows) -> Float[Array, " c"]:
         bias: :math:`\beta` of the same, ``[c]``.
 
     Returns:
-        The margins of :func:`ofd`, ``[c]``, at least float32. Where the unit is
-        hardly ever negative, :math:`-3 |\gamma|`.
+        The margins of :func:`ofd`, ``[c]``, at least float32. It is :math:`-3 |\gamma|`
+        where the unit is hardly ever negative.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -117,13 +119,13 @@ def ofd_margin(scale: Rows, bias: Rows) -> Float[Array, " c"]:
         Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019
 
     Notes:
-        The bound of "hardly ever", one in a thousand, is the reference code's. A unit
-        of scale 0 is the constant of its bias: the margin is that, or 0 if positive.
+        The threshold for "hardly ever", one in a thousand, is the reference code's. A
+        unit of scale 0 always equals its bias: the margin is that, or 0 if positive.
     """
     scale, bias = as_array("scale", scale), as_array("bias", bias)
     if scale.ndim != 1 or scale.shape != bias.shape:
         raise ValueError(
-            "scale and bias must hold one number a channel, [c] each, got "
+            "scale and bias must hold one number per channel, [c] each, got "
             f"{show(scale)} and {show(bias)}; take both from one normalisation."
         )
     spread, mean = jnp.abs(at_least_float32(scale)), at_least_float32(bias)

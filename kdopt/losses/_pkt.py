@@ -18,27 +18,27 @@ def pkt(
     eps: float = 1e-7,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Divergence between the conditional probabilities of being neighbours.
+    r"""Computes the divergence between conditional probabilities of being neighbours.
 
     .. math::
         L = \frac{1}{B^2} \sum_{ij} q_{j|i}
             \log \frac{q_{j|i} + \epsilon}{p_{j|i} + \epsilon}, \qquad
         p_{j|i} = \frac{1 + \cos(x_i, x_j)}{\sum_k \big(1 + \cos(x_i, x_k)\big)}
 
-    with :math:`x` the student's features, and :math:`q` the same of the teacher's.
+    with :math:`x` the student's features, and :math:`q` the same for the teacher's.
 
     Args:
         student_features: ``[b, d]``.
         teacher_features: ``[b, d']``, of any width; no gradient flows into them.
         eps: :math:`\epsilon`, keeps the logarithm finite.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[b]``; 0 masks padding.
 
     Returns:
-        The loss, at least float32. A zero vector has cosine 0 with all, itself too,
-        and gets no gradient.
+        The loss, at least float32. A zero vector has cosine 0 with all vectors, even
+        itself, and gets no gradient.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -54,7 +54,7 @@ def pkt(
 
     Notes:
         The paper sums over the pairs; the reference code (megvii-research/mdistiller
-        a08d46f) averages, with weight 30000, and so does this.
+        a08d46f) averages, with weight 30000, as here.
     """
     student, teacher, weights = vector_rows(
         student_features, teacher_features, sample_weights
@@ -75,9 +75,9 @@ def _neighbours(x, counts):
 
 
 def _divergence(p, q, eps):
-    """Terms q log((q + eps) / (p + eps)), plus p - q, which sums to 0.
+    """Computes terms q log((q + eps) / (p + eps)), plus p - q, which sums to 0.
 
-    With the latter no term cancels where the two are almost equal.
+    With the latter no term cancels when p and q are almost equal.
     """
     ratio = divide_or_zero(p - q, q + eps)
     near = jnp.abs(ratio) < 0.25

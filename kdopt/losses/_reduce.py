@@ -12,8 +12,8 @@ from kdopt.losses._shapes import check_denominator
 from kdopt.losses._sharding import gathered
 
 Denominator: TypeAlias = ArrayLike | Literal["mean", "count"]
-"""What a sum over examples is divided by: the sum of their weights, the number of those
-with a weight, or any number."""
+"""What a sum over examples is divided by: the sum of their weights, the number of
+examples with nonzero weight, or any number."""
 
 
 def batch_mean(
@@ -21,20 +21,20 @@ def batch_mean(
     sample_weights: Float[Array, "*b"] | None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    """Sums over the batch, weighted if asked, and divides.
+    """Sums over the batch, weighted if wanted, and divides.
 
     Args:
         per_sample: One loss per example, of any shape.
-        sample_weights: Non-negative weights of the same shape; 0 masks an example out,
-            as the padding of the last batch of an epoch. None means all ones.
+        sample_weights: Non-negative weights of the same shape; 0 masks an example, such
+            as padding in the last batch of an epoch. None means all ones.
         denominator: ``"mean"`` divides by the sum of the weights, ``"count"`` by the
-            number of examples whose weight is not 0, a number by itself.
+            number of examples whose weight is not 0, a number divides by itself.
 
     Returns:
         The quotient; 0 if all weights are 0, or the denominator is.
 
     Raises:
-        ValueError: If the denominator is none of the three.
+        ValueError: If the denominator is none of these three.
     """
     dtype = per_sample.dtype
     if sample_weights is None:
@@ -53,7 +53,7 @@ def total_of(weights: Float[Array, "*b"], denominator: Denominator) -> Scalar:
     """Returns the number that a sum over examples is divided by.
 
     Raises:
-        ValueError: If the denominator is none of the three.
+        ValueError: If the denominator is none of these three.
     """
     check_denominator(denominator)
     if isinstance(denominator, str):
@@ -77,8 +77,8 @@ def clear_masked(x: jax.Array, sample_weights: Float[Array, "*b"] | None) -> jax
 
     The axes of the weights are the first ones of the array.
 
-    Before any arithmetic: a selection afterwards would spare the value and not the
-    gradient, in which 0 times what is not finite is NaN.
+    This must come before any arithmetic: a selection afterwards would protect the value
+    but not the gradient, where 0 times a non-finite number is NaN.
     """
     if sample_weights is None:
         return x

@@ -18,21 +18,21 @@ def reverse_kl(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""KL divergence of the teacher from the student: :func:`kd` the other way round.
+    r"""Computes the reverse KL divergence: :func:`kd` the other way round.
 
     .. math:: L = \frac{\tau^2}{B} \sum_b \mathrm{KL}(p_b \,\|\, q_b)
 
     with :math:`p, q` the student's and the teacher's probabilities at temperature
-    :math:`\tau`. It punishes mass where the teacher has none, and so prefers a mode of
-    the teacher to an average of all. Its gradient with respect to :math:`z^s_b / \tau`
-    is :math:`\frac{\tau^2}{B} \, p \odot (\ell - \langle p, \ell \rangle)` with
-    :math:`\ell = \log p - \log q`.
+    :math:`\tau`. It penalises mass where the teacher has none, and so prefers one mode
+    of the teacher to an average of all. Its gradient with respect to
+    :math:`z^s_b / \tau` is :math:`\frac{\tau^2}{B} \, p \odot (\ell - \langle p, \ell
+    \rangle)` with :math:`\ell = \log p - \log q`.
 
     Args:
         student_logits: :math:`z^s`, ``[..., c]``.
         teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -40,7 +40,7 @@ def reverse_kl(
         class that the student does not.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp

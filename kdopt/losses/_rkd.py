@@ -20,7 +20,7 @@ def rkd(
     angle_weight: float = 50.0,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Weighted sum of the distance-wise and the angle-wise relational loss.
+    r"""Computes the weighted sum of the distance-wise and angle-wise relational losses.
 
     .. math:: L = \lambda_D L_D + \lambda_A L_A
 
@@ -31,13 +31,13 @@ def rkd(
         teacher_features: ``[b, d']``, of any width; no gradient flows into them.
         distance_weight: :math:`\lambda_D`.
         angle_weight: :math:`\lambda_A`.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[b]``; 0 masks padding.
 
     Returns:
         The loss, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -66,7 +66,7 @@ def rkd_distance(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Smooth L1 distance between the tables of pairwise distances.
+    r"""Computes the smooth L1 distance between the tables of pairwise distances.
 
     .. math::
         L_D = \frac{1}{B^2} \sum_{ij} h\Big(
@@ -79,14 +79,14 @@ def rkd_distance(
     Args:
         student_features: ``[b, d]``.
         teacher_features: ``[b, d']``, of any width; no gradient flows into them.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[b]``; 0 masks padding.
 
     Returns:
         The loss, at least float32. Equal examples have distance 0, and get no gradient
         from their pair.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -118,25 +118,25 @@ def rkd_angle(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Smooth L1 distance between the cosines of the angles of all triples.
+    r"""Computes the smooth L1 distance between the angle cosines of all triples.
 
     .. math::
         L_A = \frac{1}{B^3} \sum_{ijk} h\big(
             \cos \angle(x_i; x_j, x_k) - \cos \angle(y_i; y_j, y_k) \big)
 
-    with :math:`x_i` at the vertex and :math:`h` the Huber function of width 1. Time
-    and memory grow with the cube of the batch.
+    with :math:`x_i` at the vertex and :math:`h` the Huber function of width 1. Time and
+    memory grow with the cube of the batch size.
 
     Args:
         student_features: ``[b, d]``.
         teacher_features: ``[b, d']``, of any width; no gradient flows into them.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[b]``; 0 masks padding.
 
     Returns:
         The loss, at least float32. A side of length 0 has cosine 0, without gradient.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -166,10 +166,9 @@ def _inputs(student_features, teacher_features, sample_weights):
 
 
 def _differences(x):
-    """All pairwise differences up to one scale, ``[b, b, d]``.
+    """Computes all pairwise differences up to one scale, ``[b, b, d]``.
 
-    The difference of numbers that are near each other is exact: equal examples are 0
-    apart, and no others.
+    The difference of close numbers is exact: only equal examples are 0 apart.
     """
     # The scale cancels in what follows, and keeps the square of the mean in range.
     greatest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
@@ -177,7 +176,7 @@ def _differences(x):
 
 
 def _distances(x, counts):
-    """Distances over their mean, ``[b, b]``."""
+    """Returns the distances over their mean, ``[b, b]``."""
     distances = norm(_differences(x))[..., 0]
     positive = (distances > 0).astype(x.dtype)
     mean = divide_or_zero(pair_sum(distances, counts), pair_sum(positive, counts))
@@ -185,6 +184,6 @@ def _distances(x, counts):
 
 
 def _cosines(x):
-    """Cosine at the first example of the angle to the other two, ``[b, b, b]``."""
+    """Computes the cosine of the angle at the first example, ``[b, b, b]``."""
     sides = unit(_differences(x))
     return einsum("ijd,ikd->ijk", sides, sides)

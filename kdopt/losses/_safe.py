@@ -10,10 +10,10 @@ from kdopt.losses._reduce import divide_or_zero
 def norm(
     x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1
 ) -> Float[Array, "..."]:
-    """Euclidean norm along axes, which stay with size 1; gradient 0 at 0.
+    """Computes the Euclidean norm along axes, kept with size 1; gradient 0 at 0.
 
-    The vector is scaled by its greatest entry first: its square can neither overflow
-    nor vanish.
+    The vector is first scaled by its largest entry, so that its square can neither
+    overflow nor vanish.
     """
     greatest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
     scale = jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))
@@ -25,7 +25,7 @@ def norm(
 def unit(
     x: Float[Array, "..."], *, axis: int | tuple[int, ...] = -1
 ) -> Float[Array, "..."]:
-    """Direction along axes; a zero vector stays zero and gets no gradient."""
+    """Scales to length 1 along axes; a zero vector stays zero without gradient."""
     # Scaling first keeps the gradient free of powers of a tiny or huge norm.
     greatest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
     scaled = x / jax.lax.stop_gradient(jnp.where(greatest > 0, greatest, 1))
@@ -39,7 +39,7 @@ def centred(
 
     Args:
         x: Any array.
-        weights: Non-negative, of the shape of ``x`` or with axes of size 1.
+        weights: Non-negative, in the shape of ``x`` or with axes of size 1.
         axis: The axis to average over.
 
     Returns:

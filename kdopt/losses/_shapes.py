@@ -1,6 +1,6 @@
-"""Checks of what a loss is given, by shape; the same for all losses.
+"""Checks of the arguments of the losses by shape, shared by all losses.
 
-Shapes are known while a function is traced, so the checks cost nothing when it runs.
+Shapes are known during tracing, so the checks cost nothing when a function runs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 Rows: TypeAlias = ArrayLike | Sequence[Any]
-"""An array with an example a row, of JAX or NumPy, or nested lists of numbers."""
+"""A JAX or NumPy array with one example per row, or nested lists of numbers."""
 
 Maps: TypeAlias = Iterable[ArrayLike]
-"""One feature map a stage, each ``[b, h, w, c]``."""
+"""One feature map per stage, each ``[b, h, w, c]``."""
 
 VECTORS = "b d"
 
@@ -27,16 +27,16 @@ _FOLD = (
 ADVICE = {
     (VECTORS, 1): _ONE,
     (VECTORS, 3): f"average over the tokens, x.mean(1), or {_FOLD}",
-    (VECTORS, 4): "average over the positions, x.mean((1, 2)), or take a loss on maps",
+    (VECTORS, 4): "average over the positions, x.mean((1, 2)), or use a loss on maps",
 }
-"""What to do about an array of some rank where another was expected."""
+"""Advice for an array of one rank where another was expected."""
 
 
 def as_array(name: str, value: Any) -> jax.Array:
     """Converts an argument to an array of real numbers.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not one.
     """
     if isinstance(value, (list, tuple)) and any(np.ndim(x) > 1 for x in value):
         raise ValueError(
@@ -57,10 +57,10 @@ def as_array(name: str, value: Any) -> jax.Array:
 
 
 def as_sequence(name: str, value: Any) -> tuple[Any, ...]:
-    """Takes several arrays, such as one a stage.
+    """Checks a sequence of arrays, such as one per stage.
 
     Raises:
-        ValueError: If it is one array, which would be taken apart into its rows.
+        ValueError: If it is one array, which would be split into its rows.
     """
     if hasattr(value, "shape") or not isinstance(value, Iterable):
         got = f"one array {show(value)}" if hasattr(value, "shape") else repr(value)
@@ -77,17 +77,17 @@ def check_rank(name: str, x: jax.Array, axes: str, advice: str | None = None) ->
         name: Name of the argument.
         x: The argument.
         axes: Names of the axes, separated by spaces.
-        advice: What to do if the rank is another; from the table of advice by default.
+        advice: What to do if the rank is wrong; from the table of advice by default.
 
     Raises:
-        ValueError: If it is another, or an axis has size 0.
+        ValueError: If the rank is wrong, or an axis has size 0.
     """
     expected = f"{name} must have shape [{', '.join(axes.split())}], got {show(x)}"
     if x.ndim != len(axes.split()):
         advice = advice or ADVICE.get((axes, x.ndim))
         raise ValueError(f"{expected}; {advice}." if advice else f"{expected}.")
     if x.size == 0:
-        raise ValueError(f"{expected}; a mean over nothing is not defined.")
+        raise ValueError(f"{expected}; a mean over nothing is undefined.")
 
 
 def check_same(
@@ -98,7 +98,7 @@ def check_same(
     what: str,
     advice: str,
 ) -> None:
-    """Checks that two arrays have one size along an axis.
+    """Checks that two arrays have the same size along an axis.
 
     Raises:
         ValueError: If they do not.
@@ -123,8 +123,8 @@ def check_examples(
         x,
         y,
         axis,
-        "equally many tokens" if axis else "equally many examples",
-        "pass both the same batch, row by row",
+        "the same number of tokens" if axis else "the same number of examples",
+        "pass the same batch to both, row by row",
     )
 
 
@@ -134,15 +134,15 @@ def check_weights(
     """Checks the weights of the examples, and counts a negative one as 0.
 
     Args:
-        sample_weights: Weights, numbers or truth values; or None.
-        shape: Shape of the examples: ``[b]``, or ``[b, t]`` of tokens.
-        dtype: That of the loss.
+        sample_weights: Weights, numbers or bools; or None.
+        shape: Shape of the examples: ``[b]``, or ``[b, t]`` for tokens.
+        dtype: Dtype of the loss.
 
     Returns:
         The weights, or None.
 
     Raises:
-        ValueError: If there is not one a row.
+        ValueError: If there is not one per row.
     """
     if sample_weights is None:
         return None
@@ -152,22 +152,22 @@ def check_weights(
         if weights.shape == (*shape, 1):
             advice = "squeeze it: sample_weights[..., 0]"
         elif weights.ndim == 0:
-            advice = "multiply the loss by a weight of its own"
+            advice = "to weight a loss, multiply it by a number"
         elif weights.shape == shape[: weights.ndim]:
-            advice = "repeat it along the missing axes, by jnp.broadcast_to"
+            advice = "repeat it along the missing axes with jnp.broadcast_to"
         else:
-            advice = "weights are of examples or tokens, not of classes or features"
+            advice = "weights are for examples or tokens, not classes or features"
         raise ValueError(
             f"sample_weights must have shape {rows} = {list(shape)}, got "
             f"{show(weights)}; {advice}."
         )
     weights = weights.astype(dtype)
-    # NaN stays: it is a fault, and the loss shows it.
+    # NaN stays: it is a fault, and should show in the loss.
     return jnp.where(weights < 0, 0, weights)
 
 
 def check_positive(name: str, value: ArrayLike) -> None:
-    """Checks a number of Python or NumPy; an array of JAX may be traced and passes.
+    """Checks that a Python or NumPy number is positive; JAX arrays pass unchecked.
 
     Raises:
         ValueError: If it is not positive.
@@ -183,19 +183,19 @@ def check_temperature(
     weights: jax.Array | None,
     name: str = "temperature",
 ) -> jax.Array:
-    """Checks a temperature: of all examples ``[]``, or of each ``[..., 1]``.
+    """Checks a temperature: one for all examples, ``[]``, or for each, ``[..., 1]``.
 
     Args:
         value: The temperature.
         rows: What it divides, ``[..., c]``.
-        weights: As of :func:`check_weights`.
+        weights: Result of :func:`check_weights`.
         name: Name of the argument.
 
     Returns:
         The temperature, in the dtype of the rows; 1 in masked rows.
 
     Raises:
-        ValueError: If the shape is another, or a number that is known is not positive.
+        ValueError: If the shape is wrong, or a known number is not positive.
     """
     check_positive(name, value)
     temperature = as_array(name, value)
@@ -215,7 +215,7 @@ def check_denominator(value: ArrayLike | Literal["mean", "count"]) -> None:
     """Checks what the sum over the examples is divided by.
 
     Raises:
-        ValueError: If it is an unknown word, no single number, or not positive.
+        ValueError: If it is an unknown word, not a single number, or not positive.
     """
     if isinstance(value, str):
         if value not in ("mean", "count"):
@@ -227,8 +227,8 @@ def check_denominator(value: ArrayLike | Literal["mean", "count"]) -> None:
     number = as_array("denominator", value)
     if number.ndim:
         raise ValueError(
-            f"denominator must be one number, got {show(number)}; several losses have "
-            "one each."
+            f"denominator must be one number, got {show(number)}; pass each "
+            "loss its own."
         )
 
 
@@ -236,16 +236,16 @@ def check_logits(name: str, logits: jax.Array) -> None:
     """Checks that logits have the shape ``[..., c]``, of at least two axes.
 
     Raises:
-        ValueError: If they have fewer, or one of them has size 0.
+        ValueError: If they have fewer axes, or one of size 0.
     """
     expected = f"{name} must have shape [..., c], got {show(logits)}"
     if logits.ndim < 2:
         raise ValueError(
-            f"{expected}; {_ONE}; of one yes-or-no output each take binary_kd of "
-            "x[:, None]."
+            f"{expected}; {_ONE}; for one yes-or-no output per example use binary_kd "
+            "with x[:, None]."
         )
     if logits.size == 0:
-        raise ValueError(f"{expected}; a mean over nothing is not defined.")
+        raise ValueError(f"{expected}; a mean over nothing is undefined.")
 
 
 def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:
@@ -264,10 +264,10 @@ def check_classes(name: str, logits: jax.Array, min_classes: int = 2) -> None:
 
 
 def indices_of(labels: jax.Array) -> jax.Array:
-    """Widens integers (or truth values) so that they can be compared with any count."""
+    """Widens integers (or bools) so that they can be compared with any count."""
     return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
 
 
 def show(x: jax.Array) -> str:
-    """Returns the shape as it is written in the documentation."""
+    """Formats a shape as in the documentation."""
     return f"[{', '.join(map(str, x.shape))}]"

@@ -1,9 +1,9 @@
-"""Operations that have to be told where their result lies on a mesh.
+"""Operations that must be told where their result lies on a mesh.
 
-On a mesh whose axes are explicit, which is what ``jax.make_mesh`` makes, the sharding
-of an array is part of its type, and a product, a gather or a scatter of sharded arrays
-is refused unless it says how its result is sharded. On any other mesh, and without one,
-these functions are the plain operations.
+On a mesh with explicit axes, as ``jax.make_mesh`` makes, the sharding of an array is
+part of its type, and a product, gather or scatter of sharded arrays is an error unless
+it says how its result is sharded. On any other mesh, and without one, these functions
+are the plain operations.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 Spec = list[tuple[str, ...]]
-"""The mesh axes over which each axis of an array is divided."""
+"""The mesh axes over which each array axis is sharded."""
 
 
 def einsum(
@@ -23,13 +23,13 @@ def einsum(
     The default precision would round float32 to TF32 on a GPU and to bfloat16 on a TPU.
 
     Args:
-        subscripts: As of ``jnp.einsum``, with an arrow and without an ellipsis.
-        operands: One or two arrays. Where both divide different axes of the result over
-            one axis of the mesh, the second is gathered.
-        dtype: That of the sums; by default that of the operands.
+        subscripts: As in ``jnp.einsum``, with an arrow and without an ellipsis.
+        operands: One or two arrays. If both shard different axes of the result over one
+            mesh axis, the second is gathered.
+        dtype: Dtype of the sums; by default that of the operands.
 
     Returns:
-        The result, in which every axis keeps the sharding that it has in the operands.
+        The result, in which every axis keeps its sharding from the operands.
     """
     names, result = subscripts.split("->")
     places: dict[str, tuple[str, ...]] = {}
@@ -57,7 +57,7 @@ def einsum(
 
 
 def gathered(x: jax.Array, *, axis: int | None = 0) -> jax.Array:
-    """Brings an array together along an axis, or along all if it is None."""
+    """Gathers a sharded array along an axis, or along all if it is None."""
     whole = range(x.ndim) if axis is None else (axis % x.ndim,)
     spec = [() if i in whole else axes for i, axes in enumerate(_spec(x))]
     return _place(x, spec, _mesh(x))
@@ -68,7 +68,7 @@ def take_rows(table: Float[Array, "n ..."], indices: Int[Array, " b"]) -> jax.Ar
 
     Args:
         table: The table, ``[n, ...]``.
-        indices: Places in it, ``[b]``, within its bounds.
+        indices: Indices into it, ``[b]``, within its bounds.
 
     Returns:
         The rows, ``[b, ...]``.
@@ -90,7 +90,7 @@ def take_entries(
 
     Args:
         x: Rows, ``[..., c]``, gathered along the last axis.
-        indices: Places in them, ``[..., k]``, within their bounds.
+        indices: Indices into them, ``[..., k]``, within their bounds.
 
     Returns:
         The entries, ``[..., k]``.
@@ -127,7 +127,7 @@ def add_rows(
 
 
 def _spec(x: jax.Array) -> Spec:
-    """Axes of the mesh that divide each axis of an array, where they are explicit."""
+    """Returns the explicit mesh axes over which each array axis is sharded."""
     spec = jax.typeof(x).sharding.spec
     entries = [*spec, *([None] * (x.ndim - len(spec)))]
     return [
@@ -145,7 +145,7 @@ def _partition(spec: Spec) -> PartitionSpec:
 
 
 def _mesh(*arrays: jax.Array):
-    """The mesh of the first array that is divided, or of the first at all."""
+    """Returns the mesh of the first sharded array, or else of the first array."""
     first = next((x for x in arrays if any(_spec(x))), arrays[0])
     return jax.typeof(first).sharding.mesh
 

@@ -18,7 +18,7 @@ def sp(
     *,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Squared distance between the row-normalised Gram matrices of the batch.
+    r"""Computes the squared distance between row-normalised Gram matrices of the batch.
 
     .. math::
         L = \frac{1}{B^2} \lVert \tilde G^s - \tilde G^t \rVert_F^2, \qquad
@@ -28,13 +28,13 @@ def sp(
     Args:
         student_features: :math:`F^s`, maps or vectors, ``[b, ...]``, flattened.
         teacher_features: :math:`F^t`, of any other size; no gradient flows into them.
-        sample_weights: How often each example counts, ``[b]``; 0 masks padding out.
+        sample_weights: How often each example counts, ``[b]``; 0 masks padding.
 
     Returns:
         The loss, at least float32. A zero row stays zero and gets no gradient.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp

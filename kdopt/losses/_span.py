@@ -1,4 +1,4 @@
-"""Losses of spans: where in a text an answer begins and ends."""
+"""Span losses: where in a text an answer begins and ends."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def span_cross_entropy(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Cross-entropy of the first and the last token of an answer.
+    r"""Computes the cross-entropy of the first and the last token of an answer.
 
     .. math:: L = \tfrac12 (L_{start} + L_{end})
 
@@ -26,18 +26,18 @@ def span_cross_entropy(
 
     Args:
         logits: Student logits of start and end, ``[..., t, 2]``.
-        positions: Indices of the first and the last token, ``[..., 2]``. One outside
-            the text, as of an answer that was cut off, is left out.
+        positions: Indices of the first and the last token, ``[..., 2]``. An index
+            outside the text, as for a truncated answer, is left out.
         token_mask: Which tokens may be part of an answer, ``[..., t]``; the logits of
             others may be anything.
-        sample_weights: Weights of the texts, ``[...]``; 0 masks padding out.
-        denominator: What each of both sums is divided by; see :mod:`kdopt.losses`.
+        sample_weights: Weights of the texts, ``[...]``; 0 masks padding.
+        denominator: What each of the two sums is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -78,7 +78,7 @@ def span_kd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Knowledge distillation of the first and the last token of an answer.
+    r"""Computes the distillation loss of the first and the last token of an answer.
 
     .. math:: L = \tfrac12 (L_{start} + L_{end})
 
@@ -90,14 +90,14 @@ def span_kd(
         token_mask: Which tokens may be part of an answer, ``[..., t]``; the logits of
             others may be anything.
         temperature: :math:`\tau > 0`; the loss has the factor :math:`\tau^2`.
-        sample_weights: Weights of the texts, ``[...]``; 0 masks padding out.
-        denominator: What each of both sums is divided by; see :mod:`kdopt.losses`.
+        sample_weights: Weights of the texts, ``[...]``; 0 masks padding.
+        denominator: What each of the two sums is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -127,7 +127,7 @@ def span_kd(
 def _by_part(
     name: str, logits: Rows, token_mask: Rows | None, sample_weights: Rows | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Logits ``[..., 2, t]``, ``-inf`` off the mask; weights of texts with tokens."""
+    """Returns logits ``[..., 2, t]``, ``-inf`` off the mask, and text weights."""
     logits = as_array(name, logits)
     if logits.ndim < 3 or logits.shape[-1] != 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Feature maps of student and teacher, stage by stage, brought to one resolution."""
+"""Feature maps of student and teacher, stage by stage, at one resolution."""
 
 from collections.abc import Iterable
 
@@ -28,7 +28,7 @@ def adaptive_avg_pool(
     """Averages a map over cells that cover it evenly, whatever the sizes.
 
     Cell ``i`` of ``n`` covers positions ``floor(i h / n)`` to ``ceil((i + 1) h / n)``,
-    the end excluded: cells overlap by one where ``n`` does not divide ``h``.
+    end excluded: cells overlap by one if ``n`` does not divide ``h``.
 
     Args:
         x: Map, ``[b, h, w, c]``.
@@ -58,12 +58,11 @@ def paired_stages(
 
     Args:
         student: Maps of the student.
-        teacher: As many maps of the teacher; no gradient flows into them.
+        teacher: The same number of maps of the teacher; no gradient flows into them.
         sample_weights: Weights of the examples, ``[b]``, or None.
-        names: Names of the two in the messages.
+        names: Names of both arguments in messages.
         same_channels: Whether the loss compares channel by channel.
-        tokens: Whether tokens ``[b, t, d]`` mean the same to the loss as maps of
-            width 1.
+        tokens: Whether the loss treats tokens ``[b, t, d]`` as maps of width 1.
 
     Returns:
         Pairs of maps of equal height and width, at least float32, whose masked rows
@@ -76,8 +75,8 @@ def paired_stages(
     student, teacher = as_sequence(names[0], student), as_sequence(names[1], teacher)
     if len(student) != len(teacher) or not student:
         raise ValueError(
-            f"{names[0]} and {names[1]} must have equally many stages, at least one, "
-            f"got {len(student)} and {len(teacher)}; choose the stages to compare "
+            f"{names[0]} and {names[1]} must have the same number of stages, at least "
+            f"one, got {len(student)} and {len(teacher)}; choose the stages to compare "
             "first."
         )
     pairs, weights = [], None
@@ -121,7 +120,7 @@ def paired_maps(
             ours,
             theirs,
             -1,
-            "equal channels",
+            "the same number of channels",
             "map the student's to the teacher's by a trained layer (a 1x1 convolution) "
             "first",
         )
@@ -137,7 +136,7 @@ def paired_maps(
             ours,
             theirs,
             1,
-            "equally many tokens",
+            "the same number of tokens",
             "put the tokens of the patches on their grid, x.reshape(b, h, w, d), "
             "without the class token: the larger grid is then averaged down to the "
             "smaller",
@@ -154,12 +153,12 @@ def paired_maps(
 def per_channel(
     name: str, values: Iterable[ArrayLike], pairs: list[tuple[jax.Array, jax.Array]]
 ) -> list[jax.Array]:
-    """Takes one number a channel for every stage.
+    """Checks one number per channel for every stage.
 
     Args:
         name: Name of the argument.
-        values: Arrays ``[c]``, one a stage.
-        pairs: As of :func:`paired_stages`.
+        values: Arrays ``[c]``, one per stage.
+        pairs: Result of :func:`paired_stages`.
 
     Returns:
         The arrays, ``[1, 1, 1, c]``, in the dtype of the maps.
@@ -170,7 +169,7 @@ def per_channel(
     values = as_sequence(name, values)
     if len(values) != len(pairs):
         raise ValueError(
-            f"{name} must hold one array a stage, got {len(values)} for {len(pairs)} "
+            f"{name} must hold one array per stage, got {len(values)} for {len(pairs)} "
             "stages."
         )
     arrays = []
@@ -179,21 +178,21 @@ def per_channel(
         if array.shape != x.shape[-1:]:
             raise ValueError(
                 f"{name} of stage {stage} must have shape [c] = [{x.shape[-1]}], one "
-                f"number a channel, got {show(array)}."
+                f"number per channel, got {show(array)}."
             )
         arrays.append(array.astype(x.dtype)[None, None, None])
     return arrays
 
 
 def _as_map(name, x, tokens):
-    """An array ``[b, h, w, c]``, or ``[b, t, d]`` where that means something."""
+    """Checks an array ``[b, h, w, c]``, or ``[b, t, d]`` where that is allowed."""
     x = as_array(name, x)
     if x.ndim == 3 and tokens:
         check_rank(name, x, "b t d")
         return x
     advice = {
-        2: "take vectors for maps of one position: x[:, None, None]",
-        3: "put tokens of patches on their grid: x.reshape(b, h, w, d), without the "
+        2: "pass vectors as maps of one position: x[:, None, None]",
+        3: "put patch tokens on their grid: x.reshape(b, h, w, d), without the "
         "class token",
         5: "merge two axes of a volume: x.reshape(b, d * h, w, c)",
     }
@@ -202,7 +201,7 @@ def _as_map(name, x, tokens):
 
 
 def _cells(length: int, n: int) -> np.ndarray:
-    """The averaging matrix ``[n, length]`` of one axis."""
+    """Returns the averaging matrix ``[n, length]`` of one axis."""
     cells = np.arange(n)[:, None]
     positions = np.arange(length)[None, :]
     inside = (positions >= cells * length // n) & (

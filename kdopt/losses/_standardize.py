@@ -22,11 +22,11 @@ def standardize_logits(
         \sigma(z)^2 = \frac{1}{C - d} \sum_c (z_c - \bar z)^2
 
     A student then need not copy the scale of its teacher, for which it may be too
-    small. Works before any loss on logits: pass both through it.
+    small. It works with any loss on logits: pass both networks' logits through it.
 
     Args:
         logits: ``[..., c]``.
-        ddof: :math:`d`, taken off the number of classes; 1 as in the reference.
+        ddof: :math:`d`, subtracted from the number of classes; 1 as in the reference.
         eps: :math:`\epsilon`, added to the deviation.
 
     Returns:
@@ -34,7 +34,7 @@ def standardize_logits(
         becomes zeros and gets no gradient.
 
     Raises:
-        ValueError: If there are no more than ``ddof`` classes.
+        ValueError: If there are not more than ``ddof`` classes.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -47,7 +47,7 @@ def standardize_logits(
         <https://arxiv.org/abs/2403.01427>`_, CVPR 2024, Algorithm 1
 
     Notes:
-        The paper divides by the temperature here; here that is left to the loss.
+        The paper also divides by the temperature; here the loss does that.
     """
     logits = as_array("logits", logits)
     check_logits("logits", logits)
@@ -72,7 +72,7 @@ def kd_standardized(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Knowledge distillation between standardised logits.
+    r"""Computes the distillation loss between standardised logits.
 
     .. math::
         L = \frac{\tau^2}{B} \sum_b \mathrm{KL}\big(
@@ -84,16 +84,16 @@ def kd_standardized(
     Args:
         student_logits: :math:`z^s`, ``[..., c]``.
         teacher_logits: :math:`z^t`, ``[..., c]``; no gradient flows into them.
-        temperature: :math:`\tau > 0`, in units of the standard deviation of the
-            logits; the paper takes 2 to 4, with a weight of 9 beside 0.1 for the task.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        temperature: :math:`\tau > 0`, in units of the standard deviation of the logits;
+            the paper uses 2 to 4, with a weight of 9, and 0.1 for the task.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp

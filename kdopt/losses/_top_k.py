@@ -1,4 +1,4 @@
-"""Distillation from the likeliest words of a teacher, computed now or stored."""
+"""Distillation from the likeliest tokens of a teacher, computed now or stored."""
 
 from typing import Literal
 
@@ -45,12 +45,11 @@ def top_k_kl(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""KL divergence on the classes that the teacher finds likeliest.
+    r"""Computes the KL divergence on the teacher's likeliest classes.
 
     With :math:`I` these k classes, :math:`p, q` the student's and the teacher's
     probabilities at temperature :math:`\tau` among *all* classes, and
-    :math:`p_r = 1 - \sum_I p` what is left, the loss is
-    :math:`\frac{\tau^2}{B} \sum_b` of
+    :math:`p_r = 1 - \sum_I p` the rest, the loss is :math:`\frac{\tau^2}{B} \sum_b` of
 
     .. math::
         \text{ghost:} \quad & \sum_{I} q \log \frac qp + q_r \log \frac{q_r}{p_r} \\
@@ -59,35 +58,35 @@ def top_k_kl(
         \text{truncate:} \quad & \sum_{I} q \log \frac qp \\
         \text{generalized:} \quad & \sum_{I} \Big[ q \log \frac qp - q + p \Big]
 
-    The other classes are one more class (a ghost token), which is a lower bound of the
-    full divergence; or are not seen, whatever mass they have; or are left out of its
+    The other classes are merged into one (a ghost token), which gives a lower bound of
+    the full divergence; or are ignored, whatever their mass; or are left out of its
     sum, which may then be negative; or count by their mass, which makes each term at
     least 0.
 
     Args:
         student_logits: ``[..., c]``.
-        teacher_logits: ``[..., c]``; or, with ``indices``, those of the k classes that
-            were stored, ``[..., k]``. No gradient flows into them.
-        k: How many classes to take of a teacher whose logits are all there, at least
-            1. Those that tie with the k-th are taken too.
-        indices: Which classes the stored logits belong to, ``[..., k]``. One that is no
-            class, such as -1, is left out with its logit.
+        teacher_logits: ``[..., c]``; or, with ``indices``, the stored logits of k
+            classes, ``[..., k]``. No gradient flows into them.
+        k: How many classes to keep from a teacher's full logits, at least 1. Classes
+            that tie with the k-th are kept too.
+        indices: Which classes the stored logits belong to, ``[..., k]``. An index that
+            is not a class, such as -1, is left out with its logit.
         log_normalizer: With ``indices``, :math:`\log \sum_c e^{z^t_c / \tau}` over all
-            classes of the teacher, ``[...]``; 0 if log-probabilities were stored, at
-            this temperature. ``"renormalize"`` needs none.
-        tail: What becomes of the other classes.
-        reverse: Whether :math:`p` and :math:`q` change places; not with ``"truncate"``,
+            classes of the teacher, ``[...]``; 0 if log-probabilities at this
+            temperature were stored. ``"renormalize"`` does not need it.
+        tail: How to treat the other classes, see above.
+        reverse: Whether to exchange :math:`p` and :math:`q`; not with ``"truncate"``,
             which would fall if the student's mass left the k classes.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss in nats, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong, not one of ``k`` and ``indices`` is given,
-            ``log_normalizer`` is missing, or ``tail`` is unknown.
+        ValueError: If a shape is wrong, not exactly one of ``k`` and ``indices`` is
+            given, ``log_normalizer`` is missing, or ``tail`` is unknown.
 
     Examples:
         >>> import jax
@@ -131,19 +130,19 @@ def _check_options(k, indices, tail, reverse):
     if reverse and tail == "truncate":
         raise ValueError(
             "tail='truncate' cannot be reversed: the loss would fall when the mass of "
-            "the student leaves the k classes. Take 'ghost' or 'generalized'."
+            "the student leaves the k classes. Use 'ghost' or 'generalized'."
         )
     if (k is None) == (indices is None):
         raise ValueError(
-            "Pass k for a teacher whose logits are all there, or the indices of the "
-            "logits that were stored."
+            "Pass k for the full logits of a teacher, or indices for stored logits, "
+            "not both."
         )
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
 
 
 def _stored_rows(student_logits, teacher_logits, sample_weights):
-    """Student ``[..., c]``, stored logits ``[..., k]``, weights; masked rows are 0."""
+    """Prepares student ``[..., c]``, stored logits ``[..., k]`` and weights."""
     student = as_array("student_logits", student_logits)
     teacher = as_array("teacher_logits", teacher_logits)
     check_classes("student_logits", student)
@@ -156,7 +155,7 @@ def _stored_rows(student_logits, teacher_logits, sample_weights):
 
 
 def _of_stored(student, teacher, indices, log_normalizer, weights, tail):
-    """Log-probabilities of the k classes, and of all others as one more class."""
+    """Returns log-probabilities of the k classes, and of all others as one more."""
     indices = indices_of(as_array("indices", indices))
     if indices.shape != teacher.shape or not jnp.issubdtype(indices.dtype, jnp.integer):
         raise ValueError(
@@ -167,7 +166,7 @@ def _of_stored(student, teacher, indices, log_normalizer, weights, tail):
         raise ValueError(
             f"tail={tail!r} needs the mass of the classes that were not stored: pass "
             "log_normalizer, the logsumexp of the teacher's logits over temperature "
-            "(0 with log-probabilities), or take 'renormalize'."
+            "(0 with log-probabilities), or use 'renormalize'."
         )
     inside = (indices >= 0) & (indices < student.shape[-1])
     picked = take_entries(student, jnp.where(inside, indices, 0))
@@ -192,7 +191,7 @@ def _of_stored(student, teacher, indices, log_normalizer, weights, tail):
 
 
 def _gap(student, teacher):
-    """Their difference, with the conventions of :func:`soften` for what is infinite."""
+    """Subtracts logits, with the conventions of :func:`soften` for infinite ones."""
     none_s, none_t = jnp.isneginf(student), jnp.isneginf(teacher)
     s, t = jnp.where(none_s, 0, student), jnp.where(none_t, 0, teacher)
     gap = jnp.where(none_t, s, jnp.where(none_s, -jnp.inf, s - t))
@@ -200,12 +199,12 @@ def _gap(student, teacher):
 
 
 def _swapped(pair):
-    """The comparison with the roles of both networks exchanged."""
+    """Exchanges the roles of both networks."""
     return Softened(pair.teacher, pair.student, _gap(pair.teacher, pair.student))
 
 
 def _log_rest(log_mass):
-    """Logarithm of one less a mass, which is taken to be at least a rounding below."""
+    """Computes the log of one minus a mass, taken to be at least a rounding below 1."""
     eps = float(jnp.finfo(log_mass.dtype).eps)
     x = jnp.minimum(log_mass, -eps)
     small = x > -0.6931
@@ -214,13 +213,13 @@ def _log_rest(log_mass):
 
 
 def _likeliest(teacher, k):
-    """Marks the k greatest logits of each row, and what ties with the last of them."""
+    """Marks the k largest logits of each row, and those that tie with the last."""
     greatest, _ = jax.lax.top_k(gathered(teacher, axis=-1), min(k, teacher.shape[-1]))
     return teacher >= greatest[..., -1:]
 
 
 def _coarse(pair, kept):
-    """The classes that are kept, and all others as one more."""
+    """Merges all classes that are not kept into one more."""
     rest = ~kept
     of_rest = kl_divergence(shifted(among(pair, rest)))
     near = of_rest < 1
@@ -249,7 +248,7 @@ def _coarse(pair, kept):
 
 
 def _divergence(pair, tail):
-    """The divergence of a comparison whose last class is all the others."""
+    """Computes the divergence of a comparison whose last class is all the others."""
     if tail == "ghost":
         return kl_divergence(pair)
     if tail == "renormalize":

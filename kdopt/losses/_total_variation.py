@@ -1,4 +1,4 @@
-"""Total variation: how much mass has to be moved."""
+"""Total variation: how much probability mass must be moved."""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ def total_variation(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Total variation distance between student and teacher.
+    r"""Computes the total variation distance between student and teacher.
 
     .. math:: L = \frac{\tau}{2B} \sum_b \sum_c \lvert p_{bc} - q_{bc} \rvert
 
     with :math:`p, q` the student's and the teacher's probabilities at temperature
-    :math:`\tau`. The distance is of the first order in the logits, so that the factor
-    that keeps the size of its gradient is :math:`\tau`, where that of a divergence is
-    its square. The gradient with respect to :math:`z^s_b` is
+    :math:`\tau`. The distance is of first order in the logits, so the factor that keeps
+    the size of its gradient is :math:`\tau`; for a divergence it is the square. The
+    gradient with respect to :math:`z^s_b` is
     :math:`\frac{1}{2B} \, p \odot (s - \langle p, s \rangle)` with
     :math:`s = \mathrm{sign}(p - q)`.
 
@@ -34,14 +34,14 @@ def total_variation(
         student_logits: ``[..., c]``.
         teacher_logits: ``[..., c]``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss, at least float32, between 0 and :math:`\tau`.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp

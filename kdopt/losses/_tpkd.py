@@ -1,4 +1,4 @@
-"""Task-preserving distillation: a direction that never costs the task a margin."""
+"""Task-preserving distillation: a direction that never shrinks a margin of the task."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def tpkd(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Cross-entropy whose gradient also carries what the teacher may add.
+    r"""Computes a cross-entropy whose gradient includes what the teacher may add.
 
     .. math::
         \nabla_{z_b} L = \tfrac1B \big(p - e_y + \alpha \, d\big), \qquad
@@ -29,18 +29,18 @@ def tpkd(
         \ell = \sum_{j \ne y} [q_j - r_j - \ell]_+
 
     with :math:`p` the student's probabilities, and :math:`r, q` the student's and the
-    teacher's probabilities of the wrong classes among themselves. The teacher's wishes
-    are cut so that a step along :math:`-d` shrinks no margin :math:`z_y - z_j`. The
-    direction is no gradient of a simple function: it is put in through
+    teacher's probabilities renormalised over the wrong classes. The teacher's pull is
+    clipped so that a step along :math:`-d` shrinks no margin :math:`z_y - z_j`. The
+    direction is not the gradient of a simple function: it enters through
     :math:`\langle \mathrm{sg}(v), z \rangle`.
 
     Args:
         student_logits: :math:`z`, ``[..., c]``, at least two classes.
         teacher_logits: ``[..., c]``; no gradient flows into them.
-        labels: Class indices :math:`y`, ``[...]``. One that is no class leaves its
-            example out.
+        labels: Class indices :math:`y`, ``[...]``. An index that is not a class leaves
+            its example out.
         distill_weight: :math:`\alpha`; the paper uses one half.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
@@ -48,8 +48,8 @@ def tpkd(
         replaces the task loss and the distillation loss together.
 
     Raises:
-        ValueError: If a shape is wrong, or the labels are distributions; says what to
-            pass instead.
+        ValueError: If a shape is wrong, or the labels are distributions; the message
+            says what to pass instead.
 
     Examples:
         >>> import jax
@@ -65,8 +65,8 @@ def tpkd(
         Distillation, 2026
 
     Notes:
-        The value is that of the task, where the surrogate alone would have none that
-        means anything; a balancer that looks at values then sees the cross-entropy.
+        The value is that of the task, since the surrogate alone has no meaningful one;
+        a balancer that uses values then sees the cross-entropy.
     """
     logits, teacher, weights = logit_rows(
         student_logits, teacher_logits, sample_weights
@@ -78,12 +78,12 @@ def tpkd(
     is_target = target_mask(labels, num_classes)
     student = jax.lax.stop_gradient(logits)
     r, q = (jax.nn.softmax(x, where=~is_target) for x in (student, teacher))
-    # The root of a convex piecewise-linear equation is the greatest of its pieces'.
+    # The root of a convex piecewise-linear equation is the largest root of its pieces.
     gains = -jnp.sort(-gathered(jnp.maximum(q - r, 0), axis=-1), axis=-1)
     sizes = jnp.cumsum(jnp.ones_like(gains), axis=-1) + 1
     level = jnp.max(jnp.cumsum(gains, axis=-1) / sizes, axis=-1, keepdims=True)
     direction = jnp.where(is_target, -level, r - jnp.minimum(q, r + level))
-    # Linear in the logits, of value 0: it only adds its slope to the gradient.
+    # Linear in the logits, with value 0: it only adds its slope to the gradient.
     moved = jnp.where(jnp.isneginf(student), 0, logits - student)
     slope = jnp.sum(direction * moved, axis=-1)
     rows = {"sample_weights": weights, "denominator": denominator}

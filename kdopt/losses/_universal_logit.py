@@ -19,27 +19,27 @@ def universal_logit(
     sample_weights: Rows | None = None,
     denominator: Denominator = "mean",
 ) -> Scalar:
-    r"""Distance between the sorted probabilities of networks with other vocabularies.
+    r"""Computes the distance between sorted probabilities of different vocabularies.
 
     .. math:: L = \frac{\tau}{B} \sum_b \sum_i \lvert p_{b(i)} - q_{b(i)} \rvert
 
-    with :math:`p_{(i)}` the :math:`i`-th greatest probability, 0 beyond the smaller
-    vocabulary. Which word is likely is not compared, only how likely: for a teacher
-    with another tokenizer whose *positions* have been matched. The factor is
+    with :math:`p_{(i)}` the :math:`i`-th largest probability, 0 beyond the smaller
+    vocabulary. It does not compare which tokens are likely, only how likely: for a
+    teacher with another tokenizer whose *positions* have been matched. The factor is
     :math:`\tau` as in :func:`total_variation`.
 
     Args:
         student_logits: ``[..., c]``.
         teacher_logits: ``[..., c']``; no gradient flows into them.
         temperature: :math:`\tau > 0`.
-        sample_weights: Weights of the examples, ``[...]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[...]``; 0 masks padding.
         denominator: What the sum is divided by; see :mod:`kdopt.losses`.
 
     Returns:
         The mean loss, at least float32, between 0 and :math:`2 \tau`.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -63,7 +63,7 @@ def universal_logit(
 
 
 def _sorted(probabilities: jax.Array, size: int) -> jax.Array:
-    """In increasing order, with zeros in front up to a size."""
+    """Sorts in increasing order, with zeros in front up to a size."""
     missing = size - probabilities.shape[-1]
     padding = [(0, 0)] * (probabilities.ndim - 1) + [(missing, 0)]
     probabilities = gathered(probabilities, axis=-1)

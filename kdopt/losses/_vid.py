@@ -20,7 +20,7 @@ def vid(
     eps: float = 1e-5,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Gaussian likelihood of the teacher's maps given the student, over stages.
+    r"""Computes the Gaussian log-loss of the teacher's maps given the student's.
 
     .. math::
         L = \sum_l \frac{1}{2 B H_l W_l C_l} \sum_{bhwc} \Big[
@@ -30,14 +30,14 @@ def vid(
     Args:
         means: :math:`\mu_l`, ``[b, h, w, c]`` each or tokens ``[b, t, d]``, predicted
             from the student's maps by trained regressors.
-        scales: :math:`\alpha_l`, ``[c]`` each, trained, free of bounds.
-        teacher_maps: :math:`F^t_l`, as many; the larger map of a stage is
+        scales: :math:`\alpha_l`, ``[c]`` each, trained, unbounded.
+        teacher_maps: :math:`F^t_l`, the same number; the larger map of a stage is
             average-pooled to the smaller. No gradient flows into them.
-        eps: :math:`\epsilon`, the least variance.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        eps: :math:`\epsilon`, the smallest variance.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
-        The mean loss in nats an element, without its constant, at least float32. May
+        The mean loss in nats per element, without its constant, at least float32. May
         be negative.
 
     Raises:
@@ -56,8 +56,8 @@ def vid(
 
     Notes:
         In the reference code (megvii-research/mdistiller a08d46f) the scales never
-        reach the optimiser: its variance stays at 5. To repeat that, pass them under
-        ``stop_gradient``.
+        reach the optimiser: its variance stays at 5. To reproduce that, pass them
+        through ``stop_gradient``.
     """
     pairs, weights = paired_stages(
         means,

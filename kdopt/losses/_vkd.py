@@ -17,7 +17,7 @@ def vkd(
     eps: float = 1e-5,
     sample_weights: Rows | None = None,
 ) -> Scalar:
-    r"""Smooth L1 distance to the layer-normalised features of the teacher.
+    r"""Computes the smooth L1 distance to the teacher's layer-normalised features.
 
     .. math::
         L = \frac{1}{BD} \sum_b \sum_d h\Big( (P z^s_b)_d -
@@ -30,13 +30,13 @@ def vkd(
             trained projection with orthonormal rows.
         teacher_features: :math:`z^t`, ``[b, d]``; no gradient flows into them.
         eps: :math:`\epsilon`, of the layer normalisation.
-        sample_weights: Weights of the examples, ``[b]``; 0 masks padding out.
+        sample_weights: Weights of the examples, ``[b]``; 0 masks padding.
 
     Returns:
         The mean loss, at least float32.
 
     Raises:
-        ValueError: If a shape is wrong; says which, and what to do.
+        ValueError: If a shape is wrong; the message says what to do.
 
     Examples:
         >>> import jax.numpy as jnp

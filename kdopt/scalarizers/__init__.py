@@ -1,4 +1,4 @@
-"""Scalarizers: weights from loss values alone, one backward pass a step."""
+"""Scalarizers: weights from loss values alone, one backward pass per step."""
 
 from kdopt._loss_weights import ValuesState
 from kdopt.scalarizers._cosmos import CosmosState, cosmos, cosmos_weights

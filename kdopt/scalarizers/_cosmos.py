@@ -20,7 +20,7 @@ def cosmos_weights(
     penalty: float | jax.Array = 1.0,
     present: PresentLike = None,
 ) -> Weights:
-    r"""Weights of a weighted sum of losses with a cosine penalty.
+    r"""Returns the weights of a weighted sum of losses with a cosine penalty.
 
     .. math::
         f(L) = r^\top L - \lambda \frac{r^\top L}{\lVert r \rVert \lVert L \rVert},
@@ -33,8 +33,9 @@ def cosmos_weights(
     Args:
         values: Loss values :math:`L`, ``[k]``.
         preferences: :math:`r`, a number or ``[k]``; 1 / K each by default.
-        penalty: :math:`\lambda \ge 0`; the losses are drawn to the ray along :math:`r`.
-        present: Which losses are present, ``[k]``; the norms leave the others out.
+        penalty: :math:`\lambda \ge 0`; pulls the losses towards the ray along
+            :math:`r`.
+        present: Which losses are present, ``[k]``; the norms ignore the others.
 
     Returns:
         Weights, ``[k]``, of any sign; :math:`r` where all values are 0.
@@ -73,7 +74,7 @@ def cosmos(
     penalty: float | jax.Array = 1.0,
     preferences: float | Sequence[float] | jax.Array | None = None,
 ) -> Scalarizer:
-    r"""Scalarises by a weighted sum that holds the losses near a ray (COSMOS).
+    r"""Scalarises by a weighted sum that keeps the losses near a ray (COSMOS).
 
     See :func:`kdopt.scalarizers.cosmos_weights` for the equation.
 
@@ -84,7 +85,7 @@ def cosmos(
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights are negative where a loss is
-        small and the penalty large: then that loss rises on purpose.
+        small and the penalty large: that loss then rises on purpose.
 
     Raises:
         ValueError: If ``preferences`` has neither one entry nor K.

@@ -1,4 +1,4 @@
-"""DTO-KD, amortised: the weights follow the losses, one backward pass a step."""
+"""DTO-KD, amortised: the weights follow the losses, one backward pass per step."""
 
 from typing import get_args
 
@@ -20,7 +20,7 @@ def dto_kd_amortized(
     min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
-    r"""Learns the trade-off weights of DTO-KD, with one backward pass a step.
+    r"""Learns the trade-off weights of DTO-KD, with one backward pass per step.
 
     With :math:`D_i = L_i - b_i` and logits :math:`\xi` under a softmax:
 
@@ -31,10 +31,10 @@ def dto_kd_amortized(
             \mathrm{diag}(\pi) (\delta - \pi^\top \delta \, \mathbf 1) + \gamma \xi\big)
 
     where :math:`\delta_i \approx \eta \langle \nabla \log D_i, u \rangle` says how fast
-    each log-loss falls: the loss that just fell most loses weight. At rest all fall at
-    the same rate, as in the exact form (:func:`kdopt.dto_kd`), which this follows with
-    a lag of about ``1 / learning_rate`` steps. The update is a convex combination of
-    the gradients.
+    each log-loss falls: the loss that just fell most loses weight. In equilibrium all
+    fall at the same rate, as in the exact form (:func:`kdopt.dto_kd`), which this
+    follows with a lag of about ``1 / learning_rate`` steps. The update is a convex
+    combination of the gradients.
 
     =============== =============================================== ====================
     signal          :math:`\delta`                                  needs in ``update``
@@ -50,23 +50,23 @@ def dto_kd_amortized(
 
     ``same_batch`` calls ``value_fn(new_params) -> values`` at ``params + updates``, and
     ``directional`` calls ``slopes_fn(updates)``, that of :func:`kdopt.linearize` at
-    ``params``, so these must be the last in their chain. The second is what the first
-    tends to for small steps: :math:`G \pi = J (J^\top \pi)` is a directional
-    derivative of the losses. ``gram`` is the Gram matrix of the raw gradients;
-    one that holds NaN leaves the weights as they are, for use every n steps.
+    ``params``, so with these it must be the last in its chain. The second is the limit
+    of the first for small steps: :math:`G \pi = J (J^\top \pi)` is a directional
+    derivative of the losses. ``gram`` is the Gram matrix of the raw gradients; if it
+    holds NaN the weights stay as they are, so it can be passed every n steps.
 
     Args:
-        learning_rate: Of Adam on the logits; a number or a schedule.
+        learning_rate: Learning rate of Adam on the logits, a number or a schedule.
         num_losses: K, at least 2.
-        weight_decay: :math:`\gamma`, an L2 term that pulls to equal weights.
+        weight_decay: :math:`\gamma`, an L2 term that pulls towards equal weights.
         signal: One of the five above.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`, where that is positive.
+        eps: Floor of positive :math:`D_i`.
 
     Returns:
         A scalarizer: it passes the gradient through and learns from ``values``, which
-        must be above their bounds: the weights take the last value that was, a loss of
-        exactly 0 counts as absent, and a step with any other is left out and counted.
+        must be above their bounds: the weights use the last value that was, a loss of
+        exactly 0 counts as absent, and a step with any other is skipped and counted.
         The next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
 
     Raises:
@@ -97,14 +97,14 @@ def dto_kd_amortized(
         <https://arxiv.org/abs/2306.03792>`_, NeurIPS 2023, Algorithm 1
 
     Notes:
-        Eq. 18 as printed differentiates
-        :math:`\frac12 (\sum_i \pi_i \log L_i)^2`, without the gradient signs: it is
-        unrelated to the minimum-norm problem, its sign flips when a loss passes 1, and
-        a softmax of :math:`\pi` itself contracts to equal weights. ``literal`` does
-        just that, for the record. Algorithm 1 prepares the loss after the step, and its
-        settings are FAMO's, so the other four are that reading; the derivative of
-        :math:`\frac12 \lVert \sum_i \pi_i \nabla \log L_i \rVert^2` is
-        :math:`G^{\log} \pi`, which ``directional`` and ``gram`` give exactly.
+        Eq. 18 as printed differentiates :math:`\frac12 (\sum_i \pi_i \log L_i)^2`,
+        without the gradient signs: it is unrelated to the minimum-norm problem, its
+        sign flips when a loss passes 1, and a softmax of :math:`\pi` itself contracts
+        to equal weights. ``literal`` does exactly that, for the record. Algorithm 1
+        uses the loss after the step, with FAMO's settings, so the other four follow
+        that interpretation; the derivative of :math:`\frac12 \lVert \sum_i \pi_i \nabla
+        \log L_i \rVert^2` is :math:`G^{\log} \pi`, which ``directional`` and ``gram``
+        give exactly.
     """
     check_choice("signal", signal, get_args(Signal))
     return log_softmax(

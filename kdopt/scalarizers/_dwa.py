@@ -10,7 +10,7 @@ from kdopt.scalarizers._windows import compare_windows
 def dwa_weights(
     values: Values, previous: Values, *, temperature: float | jax.Array = 2.0
 ) -> Weights:
-    r"""Weights from the ratio of the losses of two successive epochs.
+    r"""Computes weights from the ratio of the losses of two successive epochs.
 
     .. math::
         r_i = \frac{L_i(t-1)}{L_i(t-2)}, \qquad

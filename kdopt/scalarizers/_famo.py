@@ -22,7 +22,7 @@ def famo(
     min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Scalarizer:
-    r"""Balances the rates at which the losses fall, with one backward pass a step.
+    r"""Balances the rates at which the losses fall, with one backward pass per step.
 
     With :math:`D_i = L_i - b_i` and :math:`\pi = \mathrm{softmax}(\xi)`:
 
@@ -32,26 +32,26 @@ def famo(
         \xi \leftarrow \mathrm{adam}\big(\xi,\;
             \mathrm{diag}(\pi) (\delta - \pi^\top \delta \, \mathbf 1) + \gamma \xi\big)
 
-    The loss that just fell most loses weight. The weights sum to one, so that the
-    learning rate of a mean of losses fits.
+    The loss that just fell most loses weight. The weights sum to one: use the learning
+    rate of a mean of losses.
 
     Args:
-        learning_rate: Of Adam on the logits; a number or a schedule.
+        learning_rate: Learning rate of Adam on the logits, a number or a schedule.
         num_losses: K, at least 2.
-        weight_decay: :math:`\gamma`, an L2 term that pulls to equal weights.
-        signal: Where :math:`\delta` comes from. ``"same_batch"``: one more forward
-            pass on the batch, ``update(..., value_fn=value_fn)`` with
+        weight_decay: :math:`\gamma`, an L2 term that pulls towards equal weights.
+        signal: Where :math:`\delta` comes from. ``"same_batch"``: one more forward pass
+            on the batch, ``update(..., value_fn=value_fn)`` with
             ``value_fn(new_params) -> values``; FAMO must then be the last in its chain.
             ``"next"``: the values of the next step, for free, exact if the batches are
             equal. ``"gram"``: first-order, from the Gram matrix of the raw gradients
-            given as ``gram=``; one that holds NaN leaves the logits as they are.
+            passed as ``gram=``; if it holds NaN the logits stay as they are.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`, where that is positive.
+        eps: Floor of positive :math:`D_i`.
 
     Returns:
         A scalarizer: it passes the gradient through and learns from ``values``, which
-        must be above their bounds: the weights take the last value that was, a loss of
-        exactly 0 counts as absent, and a step with any other is left out and counted.
+        must be above their bounds: the weights use the last value that was, a loss of
+        exactly 0 counts as absent, and a step with any other is skipped and counted.
         The next backward pass takes ``kdopt.loss_weights(opt_state, values)``.
 
     Raises:
@@ -83,8 +83,9 @@ def famo(
     Notes:
         The decay differs between the authors' files (github.com/Cranial-XIX/FAMO,
         0a6ad06: 0.01, 1e-5; their scripts 0.001 to 0.01, and 0 for the toy problem).
-        They also clip the gradient at norm 1: chain ``optax.clip_by_global_norm(1.0)``
-        before. :func:`kdopt.dto_kd_amortized` is the same engine with other defaults.
+        They also clip the gradient at norm 1: put ``optax.clip_by_global_norm(1.0)``
+        before it. :func:`kdopt.dto_kd_amortized` is the same engine with other
+        defaults.
     """
     check_choice("signal", signal, get_args(FamoSignal))
     return log_softmax(

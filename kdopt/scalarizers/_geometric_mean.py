@@ -28,8 +28,8 @@ def _remembering_weights(
 class GeometricMeanState(ValuesState):
     """State of :func:`kdopt.geometric_mean`.
 
-    Its memory is ``log_gaps``, logarithms of the losses above their bounds when they
-    last were above them, ``[k]``, and ``seen``, which of them ever were.
+    Its memory is ``log_gaps``, logarithms of the gaps between losses and bounds when
+    last positive, ``[k]``, and ``seen``, which of them ever were.
     """
 
     weights_fn = staticmethod(_remembering_weights)
@@ -41,7 +41,7 @@ def geometric_mean_weights(
     min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Weights:
-    r"""Weights of the geometric mean of the losses.
+    r"""Returns the weights of the geometric mean of the losses.
 
     .. math::
         f(L) = \Big(\prod_i D_i\Big)^{1/K}, \qquad D_i = \max(L_i - b_i, \varepsilon),
@@ -54,8 +54,8 @@ def geometric_mean_weights(
 
     Returns:
         Positive weights, ``[k]``, of product :math:`K^{-K}`. Losses must be above their
-        bounds: one that is exactly 0 counts as absent, and has no weight in the mean
-        of the others; with any other the weights are NaN.
+        bounds: one that is exactly 0 counts as absent, and has no weight in the mean of
+            the others; any other makes the weights NaN.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -84,19 +84,19 @@ def geometric_mean(
 ) -> Scalarizer:
     r"""Scalarises by the geometric mean of the losses (GLS).
 
-    Its gradient is that of the sum of log-losses, times the mean itself: factors of
-    single losses change the length of the update and not its direction. See
+    Its gradient is that of the sum of log-losses, times the mean itself: scaling one
+    loss changes the length of the update but not its direction. See
     :func:`kdopt.scalarizers.geometric_mean_weights` for the equation.
 
     Args:
         num_losses: K.
         min_losses: Lower bounds, a number or ``[k]``.
-        eps: Floor of a loss minus its bound, where that is positive.
+        eps: See :func:`kdopt.scalarizers.geometric_mean_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``, which must be above their bounds: for
-        one that is not, the weights are those of its last value that was. Equal losses
-        get the weight 1 / K each; the sum is at least 1.
+        one that is not, its last value that was is used. Equal losses get the weight 1
+        / K each; the sum is at least 1.
 
     Raises:
         ValueError: If ``min_losses`` has neither one entry nor K.

@@ -20,8 +20,8 @@ class HypergradientState(NamedTuple):
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
         logits: Their logits, ``[k]``.
-        notfinite_count: Number of steps, int32, that were left out because a slope or
-            the step of the logits was not finite.
+        notfinite_count: Number of skipped steps, int32, on which a slope or the step of
+            the logits was not finite.
         inner: State of the optimiser of the logits.
     """
 
@@ -37,7 +37,7 @@ def hypergradient(
     num_losses: int = 2,
     weight_decay: float | jax.Array = 0.01,
 ) -> Scalarizer:
-    r"""Learns weights that lower a reference loss, with one backward pass a step.
+    r"""Learns weights that lower a reference loss, with one backward pass per step.
 
     A step :math:`-\eta \sum_i w_i g_i` moves the reference loss by
     :math:`-\eta \, w^\top r` with :math:`r_i = \langle g_i, g_{ref} \rangle`. So
@@ -46,21 +46,21 @@ def hypergradient(
         s \leftarrow \mathrm{adam}\big(s,\;
             -w \odot (r - w^\top r \, \mathbf 1) + \gamma s\big)
 
-    :func:`kdopt.linearize` gives all :math:`r_i` by one forward-mode pass along the
+    :func:`kdopt.linearize` computes all :math:`r_i` in one forward-mode pass along the
     gradient of the reference loss, so the cost of a step does not grow with K;
-    :func:`kdopt.reference_aligned` takes K + 1 gradients and has rules that need their
+    :func:`kdopt.reference_aligned` needs K + 1 gradients and has rules that use their
     norms.
 
     Args:
-        learning_rate: Of Adam on the logits; a number or a schedule.
+        learning_rate: Learning rate of Adam on the logits, a number or a schedule.
         num_losses: K, the reference not counted, at least 2.
-        weight_decay: :math:`\gamma`, which pulls to equal weights.
+        weight_decay: :math:`\gamma`, which pulls towards equal weights.
 
     Returns:
         A scalarizer: it passes the gradient through and learns from ``slopes`` in
         ``update``, the :math:`r_i`, ``[k]``. The next backward pass takes
         ``kdopt.loss_weights(opt_state)``; the weights sum to one. The logit of a loss
-        that is not ``present`` stays.
+        that is not ``present`` does not change.
 
     Raises:
         ValueError: If ``num_losses`` is below 2.
@@ -93,8 +93,8 @@ def hypergradient(
         <https://arxiv.org/abs/2202.03091>`_, TMLR 2022
 
     Notes:
-        Auto-Lambda takes the same derivative by a central difference, with three more
-        forward and backward passes.
+        Auto-Lambda computes the same derivative by a central difference, with three
+        more forward and backward passes.
     """
     k = check_num_losses(num_losses, minimum=2)
     optimizer = optax.chain(

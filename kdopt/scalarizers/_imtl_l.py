@@ -1,4 +1,4 @@
-"""IMTL-L: every loss is scaled to the same size by a factor that is learned."""
+"""IMTL-L: every loss is scaled to the same size by a learned factor."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from kdopt.scalarizers._log_scales import log_scales
 
 
 def imtl_l_weights(log_scales: jax.Array) -> Weights:
-    r"""Weights of the losses under learned scales.
+    r"""Returns the weights of the losses under learned scales.
 
     .. math:: w_i = e^{s_i}
 
@@ -39,17 +39,17 @@ def imtl_l(
 
     .. math:: \min_{\theta, s} \; \sum_i e^{s_i} L_i - s_i, \qquad w_i = e^{s_i}
 
-    For losses at rest :math:`e^{s_i} L_i = 1` for each of them.
+    For constant losses :math:`e^{s_i} L_i` converges to 1 for each of them.
 
     Args:
-        learning_rate: Of Adam on :math:`s`; a number or a schedule.
+        learning_rate: Learning rate of Adam on :math:`s`, a number or a schedule.
         num_losses: K.
-        initial: First :math:`s_i`.
+        initial: Initial :math:`s_i`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``, which must be positive and at most
-        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is, a step
-        with any other is left out and counted, as is one after which :math:`e^s` would
+        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is; a step
+        with any other is skipped and counted, as is one after which :math:`e^s` would
         not lie between 1e-18 and 1e18. The weights start at :math:`e^{s}` each, as in a
         plain sum.
 

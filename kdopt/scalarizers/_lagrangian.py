@@ -1,4 +1,4 @@
-"""Multipliers of losses with limits, learned by a controller."""
+"""Multipliers for losses with limits, learned by a controller."""
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -14,10 +14,10 @@ Start: TypeAlias = Literal["plain", "zeros"]
 
 
 class LagrangianMemory(NamedTuple):
-    """What :func:`lagrangian` remembers.
+    """State that :func:`lagrangian` carries between steps.
 
     Attributes:
-        multipliers: ``[k - 1]``.
+        multipliers: The multipliers, ``[k - 1]``.
         errors: Running means of the excess over the limits, ``[k - 1]``.
         seen: Which losses had a step, ``[k - 1]``.
     """
@@ -38,7 +38,7 @@ def lagrangian(
     start: Start = "plain",
     initial: PerOther = 0.0,
 ) -> Scalarizer:
-    r"""Minimises the task loss subject to limits, by multipliers that are learned.
+    r"""Minimises the task loss subject to limits, by learned multipliers.
 
     With :math:`e_j = L_j - \epsilon_j` for the losses after the first:
 
@@ -62,14 +62,13 @@ def lagrangian(
         proportional: :math:`K_P`.
         smoothing: :math:`\nu < 1`; may be negative.
         start: :math:`\xi` begins at 0. ``"plain"`` leaves it there on the first step,
-            which is one of dual ascent; ``"zeros"`` does not.
-        initial: First :math:`\lambda`, a number or ``[k - 1]``.
+            which is plain dual ascent; ``"zeros"`` does not.
+        initial: Initial :math:`\lambda`, a number or ``[k - 1]``.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. The first weight is 1, so keep the
-        learning rate of the task loss alone; the others have no upper bound, and grow
-        for as long as limits cannot be met. A loss that is not ``present`` keeps its
-        multiplier.
+        learning rate of the task loss alone; the others have no upper bound and grow
+        while limits cannot be met. A loss that is not ``present`` keeps its multiplier.
 
     Raises:
         ValueError: If ``num_losses`` is below 2, a number out of its range, ``start``

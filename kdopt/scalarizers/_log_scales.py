@@ -26,8 +26,8 @@ LARGEST = 1e18
 """Largest loss, and largest ratio between a scale and 1."""
 
 STEEPEST = 100.0
-"""A loss that is more than so many times its scale counts as so many times: Adam, which
-divides by the squares of the past, would not move for long after a larger slope."""
+"""A loss counts as at most this many times its scale: after a larger slope Adam, which
+divides by the squares of the past, would hardly move for a long time."""
 
 
 class LogScalesState(NamedTuple):
@@ -36,10 +36,10 @@ class LogScalesState(NamedTuple):
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
         log_scales: The learned scalars, ``[k]``.
-        notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite, negative or above 1e18, or a scale left the range from 1e-18 to
+        notfinite_count: Number of skipped steps, int32, on which a value was not
+            finite, negative or above 1e18, or a scale left the range from 1e-18 to
             1e18.
-        inner: State of their optimiser.
+        inner: State of the optimiser of the scales.
     """
 
     loss_weights: Weights
@@ -56,11 +56,11 @@ def log_scales(
     initial: float | jax.Array,
     num_losses: int,
 ) -> Scalarizer:
-    """Makes a scalarizer whose log-scales descend along ``slope_fn(scales, values)``.
+    """Builds a scalarizer whose log-scales descend along ``slope_fn(scales, values)``.
 
-    The scales are learned by Adam, so that a loss of any size moves them alike. A loss
-    of exactly 0 counts as absent: its scale stays. What leads out of the range, or has
-    no logarithm, is left out and counted.
+    The scales are learned by Adam, so that losses of any size move them equally. A loss
+    of exactly 0 counts as absent: its scale stays. Steps that lead out of the range, or
+    have a loss without a logarithm, are skipped and counted.
     """
     k = check_num_losses(num_losses)
     optimizer = optax.adam(learning_rate)

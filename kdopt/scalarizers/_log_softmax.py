@@ -1,4 +1,4 @@
-"""The engine of FAMO: logits under a softmax that follow the fall of the log-losses."""
+"""The engine of FAMO: softmax logits that follow the fall of the log-losses."""
 
 from typing import Any, Literal
 
@@ -37,16 +37,16 @@ def _next_weights(
     present: Mask | None = None,
 ) -> Weights:
     found = gaps_above(values, min_losses, eps, present)
-    # In logarithms nothing overflows, however small a gap is.
+    # Logarithms cannot overflow, however small a gap is.
     return jax.nn.softmax(logits - last_logs(found, log_gaps, seen))
 
 
 class LogSoftmaxState(ValuesState):
     r"""State of :func:`kdopt.famo` and :func:`kdopt.dto_kd_amortized`.
 
-    Its memory is ``logits``, :math:`\xi`, of which the trade-off weights are the
-    softmax; ``log_gaps``, :math:`\log D` when the losses last were above their bounds;
-    and ``seen``, which of them ever were; ``[k]`` each.
+    Its memory is ``logits``, :math:`\xi`, whose softmax gives the trade-off weights;
+    ``log_gaps``, :math:`\log D` when the losses were last above their bounds; and
+    ``seen``, which of them ever were; ``[k]`` each.
     """
 
     weights_fn = staticmethod(_next_weights)
@@ -59,7 +59,7 @@ def famo_weights(
     min_losses: Bounds = 0.0,
     eps: float | jax.Array = 1e-8,
 ) -> Weights:
-    r"""Weights of a softmax-weighted sum of log-losses, on the scale of raw gradients.
+    r"""Returns the weights of a softmax-weighted sum of log-losses, for raw gradients.
 
     .. math::
         \pi = \mathrm{softmax}(\xi), \qquad D_i = \max(L_i - b_i, \varepsilon), \qquad
@@ -71,12 +71,12 @@ def famo_weights(
         values: Loss values :math:`L_i`, ``[k]``.
         logits: :math:`\xi`, ``[k]``.
         min_losses: Lower bounds :math:`b_i`, a number or ``[k]``.
-        eps: Floor of :math:`D_i`, where that is positive.
+        eps: Floor of positive :math:`D_i`.
 
     Returns:
         Non-negative weights of sum one, ``[k]``; the softmax itself where a value is
         not finite. Losses must be above their bounds: one that is exactly 0 counts as
-        absent and has no weight; with any other the weights are NaN.
+        absent and has no weight; any other makes the weights NaN.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -93,7 +93,7 @@ def famo_weights(
     found = gaps_above(jnp.where(finite, values, jnp.inf), min_losses, eps)
     counts = found.usable | ~jnp.any(found.usable)
     scores = jnp.where(counts, logits - jnp.log(found.gaps), -jnp.inf)
-    # In logarithms nothing overflows, however small a gap is.
+    # Logarithms cannot overflow, however small a gap is.
     weights = jax.nn.softmax(scores)
     return jnp.where(found.defined | ~finite, weights, jnp.nan)
 
@@ -107,7 +107,7 @@ def log_softmax(
     min_losses: Bounds,
     eps: float | jax.Array,
 ) -> Scalarizer:
-    """Makes a scalarizer whose logits descend on what a signal tells of the falls.
+    """Builds a scalarizer whose logits follow a signal of how fast the losses fall.
 
     See :func:`kdopt.dto_kd_amortized` for the equations and the signals.
     """
@@ -188,16 +188,16 @@ def log_softmax(
         elif signal == "gram":
             if gram is None:
                 raise ValueError(
-                    "signal 'gram' needs gram=, that of the raw gradients."
+                    "signal 'gram' needs gram=, the Gram matrix of the raw gradients."
                 )
             matrix = jnp.asarray(gram, dtype)
-            # One that holds NaN is none: for use every n steps.
+            # A matrix with NaN counts as none, so that one can be passed every n steps.
             known = known & ~jnp.any(jnp.isnan(matrix))
             matrix = leave_out(jnp.nan_to_num(matrix), found.usable)
             fall = dot(matrix, pi / found.gaps) / found.gaps
         else:
             fall = dot(pi, jnp.where(known, log_gaps, 0)) * log_gaps
-        # A fall that is not known counts as that of the others: it moves no logit.
+        # An unknown fall counts as that of the others: it moves no logit.
         share = jnp.where(known, pi, 0)
         mean = dot(share, jnp.where(known, fall, 0)) / jnp.sum(share)
         # The literal reading steps pi and takes a softmax of it; the others step xi.

@@ -1,4 +1,4 @@
-"""Losses scaled to the magnitude of one of them."""
+"""Scaling of losses to the magnitude of one of them."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ def magnitude_match_weights(
     matched: Sequence[bool] | None = None,
     eps: float | jax.Array = 1e-8,
 ) -> Weights:
-    r"""Weights that bring losses to a share of the magnitude of the anchor.
+    r"""Returns weights that bring losses to a share of the anchor's magnitude.
 
     .. math:: w_a = s_a, \qquad w_i = s_i \frac{L_a}{\max(L_i, \varepsilon)}
         \;\; (i \text{ matched})
@@ -51,18 +51,18 @@ def magnitude_match_weights(
     Args:
         values: Loss values, ``[k]``.
         anchor: Index a.
-        shares: :math:`s`, a number or ``[k]``. By default 1 for the anchor and what is
-            not matched, and equal shares of 1 for what is.
+        shares: :math:`s`, a number or ``[k]``. By default 1 for the anchor and the
+            losses that are not matched, and equal shares of 1 for those that are.
         matched: Which losses are scaled, K bools; by default all but the anchor. The
             others have the weight :math:`s_i`.
         eps: :math:`\varepsilon`.
 
     Returns:
-        Weights, ``[k]``. The ratio is taken only where both losses are positive; else
-        it is 1.
+        Weights, ``[k]``. The ratio is used only where both losses are positive;
+        otherwise it is 1.
 
     Raises:
-        ValueError: If there are not K shares or bools, or no such loss.
+        ValueError: If there are not K shares or bools, or ``anchor`` is out of range.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -88,9 +88,10 @@ def magnitude_match(
 ) -> Scalarizer:
     r"""Scales losses to the magnitude of one of them, at every step.
 
-    The usual balance of distillation in industry: each loss counts by its share,
+    The usual way to balance distillation in industry: each loss counts by its share,
     whatever its scale. See :func:`kdopt.scalarizers.magnitude_match_weights` for the
-    equation; up to the anchor it is :func:`kdopt.geometric_mean`. By its options:
+    equation; up to the scale of the anchor it is :func:`kdopt.geometric_mean`.
+    Depending on its options:
 
     * *task = logits + features*, both equally large: the defaults.
     * *(1 - a) task + a (logits + features of the size of the logits)*:
@@ -98,18 +99,18 @@ def magnitude_match(
 
     Args:
         num_losses: K.
-        anchor: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        shares: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        matched: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
-        eps: As for :func:`kdopt.scalarizers.magnitude_match_weights`.
+        anchor: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        shares: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        matched: See :func:`kdopt.scalarizers.magnitude_match_weights`.
+        eps: See :func:`kdopt.scalarizers.magnitude_match_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. The weight of the anchor is 1 by
-        default: keep the learning rate of that loss. Where a loss vanishes its weight
-        grows until ``eps``, and its gradient keeps its size.
+        default: keep the learning rate of that loss. As a loss vanishes its weight
+            grows, up to the floor ``eps``, and its gradient keeps its size.
 
     Raises:
-        ValueError: If there are not K shares or bools, or no loss ``anchor``.
+        ValueError: If there are not K shares or bools, or ``anchor`` is out of range.
 
     Examples:
         >>> import jax.numpy as jnp

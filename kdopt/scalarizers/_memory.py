@@ -26,9 +26,9 @@ class MemoryState(NamedTuple):
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
-        notfinite_count: Number of steps, int32, that were left out because a value, or
-            what would have been learned from it, was not finite.
-        inner: What the method remembers.
+        notfinite_count: Number of skipped steps, int32, on which a value, or what would
+            have been learned from it, was not finite.
+        inner: State of the method itself.
     """
 
     loss_weights: Weights
@@ -43,11 +43,11 @@ def from_memory(
     initial_weights: Any,
     initial_state: Any,
 ) -> Scalarizer:
-    """Makes a scalarizer of ``(values, state, present) -> (weights, state)``.
+    """Builds a scalarizer from ``(values, state, present) -> (weights, state)``.
 
     Args:
-        step_fn: From the values, the state and which losses are present to the weights
-            for the next backward pass, ``[k]`` each, and the new state.
+        step_fn: Maps the values, the state and the mask of present losses to the
+            weights for the next backward pass, ``[k]`` each, and the new state.
         num_losses: K.
         initial_weights: A number or ``[k]``.
         initial_state: Pytree of numbers or arrays, or a function from params to it.

@@ -1,4 +1,4 @@
-"""M-ConFIG: conflict-free momenta, one of them refreshed at each step."""
+"""M-ConFIG: conflict-free momenta, one of them refreshed per step."""
 
 from typing import Any, NamedTuple
 
@@ -25,14 +25,13 @@ class MomentumConflictFreeState(NamedTuple):
     """State of :func:`momentum_conflict_free`.
 
     Attributes:
-        count: Number of steps that counted, int32.
-        loss_weights: What the next backward pass must weight the losses with, ``[k]``:
-            one for the loss whose turn it is, else zero.
+        count: Number of finite steps, int32.
+        loss_weights: Weights for the next backward pass, ``[k]``: one for the loss
+            whose turn it is, zero for the others.
         traces: First moment of each loss, K trees shaped like the parameters.
         pseudo_trace: First moment of the update.
         second_moment: Second moment of the update, shaped like the parameters.
-        notfinite_count: Number of steps, int32, that were left out because the gradient
-            was not finite.
+        notfinite_count: Number of skipped steps, int32, whose gradient was not finite.
     """
 
     count: jax.Array
@@ -52,10 +51,10 @@ def momentum_conflict_free(
     preference: Preference = None,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Balances momenta of which one is refreshed a step (M-ConFIG).
+    r"""Balances momenta of the losses, one of which is refreshed per step (M-ConFIG).
 
-    The losses take turns: step t computes the gradient of loss :math:`i = t \bmod K`
-    alone, with one backward pass.
+    The losses take turns: step t computes only the gradient of loss
+    :math:`i = t \bmod K`, with one backward pass.
 
     .. math::
         m_i &\leftarrow \beta_1 m_i + (1 - \beta_1) g_i, \qquad
@@ -66,28 +65,28 @@ def momentum_conflict_free(
             \Big( \frac{m - \beta_1 m_{old}}{1 - \beta_1} \Big)^2, \qquad
         \text{update} = \frac{u}{\sqrt{v / (1 - \beta_2^t)} + \varepsilon}
 
-    So it is Adam on the conflict-free gradient: follow it by the learning rate, not by
+    This is Adam on the conflict-free gradient: follow it by the learning rate, not by
     Adam. ``update`` takes one gradient tree, that of the loss weighted with
     ``kdopt.loss_weights(opt_state)``.
 
-    Three passes over K + 3 copies of the parameters (refresh; Gram matrix; combination
-    and second moment).
+    It makes three passes over K + 3 copies of the parameters (refresh; Gram matrix;
+    combination and second moment).
 
     Args:
         num_losses: K.
         b1: :math:`\beta_1` in [0, 1).
         b2: :math:`\beta_2` in [0, 1).
         eps: :math:`\varepsilon`.
-        preference: As for :func:`kdopt.conflict_free`.
+        preference: See :func:`kdopt.conflict_free`.
         axis_name: Mesh axis over which the gradients are sharded, inside
             ``jax.shard_map``.
 
     Returns:
         A transform from one tree to one tree. Elements of the update are of order one.
         The first K - 1 updates are zero, until each loss has had its turn. A gradient
-        that is not finite changes nothing but the count of such; the update then is
-        not masked. Where ``present`` says that the loss whose turn it is is absent, the
-        update is zero and the turn stays.
+        that is not finite changes only ``notfinite_count``; the update is then not
+        masked. If the loss whose turn it is is not ``present``, the update is zero and
+        the turn stays.
 
     Raises:
         ValueError: If a number is out of its range.

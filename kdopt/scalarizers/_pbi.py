@@ -21,7 +21,7 @@ def pbi_weights(
     theta: float | jax.Array = 5.0,
     present: PresentLike = None,
 ) -> Weights:
-    r"""Weights of the penalty-based boundary intersection.
+    r"""Returns the weights of the penalty-based boundary intersection.
 
     .. math::
         d_1 = \hat r^\top (L - b), \qquad e = L - b - d_1 \hat r, \qquad
@@ -34,8 +34,8 @@ def pbi_weights(
         values: Loss values :math:`L`, ``[k]``.
         preferences: :math:`r`, a number or ``[k]``; equal by default.
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
-        theta: :math:`\theta \ge 0`, the price of leaving the ray.
-        present: Which losses are present, ``[k]``; the norms leave the others out.
+        theta: :math:`\theta \ge 0`, the penalty for leaving the ray.
+        present: Which losses are present, ``[k]``; the norms ignore the others.
 
     Returns:
         Weights, ``[k]``, of any sign; :math:`\hat r` on the ray itself, where the
@@ -59,7 +59,7 @@ def pbi_weights(
     gaps = clear_values(values - jnp.asarray(min_losses, values.dtype), mask)
     off = gaps - dot(ray, gaps) * ray
     norm = jnp.linalg.norm(off)
-    # Below the rounding error of the subtraction the losses count as on the ray.
+    # Within the rounding error of the subtraction the losses count as on the ray.
     on_ray = norm <= 4 * jnp.finfo(values.dtype).eps * jnp.linalg.norm(gaps)
     away = jnp.where(on_ray, 0, off / jnp.where(on_ray, 1, norm))
     return ray + jnp.asarray(theta, values.dtype) * away
@@ -90,7 +90,7 @@ def pbi(
 
     Returns:
         A scalarizer; ``update`` needs ``values``. The weights are negative for a loss
-        below the ray by enough, and have a jump at the ray: take small steps.
+        far enough below the ray, and jump at the ray: take small steps.
 
     Raises:
         ValueError: If a hyper-parameter has neither one entry nor K.

@@ -1,4 +1,4 @@
-"""RLW: weights drawn anew at every step."""
+"""RLW: weights drawn at random at every step."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class RandomWeightingState(NamedTuple):
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
-        key: Data of the random key of those after.
+        key: Random key of the weights after those, as raw data.
     """
 
     loss_weights: Weights
@@ -28,16 +28,16 @@ def random_weighting(*, num_losses: int = 2, key: jax.Array) -> Scalarizer:
 
     .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
 
-    A baseline that is hard to beat: a balancer should at least be better than this.
-    :func:`kdopt.random_weights` does the same to K gradients.
+    A baseline that is hard to beat: a balancer should at least do better than this.
+    :func:`kdopt.random_weights` does the same with K gradients.
 
     Args:
         num_losses: K.
         key: Random key, kept in the state.
 
     Returns:
-        A scalarizer; ``update`` needs no ``values``. Weights sum to one, their
-        expectation is 1 / K each.
+        A scalarizer; ``update`` needs no ``values``. Weights sum to one, with
+        expectation 1 / K each.
 
     Raises:
         ValueError: If ``num_losses`` is not a positive int.

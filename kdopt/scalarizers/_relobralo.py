@@ -1,4 +1,4 @@
-"""ReLoBRaLo: a softmax of relative progress, smoothed, that looks back."""
+"""ReLoBRaLo: a smoothed softmax of relative progress, with a look back."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from kdopt.scalarizers._memory import from_memory
 
 
 class RelobraloMemory(NamedTuple):
-    """What :func:`relobralo` remembers.
+    """State that :func:`relobralo` carries between steps.
 
     Attributes:
-        weights: ``[k]``.
+        weights: Weights of the last step, ``[k]``.
         first: Values of the first step of each loss, ``[k]``.
-        previous: Values of its last one, ``[k]``.
+        previous: Values of the last step of each loss, ``[k]``.
         seen: Which losses had a step, ``[k]``.
-        key: Data of the random key; ``()`` without one.
+        key: Random key, as raw data; ``()`` without one.
     """
 
     weights: Weights
@@ -33,13 +33,13 @@ class RelobraloMemory(NamedTuple):
 def relobralo_weights(
     values: Values, before: Values, *, temperature: float | jax.Array = 1.0
 ) -> Weights:
-    r"""Weights by the ratio of each loss to what it was.
+    r"""Computes weights from the ratio of each loss to an earlier value.
 
     .. math:: w_i = K \, \mathrm{softmax}\Big( \frac{L_i}{T L'_i} \Big)
 
     Args:
-        values: :math:`L`, ``[k]``.
-        before: :math:`L'`, ``[k]``; where it is 0 the ratio counts as 1.
+        values: Losses :math:`L`, ``[k]``.
+        before: Earlier losses :math:`L'`, ``[k]``; where 0 the ratio counts as 1.
         temperature: :math:`T > 0`: towards 0 the loss that fell least has all the
             weight.
 
@@ -83,19 +83,19 @@ def relobralo(
 
     Args:
         num_losses: K.
-        alpha: :math:`\alpha` in [0, 1]: how slowly the weights follow.
+        alpha: :math:`\alpha` in [0, 1]: how slowly the weights change.
         rho: Expectation of :math:`\rho_t`, in [0, 1]: below 1 the progress since the
             first step counts too.
-        temperature: As for :func:`kdopt.scalarizers.relobralo_weights`.
+        temperature: See :func:`kdopt.scalarizers.relobralo_weights`.
         key: Random key, to draw :math:`\rho_t` of 0 or 1 as the paper does; without one
             it is its expectation.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to K and start at 1. A
-        loss that is not ``present`` takes no part in the weights of the step.
+        loss that is not ``present`` does not affect the weights of the step.
 
     Raises:
-        ValueError: If a number is out of its range or the key is none.
+        ValueError: If a number is out of its range or ``key`` is not a random key.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -136,7 +136,7 @@ def relobralo(
             data, use = keys[1](memory.key)
             share = jax.random.bernoulli(use, share).astype(dtype)
         first = jnp.where(memory.seen, memory.first, values)
-        # What is absent is as it was: a ratio of 1.
+        # An absent loss counts as unchanged: a ratio of 1.
         last = jnp.where(memory.seen & present, memory.previous, values)
         since_start = relobralo_weights(
             values, jnp.where(present, first, values), temperature=temperature

@@ -1,4 +1,4 @@
-"""SLAW: losses weighted against how much they vary."""
+"""SLAW: losses weighted inversely to how much they vary."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from kdopt.scalarizers._memory import from_memory
 
 
 class SlawMemory(NamedTuple):
-    """What :func:`slaw` remembers: running mean and variance of the values, ``[k]``."""
+    """State that :func:`slaw` carries: mean and variance of the values, ``[k]``."""
 
     mean: Values
     variance: Values
 
 
 def slaw_weights(variances: Values, *, eps: float | jax.Array = 1e-10) -> Weights:
-    r"""Weights inverse to the standard deviations of the losses.
+    r"""Returns weights inverse to the standard deviations of the losses.
 
     .. math:: s_i = \sqrt{\max(v_i, \varepsilon)}, \qquad
         w_i = K \, \frac{1 / s_i}{\sum_j 1 / s_j}
@@ -56,18 +56,19 @@ def slaw(
 
     .. math:: v_i = \mathrm{mean}_\beta(L_i^2) - \mathrm{mean}_\beta(L_i)^2
 
-    The longer a gradient, the more a loss varies from step to step; so weights inverse
-    to the standard deviations equalise the lengths, with one backward pass. Both means
-    begin at 0, so the first weights are inverse to the losses themselves.
+    The longer a gradient, the more its loss varies from step to step; so weights
+    inverse to the standard deviations equalise the lengths, with one backward pass.
+    Both means begin at 0, so the first weights are inverse to the losses themselves.
 
     Args:
         num_losses: K.
         beta: :math:`\beta` in [0, 1).
-        eps: As for :func:`kdopt.scalarizers.slaw_weights`.
+        eps: See :func:`kdopt.scalarizers.slaw_weights`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to K. A loss that does
-        not vary gets a large one; one that is not ``present`` keeps mean and variance.
+        not vary gets a large weight; one that is not ``present`` keeps its mean and
+        variance.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -94,7 +95,7 @@ def slaw(
     ) -> tuple[Weights, SlawMemory]:
         keep = jnp.asarray(beta, values.dtype)
         off = values - memory.mean
-        # Without a difference of squares, which would lose the digits.
+        # Not as a difference of squares, which would lose digits.
         variance = keep * (memory.variance + (1 - keep) * off**2)
         mean = memory.mean + (1 - keep) * off
         variance = jnp.where(present, variance, memory.variance)

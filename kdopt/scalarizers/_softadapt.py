@@ -20,7 +20,7 @@ def softadapt_weights(
     beta: float | jax.Array = 0.1,
     variant: SoftAdaptVariant = "plain",
 ) -> Weights:
-    r"""Weights from the change of the losses.
+    r"""Computes weights from the change of the losses.
 
     .. math::
         s_i = L_i(t) - L_i(t-1), \qquad
@@ -33,7 +33,7 @@ def softadapt_weights(
         values: Losses now, ``[k]``.
         previous: Losses before, ``[k]``.
         beta: :math:`\beta`; positive favours the loss that falls least.
-        variant: One of the three.
+        variant: One of these three.
 
     Returns:
         Non-negative weights of sum one, ``[k]``.
@@ -84,8 +84,8 @@ def softadapt(
         num_losses: K.
         window: Number of steps whose mean loss counts as one value.
         beta: :math:`\beta`; the authors use 0.1.
-        variant: ``"plain"``; ``"normalized"``, which does not see the common scale of
-            the losses; or ``"loss_weighted"``, which favours large losses too.
+        variant: ``"plain"``; ``"normalized"``, which does not depend on the common
+            scale of the losses; or ``"loss_weighted"``, which favours large losses too.
 
     Returns:
         A scalarizer; ``update`` needs ``values``. Weights sum to one.
@@ -112,7 +112,7 @@ def softadapt(
 
     Notes:
         The paper estimates the rate by a finite difference of up to five values; means
-        over windows have the same purpose and need two.
+        over windows serve the same purpose and need two.
     """
     check_choice("variant", variant, get_args(SoftAdaptVariant))
 

@@ -20,7 +20,7 @@ def stch_weights(
     mu: float | jax.Array = 1.0,
     present: PresentLike = None,
 ) -> Weights:
-    r"""Weights of the smooth Tchebycheff scalarisation.
+    r"""Returns the weights of the smooth Tchebycheff scalarisation.
 
     .. math::
         f(L) = \mu \log \sum_i \exp\frac{r_i (L_i - b_i)}{\mu}, \qquad
@@ -33,7 +33,7 @@ def stch_weights(
         min_losses: The ideal point :math:`b`, a number or ``[k]``.
         mu: Smoothing :math:`\mu > 0`: towards 0 the worst loss has all the weight,
             towards infinity the weights are :math:`r / K`.
-        present: Which losses are present, ``[k]``; the sum leaves the others out.
+        present: Which losses are present, ``[k]``; the sum ignores the others.
 
     Returns:
         Non-negative weights, ``[k]``; they sum to at most the largest preference.
@@ -71,8 +71,8 @@ def stch(
 ) -> Scalarizer:
     r"""Scalarises by a smooth maximum of the losses (smooth Tchebycheff, STCH).
 
-    Every Pareto-optimal point is the optimum for some preferences, also on non-convex
-    fronts, which no fixed weighted sum can do. See
+    Every Pareto-optimal point is the optimum for some preferences, even on non-convex
+    fronts, which no fixed weighted sum achieves. See
     :func:`kdopt.scalarizers.stch_weights` for the equation.
 
     Args:
@@ -102,7 +102,7 @@ def stch(
 
     Notes:
         LibMTL (4336804) applies it to log-losses, divided by their means over the first
-        epochs; for that, build the losses so.
+        epochs; for that, pass such losses.
     """
     k = check_num_losses(num_losses)
 

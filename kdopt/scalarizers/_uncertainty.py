@@ -1,4 +1,4 @@
-"""Uncertainty weighting: each loss is divided by a variance that is learned."""
+"""Uncertainty weighting: each loss is divided by a learned variance."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from kdopt.scalarizers._log_scales import log_scales
 
 
 def uncertainty_weights(log_variances: jax.Array) -> Weights:
-    r"""Weights of the losses under learned variances.
+    r"""Returns the weights of the losses under learned variances.
 
     .. math:: w_i = \tfrac12 e^{-s_i}
 
@@ -41,18 +41,18 @@ def uncertainty(
         \min_{\theta, s} \; \sum_i \tfrac12 e^{-s_i} L_i + \tfrac12 s_i, \qquad
         w_i = \tfrac12 e^{-s_i}
 
-    For losses at rest :math:`s_i = \log L_i` and :math:`w_i = 1 / (2 L_i)`: UW tends to
-    the gradient of the sum of log-losses.
+    For constant losses it converges to :math:`s_i = \log L_i` and
+    :math:`w_i = 1 / (2 L_i)`: UW tends to the gradient of the sum of log-losses.
 
     Args:
-        learning_rate: Of Adam on :math:`s`; a number or a schedule.
+        learning_rate: Learning rate of Adam on :math:`s`, a number or a schedule.
         num_losses: K.
-        initial: First :math:`s_i`.
+        initial: Initial :math:`s_i`.
 
     Returns:
         A scalarizer; ``update`` needs ``values``, which must be positive and at most
-        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is, a step
-        with any other is left out and counted, as is one after which :math:`e^s` would
+        1e18: a loss of exactly 0 counts as absent and leaves its scale as it is; a step
+        with any other is skipped and counted, as is one after which :math:`e^s` would
         not lie between 1e-18 and 1e18. The weights start at :math:`\frac12 e^{-s}`
         each, so their sum is K / 2 at first.
 
@@ -75,9 +75,9 @@ def uncertainty(
 
     Notes:
         The paper learns :math:`s` with the optimiser of the network. Here it has its
-        own, Adam, so that decay and clipping of the network leave it alone. Under Adam
-        UW and :func:`kdopt.imtl_l` differ by the factor 1/2 alone. A slope counts for
-        at most 100, since Adam would not move for long after a larger one.
+        own, Adam, so that decay and clipping of the network do not affect it. Under
+        Adam UW and :func:`kdopt.imtl_l` differ only by the factor 1/2. A slope is
+        capped at 100, since Adam would hardly move for a long time after a larger one.
     """
 
     def slope_fn(scales: jax.Array, values: Values) -> jax.Array:

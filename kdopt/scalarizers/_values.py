@@ -1,4 +1,4 @@
-"""Scalarizers whose weights are a function of the values of the same step."""
+"""Scalarizers whose weights are a function of the values of the current step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,13 +21,13 @@ from kdopt._typing import Mask, PresentLike, Scalarizer, Values, Weights
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether no array in a tree holds NaN or infinity."""
+    """Tells whether no array in a tree holds NaN or infinity."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(leaves))
 
 
 def held(fresh: Weights, last: Weights) -> Weights:
-    """The last weights where the fresh ones are not finite."""
+    """Returns the fresh weights, or the last ones if those are not finite."""
     return jnp.where(jnp.all(jnp.isfinite(fresh)), fresh, last)
 
 
@@ -38,7 +38,7 @@ def one_per_loss(
     *,
     name: str,
 ) -> jax.Array:
-    """Makes ``[k]`` of a number or of K of them; None stands for equal shares."""
+    """Converts a number or K of them to ``[k]``; None stands for equal shares."""
     array = jnp.asarray(1 / num_losses if numbers is None else numbers, dtype)
     if array.shape not in ((), (num_losses,)):
         raise ValueError(
@@ -56,14 +56,14 @@ def from_values(
     remember: Callable[[ValuesState, Values, Mask | None], tuple[dict, jax.Array]]
     | None = None,
 ) -> Scalarizer:
-    """Makes a scalarizer of a function from values to weights.
+    """Builds a scalarizer from a function of values to weights.
 
     Args:
         state_type: A :class:`ValuesState` with the function as its ``weights_fn``.
-        start: From a dtype to the weights before the first step, ``[k]``, the settings
+        start: Maps a dtype to the weights before the first step, ``[k]``, the settings
             and the memory.
         num_losses: K.
-        remember: From the state, the values and the mask of those present to the next
+        remember: Maps the state, the values and the mask of those present to the next
             memory, and whether the values are sound.
     """
     k = check_num_losses(num_losses)
@@ -94,7 +94,7 @@ def from_values(
             sound &= defined
         weights = weights_of_values(state, array, mask)
         known = sound if mask is None else sound & mask
-        # Made anew, so that injected hyper-parameters reach the next weights.
+        # Built anew, so that injected hyper-parameters reach the next weights.
         return updates, fresh_state(dtype)._replace(
             loss_weights=jnp.where(known, weights, state.loss_weights),
             memory=memory,

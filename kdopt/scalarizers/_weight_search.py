@@ -27,8 +27,8 @@ class WeightSearchState(NamedTuple):
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
         mean: Running mean of the candidates' losses, ``[j]``.
-        notfinite_count: Number of evaluations, int32, that were left out because a
-            candidate's loss was not finite.
+        notfinite_count: Number of skipped evaluations, int32, on which a candidate's
+            loss was not finite.
     """
 
     loss_weights: Weights
@@ -45,17 +45,17 @@ def weight_search(
 ) -> Scalarizer:
     r"""Weights the losses by the mean of candidates that a validation set supports.
 
-    Each candidate :math:`c_j` is a set of fixed weights, which a head of its own is
-    trained with on the (detached) features of the network. Its loss on :math:`n`
-    validation examples, the mean negative log-likelihood :math:`\ell_j`, says how well
-    it generalises:
+    Each candidate :math:`c_j` is a set of fixed weights, with which its own head is
+    trained on the (detached) features of the network. Its loss on :math:`n` validation
+    examples, the mean negative log-likelihood :math:`\ell_j`, says how well it
+    generalises:
 
     .. math::
         m_j \leftarrow \text{running mean of } \ell_j, \qquad
         q_j \propto e^{-n m_j}, \qquad w = \sum_j q_j c_j
 
     So :math:`q` is the posterior of the candidates under equal priors. The heads are
-    trained in the same backward pass and cost little: one run in place of one a
+    trained in the same backward pass and cost little: one run replaces one per
     candidate.
 
     Args:
@@ -64,20 +64,18 @@ def weight_search(
             parts, and all in equal parts.
         num_losses: K.
         num_examples: :math:`n`; lower values weight the candidates more evenly.
-        decay: Decay of the running mean, in [0, 1); 0 looks at the last evaluation
-            alone.
+        decay: Decay of the running mean, in [0, 1); 0 uses the last evaluation only.
 
     Returns:
         A scalarizer: it passes the gradient through and learns from
-        ``candidate_losses``, ``[j]``, in ``update``; leave them out on steps without
-        an evaluation (about one evaluation per epoch is enough). The next backward
-        pass takes ``kdopt.loss_weights(opt_state)``, the mean of all candidates before
-        the first evaluation. The weights have the sum of the candidates': 1 for the
-        default.
+        ``candidate_losses``, ``[j]``, in ``update``; leave them out on steps without an
+        evaluation (about one evaluation per epoch is enough). The next backward pass
+        takes ``kdopt.loss_weights(opt_state)``, the mean of all candidates before the
+        first evaluation. The weights have the same sum as the candidates: 1 by default.
 
     Raises:
-        ValueError: If the candidates are not K columns of finite numbers that are not
-            negative, or another number is out of its range.
+        ValueError: If the candidates are not K columns of finite, non-negative numbers,
+            or another number is out of its range.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -28,8 +28,8 @@ def weighted_sum(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scala
 
     .. math:: u = \sum_i w_i(t) \, \nabla L_i
 
-    The baseline of every comparison, and the way to warm a distillation loss up.
-    :func:`kdopt.linear` does the same to K gradients, for K backward passes.
+    The baseline of every comparison, and a way to warm up a distillation loss.
+    :func:`kdopt.linear` does the same with K gradients, for K backward passes.
 
     Args:
         weights: K numbers or schedules, functions from the step to a number.
@@ -38,7 +38,7 @@ def weighted_sum(weights: Sequence[optax.ScalarOrSchedule] | jax.Array) -> Scala
         A scalarizer of ``len(weights)`` losses; ``update`` needs no ``values``.
 
     Raises:
-        ValueError: If the weights are not a non-empty list of them.
+        ValueError: If the weights are not a non-empty list of numbers or schedules.
 
     Examples:
         >>> import jax.numpy as jnp

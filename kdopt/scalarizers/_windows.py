@@ -21,12 +21,12 @@ class WindowsState(NamedTuple):
         loss_weights: Weights for the next backward pass, ``[k]``.
         mean: Mean of the values of this window so far, ``[k]``.
         seen: Number of values in each mean, ``[k]``, int32.
-        previous: Mean of the values of the last whole window that had any, ``[k]``.
+        previous: Mean of the values of the last complete window that had any, ``[k]``.
         known: Whether there was such a window, ``[k]``.
-        count: Number of steps of this window, int32.
-        windows: Number of whole windows, int32.
-        notfinite_count: Number of steps, int32, that were left out because a value was
-            not finite.
+        count: Number of steps in this window, int32.
+        windows: Number of complete windows, int32.
+        notfinite_count: Number of skipped steps, int32, with a value that was not
+            finite.
     """
 
     loss_weights: Weights
@@ -46,10 +46,10 @@ def compare_windows(
     num_losses: int,
     window: int,
 ) -> Scalarizer:
-    """Makes a scalarizer of ``weights_fn(mean, previous_mean)``, called every window.
+    """Builds a scalarizer from ``weights_fn(mean, previous_mean)``, called per window.
 
     Nothing happens until two windows are complete, and weights that are not finite are
-    replaced by the ones before. A loss that one of the two windows lacks counts as
+    replaced by the previous ones. A loss missing from one of the two windows counts as
     unchanged.
     """
     k = check_num_losses(num_losses)

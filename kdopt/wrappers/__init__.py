@@ -1,4 +1,4 @@
-"""Wrappers: what Optax's own cannot do to a tuple of gradients."""
+"""Wrappers that do for a tuple of gradients what Optax's own cannot."""
 
 from kdopt.wrappers._accumulate import AccumulateState, accumulate
 from kdopt.wrappers._each import each

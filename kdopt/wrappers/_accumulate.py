@@ -1,4 +1,4 @@
-"""Average the gradients of each loss over several batches, then balance once."""
+"""Averaging of the gradients of each loss over several batches before balancing."""
 
 import functools
 from collections.abc import Callable
@@ -49,21 +49,21 @@ def accumulate(
 
     A Gram matrix is quadratic in the gradients: that of the mean over a large batch is
     not the mean of those of its parts. So this must come before the balancer, where
-    ``optax.MultiSteps`` cannot stand. On the other steps the update is zero and
-    nothing of ``tx`` runs.
+    ``optax.MultiSteps`` cannot be. On the other steps the update is zero and ``tx``
+    does not run.
 
     Args:
         tx: A balancer, or better the whole chain that begins with one: momenta and
-            schedules behind it then count full steps only.
+            schedules after it then count only full steps.
         every_k: k, an int or a function from the number of full steps to it.
         num_losses: K.
 
     Returns:
         The transform. ``state.mini_step == 0`` after a full step. Extra arguments are
-        passed on as they were on the last of the k steps, ``values`` as a mean. Say by
-        ``update(..., num_examples=n)`` how many examples (or tokens) a batch averages
-        over, a number or one per loss, ``[k]``; by default all batches count alike. A
-        loss without examples in all k batches is passed on as absent.
+        passed on as they were on the last of the k steps, ``values`` as a mean.
+        ``update(..., num_examples=n)`` says how many examples (or tokens) a batch
+        averages over, a number or one per loss, ``[k]``; by default all batches count
+        equally. A loss without examples in all k batches is passed on as absent.
 
     Raises:
         ValueError: If ``every_k`` is not a positive int.
@@ -82,8 +82,8 @@ def accumulate(
         [-2. -0.]
 
     Notes:
-        A batch that is not finite spoils the mean of its k. Put
-        :func:`kdopt.skip_nonfinite` *around* this to leave the batch alone out.
+        A batch that is not finite spoils the mean of all k. Put
+        :func:`kdopt.skip_nonfinite` *around* this to leave out only that batch.
     """
     k = check_num_losses(num_losses)
     if not callable(every_k) and every_k < 1:

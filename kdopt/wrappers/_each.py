@@ -1,4 +1,4 @@
-"""What Optax's own wrappers cannot do to a tuple of gradients."""
+"""A separate Optax transform for the gradient of each loss."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def each(*transforms: optax.GradientTransformation) -> Any:
 
     .. math:: g_i \leftarrow T_i(g_i)
 
-    Put it before the balancer: weight decay for the task alone, a clip per loss.
+    Put it before the balancer: weight decay only for the task, clipping per loss.
 
     Args:
         *transforms: K Optax transforms, one per loss, the task first;

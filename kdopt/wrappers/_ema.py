@@ -1,4 +1,4 @@
-"""Smooth the weights of a balancer."""
+"""Smoothing of the weights of a balancer."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ class EmaState(NamedTuple):
     """State of :func:`ema`.
 
     Attributes:
-        loss_weights: Smoothed weights, ``[k]``; that of an absent loss is not moved.
+        loss_weights: Smoothed weights, ``[k]``; that of an absent loss does not change.
         count: Number of steps that changed them, int32.
         inner: State of the balancer.
     """
@@ -33,8 +33,8 @@ def ema(balancer: Balancer, decay: float | jax.Array = 0.9) -> Balancer:
     .. math:: \bar w_t = \alpha \bar w_{t-1} + (1 - \alpha) \, w_t, \qquad
         u = \sum_i \bar w_{t,i} \, g_i
 
-    with :math:`\bar w_1 = w_1`. Weights from small batches are noisy and correlated
-    with the gradients that they weight; the average is neither.
+    with :math:`\bar w_1 = w_1`. Weights from small batches are noisy, and correlated
+    with the gradients they weight; the average is less so.
 
     Args:
         balancer: A balancer that weights the gradients themselves; not a chain, not

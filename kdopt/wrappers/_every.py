@@ -1,4 +1,4 @@
-"""Compute the weights every n steps and use them in between."""
+"""Weights computed every n steps and reused in between."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class EveryState(NamedTuple):
 
     Attributes:
         loss_weights: Weights in use, ``[k]``. A loss that was absent when they were
-            computed keeps its own of before.
+            computed keeps its previous weight.
         count: Number of steps, int32.
         inner: State of the balancer.
     """
@@ -30,7 +30,7 @@ class EveryState(NamedTuple):
 
 
 def every(balancer: Balancer, n: int) -> Balancer:
-    r"""Lets a balancer compute its weights on steps 0, n, 2n, ... only.
+    r"""Lets a balancer compute its weights only on steps 0, n, 2n and so on.
 
     .. math:: u_t = \sum_i w_i^{(n \lfloor t / n \rfloor)} g_i
 
@@ -60,7 +60,7 @@ def every(balancer: Balancer, n: int) -> Balancer:
         [ 0.8 20. ]
 
     Notes:
-        Under ``jax.vmap`` both branches run and nothing is saved.
+        Under ``jax.vmap`` both branches run, so nothing is saved.
     """
     if not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be a number of steps, at least 1, got {n!r}.")

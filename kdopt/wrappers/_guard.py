@@ -1,4 +1,4 @@
-"""Keep the finished update of a chain from raising a loss."""
+"""A guard that keeps the final update of a chain from raising a loss."""
 
 from typing import Any, NamedTuple
 
@@ -21,8 +21,7 @@ class GuardState(NamedTuple):
     Attributes:
         cosines: Cosine of each gradient with the descent of the chain's own update,
             before the guard, at the last step, ``[k]``; 0 where one of them is zero.
-        changes: Predicted change of each loss by the update that was let through,
-            ``[k]``.
+        changes: Predicted change of each loss by the update that was returned, ``[k]``.
         rises: Number of steps on which the chain's own update would have raised each
             loss, ``[k]``, int32.
         acted: Number of steps on which the guard changed the update, int32.
@@ -46,12 +45,12 @@ def guard(
     act: bool | jax.Array = True,
     axis_name: str | None = None,
 ) -> Balancer:
-    r"""Keeps the finished update of a chain from raising a loss, to first order.
+    r"""Keeps the final update of a chain from raising a loss, to first order.
 
-    A balancer makes promises about its combination of the gradients. What moves the
-    parameters is something else: momentum adds gradients of earlier steps, Adam scales
-    each element, decay adds the parameters. With :math:`d` minus the finished update
-    the guard applies
+    The guarantees of a balancer are about its combination of the gradients. What moves
+    the parameters is something else: momentum adds gradients of earlier steps, Adam
+    scales each element, weight decay adds the parameters. With :math:`d` minus the
+    final update the guard applies
 
     .. math::
         d^* = \arg\min_{d^*} \lVert d^* - d \rVert^2 \quad \text{s.t.} \quad
@@ -59,22 +58,22 @@ def guard(
         d^* = d + J^\top \mu, \quad
         \mu = \arg\min_{\mu \ge 0} \tfrac12 \mu^\top G \mu + \mu^\top J d
 
-    *Why no loss rises.* The problem for :math:`\mu` is bounded, since
-    :math:`d^* = 0` is allowed, and its conditions of optimality are
-    :math:`G \mu + J d = J d^* \ge 0` and :math:`\mu^\top J d^* = 0`. The first says
-    that no loss rises. As the allowed directions form a cone that contains
-    :math:`d^*` itself, :math:`\langle d^* - d, d^* \rangle = 0` and
+    *Why no loss rises.* The problem for :math:`\mu` is bounded, since :math:`d^* = 0`
+    is allowed, and its optimality conditions are :math:`G \mu + J d = J d^* \ge 0` and
+    :math:`\mu^\top J d^* = 0`. The first says that no loss rises. As the allowed
+    directions form a cone that contains :math:`d^*` itself,
+    :math:`\langle d^* - d, d^* \rangle = 0` and
     :math:`\lVert d^* \rVert \le \lVert d \rVert`: the guarded update is never longer,
-    and it is the update itself where that raises nothing.
+    and equals the update where that raises no loss.
 
-    It costs no backward pass: one pass over the K gradients and the update for their
-    inner products, one to correct. The transforms inside do not learn of it: Adam's
-    moments are those of the balanced gradient.
+    It needs no backward pass, only one pass over the K gradients and the update for
+    their inner products, and one to correct. The transforms inside are not affected:
+    Adam's moments are those of the balanced gradient.
 
     Args:
         tx: The whole chain from K gradients to the update that is *added* to the
             parameters: balancer, optimiser, learning rate. What must not be guarded
-            goes behind, ``optax.chain(kdopt.guard(...), decay)``.
+                goes after it, ``optax.chain(kdopt.guard(...), decay)``.
         num_losses: K.
         act: Whether to correct the update; False only measures and counts. It may be a
             traced bool.
@@ -84,8 +83,7 @@ def guard(
     Returns:
         The transform; a :class:`kdopt.wrappers.GuardState` says how often it acted and
         which losses would have risen. A loss that is absent, or whose gradient is zero,
-        forbids nothing. Changes below the rounding of the inner product are let
-        through.
+        sets no constraint. Changes below the rounding error of the inner product pass.
 
     Raises:
         ValueError: If ``num_losses`` is not a positive int.
@@ -108,8 +106,8 @@ def guard(
 
     References:
         Lopez-Paz and Ranzato, `Gradient Episodic Memory for Continual Learning
-        <https://arxiv.org/abs/1706.08840>`_, NeurIPS 2017, Eq. 11: the same projection,
-        of a gradient
+        <https://arxiv.org/abs/1706.08840>`_, NeurIPS 2017, Eq. 11 (the same projection,
+        of a gradient)
     """
     k = check_num_losses(num_losses)
     inner = optax.with_extra_args_support(tx)

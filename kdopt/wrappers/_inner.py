@@ -1,4 +1,4 @@
-"""What the wrappers share: looking into the wrapped transform and its gradients."""
+"""Helpers of the wrappers for the wrapped transform and its gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,14 +14,14 @@ from kdopt._typing import PerLossGrads, PresentLike
 def any_per_loss_tuple(
     updates: Any, params: Any, present: PresentLike = None
 ) -> PerLossGrads:
-    """Lets gradient trees in, however many; the wrapped balancer knows how many."""
+    """Converts gradient trees to a tuple; the wrapped balancer checks how many."""
     counted = isinstance(updates, (tuple, list, Mapping))
     k = len(updates) if counted else 2
     return per_loss_tuple(updates, params, k, present)
 
 
 def mask_tree(mask: Any, like: Any) -> Any:
-    """A mask, a prefix of one or a function to it, with one entry per leaf.
+    """Expands a mask, a prefix of one or a function to one, to one entry per leaf.
 
     Raises:
         ValueError: If it does not fit the parameters.
@@ -45,7 +45,7 @@ def mask_tree(mask: Any, like: Any) -> Any:
 def _by_name(mask: Mapping, like: Any) -> Any:
     """Reads nested mappings by the names in the path of each leaf; None if they differ.
 
-    Every leaf must be found, and every entry of the mask be used.
+    Every leaf must be found, and every entry of the mask must be used.
     """
     used = set()
 
@@ -74,12 +74,12 @@ def _num_entries(mask: Any) -> int:
 
 
 def select(tree: Any, flags: Any) -> Any:
-    """Takes the unmarked leaves out; what is left has a structure of its own."""
+    """Removes the unmarked leaves; the rest has a structure of its own."""
     return jax.tree.map(lambda x, on: x if on else optax.MaskedNode(), tree, flags)
 
 
 def fill(selected: Any, flags: Any, other: Any) -> Any:
-    """Puts the leaves of another tree where :func:`select` took them out."""
+    """Puts the leaves of another tree where :func:`select` removed them."""
     leaves = iter(jax.tree.leaves(selected))
     return jax.tree.map(lambda on, x: next(leaves) if on else x, flags, other)
 
@@ -87,11 +87,11 @@ def fill(selected: Any, flags: Any, other: Any) -> Any:
 def update_if(
     run: jax.Array, update: Callable[[], tuple[Any, Any]], state: Any
 ) -> tuple[Any, Any]:
-    """The update and new state, or without running it zeros and the old state."""
+    """Runs an update if wanted, else returns zeros and the old state."""
     shapes, _ = jax.eval_shape(update)
 
     def zeros(like: Any) -> jax.Array:
-        # Both branches must agree on what is sharded, or differs, by device.
+        # Both branches must agree on what is sharded or varies by device.
         zero = jax.lax.full(like.shape, 0, like.dtype, sharding=explicit_sharding(like))
         manual = getattr(like, "manual_axis_type", None)
         if manual is None or not manual.varying:

@@ -1,4 +1,4 @@
-"""Keep running averages of what the gradients do."""
+"""Running averages of gradient diagnostics."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -47,20 +47,20 @@ def monitor(
     share of steps on which gradient i is longer than that of the task; and
     ``dropped_rate/i``, the share of steps on which loss i had the weight 0. The average
     of ``conflict/i`` is likewise the share of steps with a conflict. The structure of
-    the state never changes, so that it passes ``jax.lax.scan``.
+    the state never changes, so it works in ``jax.lax.scan``.
 
     Args:
         balancer: A balancer, or a chain that begins with one; its update is passed on.
         num_losses: K; by default that of ``names``, or two.
         names: K names, as for :func:`kdopt.diagnostics.summary`.
-        decay: :math:`\alpha` in [0, 1); 0 keeps the last step, without an average.
+        decay: :math:`\alpha` in [0, 1); 0 keeps the last step only.
         axis_name: Mesh axis over which the gradients are sharded; see
             :func:`kdopt.gram`.
 
     Returns:
-        The transform; read ``state.metrics``, or anywhere in a chain
+        The transform; read ``state.metrics``, or, anywhere in a chain,
         ``optax.tree.get(opt_state, "metrics")``. A metric that is not finite on a step,
-        or about a loss that is absent, keeps its average.
+        or concerns an absent loss, keeps its average.
 
     Raises:
         ValueError: If ``decay`` is outside [0, 1), or there are not K names.
@@ -139,12 +139,12 @@ def monitor(
 
 
 def _where_known(event: jax.Array, metric: jax.Array) -> jax.Array:
-    """1 if an event takes place, NaN if the metric that it is about is NaN."""
+    """Returns 1 if an event happens, NaN if the metric it is about is NaN."""
     return jnp.where(jnp.isnan(metric), metric, event.astype(metric.dtype))
 
 
 def _weights(state: Any) -> Weights | None:
-    """The weights in a state, if it holds one set of them."""
+    """Returns the weights in a state, if it holds one set of them."""
     try:
         return loss_weights(state)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A balancer for each group of parameters."""
+"""A separate balancer for each group of parameters."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,21 +22,20 @@ class PartitionState(NamedTuple):
 
 
 def partition(balancers: Mapping[str, Balancer], labels: Any) -> Balancer:
-    r"""Balances each group of parameters on its own.
+    r"""Balances each group of parameters separately.
 
     .. math:: u_p = \mathrm{balance}_p(g_{1,p}, \dots, g_{K,p}) \quad
         \text{for each group } p
 
     Args:
-        balancers: A balancer by label: different ones, or :func:`kdopt.linear` where
-            nothing is to be balanced.
+        balancers: A balancer for each label: use :func:`kdopt.linear` where nothing is
+            to be balanced.
         labels: Tree of strings like params, a prefix of it, or a function from params
             to one.
 
     Returns:
-        The transform. Each group has weights of its own, so
-        :func:`kdopt.loss_weights` must be given a part of the state:
-        ``state.inner_states[label]``.
+        The transform. Each group has its own weights, so :func:`kdopt.loss_weights`
+        must be given a part of the state: ``state.inner_states[label]``.
 
     Raises:
         ValueError: If a label has no balancer.
@@ -102,15 +101,15 @@ def partition(balancers: Mapping[str, Balancer], labels: Any) -> Balancer:
 
 
 def per_layer(balancer: Balancer, *, depth: int | None = None) -> Balancer:
-    r"""Balances each leaf, or each layer, on its own.
+    r"""Balances each leaf, or each layer, separately.
 
     Gradients may agree in one layer and conflict in the next; one set of weights for
-    all is then a compromise. The price: the noise of small Gram matrices.
+    all is then a compromise. The price is the noise of small Gram matrices.
 
     Args:
         balancer: The balancer of every group.
-        depth: Leaves whose paths agree in so many first entries are one group: 1 groups
-            by the outermost module. By default every leaf is a group.
+        depth: Leaves whose paths agree in this many first entries form a group: 1
+            groups by the outermost module. By default every leaf is a group.
 
     Returns:
         The transform; its state is a :class:`kdopt.wrappers.PartitionState`, with paths

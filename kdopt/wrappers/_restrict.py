@@ -1,4 +1,4 @@
-"""Balance some of the parameters, sum the gradients of the rest."""
+"""Balancing of some parameters, with the gradients of the rest summed."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from kdopt.wrappers._inner import any_per_loss_tuple, fill, mask_tree, select
 
 
 class RestrictState(NamedTuple):
-    """State of :func:`restrict`: that of the balancer."""
+    """State of :func:`restrict`: the state of the balancer."""
 
     inner: Any
 
@@ -24,7 +24,7 @@ def restrict(balancer: Balancer, mask: Any) -> Balancer:
             \theta \in \text{mask} \\ \sum_i g_{i,\theta} & \text{else} \end{cases}
 
     For a trunk that all losses share and heads that they do not: the Gram matrix is
-    that of the trunk, and a head moves by its own loss whatever the weights are.
+    that of the trunk, and a head follows its own loss whatever the weights are.
 
     Args:
         balancer: Any balancer, or a chain that begins with one and keeps the structure.

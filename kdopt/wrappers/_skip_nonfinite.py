@@ -1,4 +1,4 @@
-"""Leave a step out whose gradients, values or update are not finite."""
+"""Skipping of steps whose gradients, values or update are not finite."""
 
 import functools
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ class SkipNonfiniteState(NamedTuple):
     """State of :func:`skip_nonfinite`.
 
     Attributes:
-        consecutive: Number of faulty steps in a row, int32.
-        skipped: Number of steps left out in all, int32.
+        consecutive: Number of consecutive faulty steps, int32.
+        skipped: Total number of skipped steps, int32.
         inner: State of the wrapped transform.
     """
 
@@ -33,21 +33,21 @@ def skip_nonfinite(
     *,
     axis_name: str | None = None,
 ) -> Balancer:
-    """Leaves steps out whose gradients, loss values or update are not finite.
+    """Skips steps whose gradients, loss values or update are not finite.
 
     The update is then zero and the whole state, momenta and schedules included, stays
     as it was. It is ``optax.apply_if_finite`` for K gradients.
 
     Args:
         tx: A balancer, or better the whole chain that begins with one.
-        max_consecutive: After so many faulty steps in a row give up and let them
-            through, so that a run that is broken for good says so.
+        max_consecutive: Number of consecutive steps to skip before letting them
+            through, so that a run that is permanently broken shows it.
         axis_name: Mesh axis over which gradients are sharded or not yet averaged,
             inside ``jax.shard_map`` or ``jax.pmap``: a fault on one device makes all of
-            them leave the step out.
+            them skip the step.
 
     Returns:
-        The transform; its state counts the steps.
+        The transform; its state counts the skipped steps.
 
     Raises:
         ValueError: If ``max_consecutive`` is negative.
@@ -109,7 +109,7 @@ def skip_nonfinite(
             update, new = inner.update(
                 grads, state.inner, params, present=present, **extra_args
             )
-            # What is finite may still overflow on the way to the update.
+            # Finite gradients may still overflow on the way to the update.
             fine = everywhere(is_finite(update))
             zeros = jax.tree.map(jnp.zeros_like, update)
             update, new = hold_unless(

@@ -17,5 +17,5 @@ def test_value_and_gradient(x64):
 
 
 def test_channels_must_agree():
-    with pytest.raises(ValueError, match="equal channels, got 2 and 3"):
+    with pytest.raises(ValueError, match="the same number of channels, got 2 and 3"):
         losses.fitnet(jnp.ones((1, 2, 2, 2)), jnp.ones((1, 2, 2, 3)))

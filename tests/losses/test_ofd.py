@@ -53,5 +53,5 @@ def test_margin_at_the_ends():
 
 def test_margins_must_pair():
     x = jnp.ones((1, 1, 1, 1))
-    with pytest.raises(ValueError, match="one array a stage, got 0 for 1"):
+    with pytest.raises(ValueError, match="one array per stage, got 0 for 1"):
         losses.ofd([x], [x], [])

@@ -74,8 +74,8 @@ def map_mistakes(case):
     if case.name not in ("fitnet", "sp_maps"):
         yield "one map", first, MAPS, "list or tuple"
         yield "one teacher map", MAPS, first, "list or tuple"
-        yield "fewer stages", MAPS, MAPS[:1], "equally many stages"
-        yield "no stages", [], [], "equally many stages"
+        yield "fewer stages", MAPS, MAPS[:1], "the same number of stages"
+        yield "no stages", [], [], "the same number of stages"
         yield (
             "batches",
             (first, (B + 1, *last[1:])),
@@ -83,7 +83,8 @@ def map_mistakes(case):
             "stage",
         )
     if case.same_width:
-        yield "channels", MAPS, [(*x[:-1], 4) for x in MAPS], "equal channels"
+        wrong = [(*x[:-1], 4) for x in MAPS]
+        yield "channels", MAPS, wrong, "the same number of channels"
 
 
 def mistakes(case):
@@ -223,10 +224,10 @@ def test_embeddings_and_places():
     assert crd(i=LABELS.tolist()).shape == ()
     for wrong, message in [
         ({"s": x[0]}, r"student_embeddings must have shape \[b, d\], got \[6\]"),
-        ({"t": x[:1]}, "teacher_embeddings must have equally many examples"),
+        ({"t": x[:1]}, "teacher_embeddings must have the same number of examples"),
         ({"t": x[:, :2]}, "teacher_embeddings must have equal widths"),
         ({"i": LABELS[:, None]}, r"indices must have shape \[n\], got \[4, 1\]"),
-        ({"i": LABELS[:2]}, "indices must have equally many examples"),
+        ({"i": LABELS[:2]}, "indices must have the same number of examples"),
         ({"i": WEIGHTS}, "indices must be integers, got float32"),
         ({"sample_weights": x}, "sample_weights must have shape"),
         ({"temperature": 0.0}, "temperature must be positive"),

@@ -44,9 +44,11 @@ def test_the_teacher_is_fixed():
 
 def test_mistakes_are_named():
     x, wide = jnp.ones((1, 2, 2, 3)), jnp.ones((1, 2, 2, 4))
-    with pytest.raises(ValueError, match="equally many stages"):
+    with pytest.raises(ValueError, match="the same number of stages"):
         paired_stages([x], [x, x])
-    with pytest.raises(ValueError, match="equally many stages"):
+    with pytest.raises(ValueError, match="the same number of stages"):
         paired_stages([], [])
-    with pytest.raises(ValueError, match="stage 1 must have equal channels"):
+    with pytest.raises(
+        ValueError, match="stage 1 must have the same number of channels"
+    ):
         paired_stages([x, x], [x, wide], same_channels=True)

@@ -140,8 +140,11 @@ def test_wrong_arguments_are_named():
     kept = stored(t, 3)
     teacher, indices = kept["teacher_logits"], kept["indices"]
     for call, message in (
-        (lambda: losses.top_k_kl(s, t), "Pass k for a teacher"),
-        (lambda: losses.top_k_kl(s, t, k=3, indices=indices), "Pass k for a teacher"),
+        (lambda: losses.top_k_kl(s, t), "Pass k for the full logits"),
+        (
+            lambda: losses.top_k_kl(s, t, k=3, indices=indices),
+            "Pass k for the full logits",
+        ),
         (lambda: losses.top_k_kl(s, t, k=0), "k must be at least 1"),
         (
             lambda: losses.top_k_kl(s, t, k=3, tail="truncate", reverse=True),

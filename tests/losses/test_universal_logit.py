@@ -26,5 +26,5 @@ def test_impossible_words_are_padding(x64):
 
 def test_positions_must_match():
     s, t = token_logits(np.float32, classes=13)
-    with pytest.raises(ValueError, match="equally many examples"):
+    with pytest.raises(ValueError, match="the same number of examples"):
         losses.universal_logit(s, t[:3])

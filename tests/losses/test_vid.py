@@ -28,5 +28,5 @@ def test_the_best_variance_is_the_mean_square(x64):
 
 def test_scales_must_pair():
     x = jnp.ones((1, 1, 1, 1))
-    with pytest.raises(ValueError, match="one array a stage, got 0 for 1"):
+    with pytest.raises(ValueError, match="one array per stage, got 0 for 1"):
         losses.vid([x], [], [x])

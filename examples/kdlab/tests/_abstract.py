@@ -22,7 +22,7 @@ from kdlab.train.state import TrainState
 
 @functools.cache
 def dataset(name: str) -> Dataset:
-    """The shapes of a data set, in arrays of one byte."""
+    """Shapes of a data set, held in arrays of one byte."""
     count, side, classes = SIZES[name]
     images = np.broadcast_to(np.uint8(0), (count, side, side, 3))
     labels = np.arange(count, dtype=np.int32) % classes
@@ -40,7 +40,7 @@ def dataset(name: str) -> Dataset:
 
 @functools.cache
 def network(name: str, data: str, group: int | None) -> tuple[nnx.GraphDef, nnx.State]:
-    """A network without its initial values, which take longer to trace than a step."""
+    """Builds a network without initial values, which trace more slowly than a step."""
     return nnx.split(
         nnx.eval_shape(
             lambda: make_model(name, dataset(data), nnx.Rngs(0), batch_norm_group=group)
@@ -57,7 +57,7 @@ def zeroed(
     batch_norm_group: int | None,
     max_blocks: int | None,
 ) -> Model:
-    """In the place of `make_model`."""
+    """Replaces `make_model`."""
     assert max_blocks is None
     graphdef, shapes = network(name, data.name, batch_norm_group)
     return nnx.merge(graphdef, jax.tree.map(_zeros, shapes))
@@ -69,7 +69,7 @@ def _zeros(x: jax.ShapeDtypeStruct) -> jax.Array:
 
 @functools.cache
 def teacher_outputs(name: str, data: str, batch: int) -> Outputs:
-    """Shapes of what a teacher says of a batch, from a trace of it."""
+    """Returns the shapes of a teacher's outputs for a batch, from a trace of it."""
     model = nnx.merge(*network(name, data, None))
     model.eval()
     graphdef, state = nnx.split(model)
@@ -84,7 +84,7 @@ def teacher_outputs(name: str, data: str, batch: int) -> Outputs:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """In the place of a teacher, which is traced once for all its students."""
+    """Replaces a teacher, which is traced once for all its students."""
 
     name: str
     data: str
@@ -99,14 +99,14 @@ class Known:
 
 
 def no_means(teacher: Known, *others: Any) -> jax.Array:
-    """In the place of `class_means`."""
+    """Replaces `class_means`."""
     *_, num_classes = others
     images = jnp.zeros((1, *dataset(teacher.data).image_shape))
     return jnp.zeros((num_classes, teacher.outputs(images).pooled.shape[-1]))
 
 
 def step(config: Config) -> tuple[TrainState, TrainState, dict]:
-    """Shapes of the state before a step and after it, and of its metrics."""
+    """Returns shapes of the state before and after a step, and of its metrics."""
     data = dataset(config.data.dataset)
     name = config.networks.teacher
     teacher = None if name is None else Known(name, config.data.dataset)

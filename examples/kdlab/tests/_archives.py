@@ -17,7 +17,7 @@ from PIL import Image
 
 
 def encode(pixels, file_format="PNG"):
-    """Image file in memory."""
+    """Makes an image file in memory."""
     buffer = io.BytesIO()
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     Image.fromarray(pixels).save(buffer, file_format)
@@ -30,7 +30,7 @@ def random_images(n, side, channels=3, seed=0):
 
 
 def write_idx(folder, num_train=6, num_test=4):
-    """The four files of MNIST; returns the arrays in the order of their names."""
+    """Writes the four MNIST files; returns the arrays in the order of their names."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
     for part, n in (("train", num_train), ("t10k", num_test)):
@@ -44,7 +44,7 @@ def write_idx(folder, num_train=6, num_test=4):
 
 
 def cifar_rows(name, n, seed):
-    """Pixels ``[n, 3072]``, coarse and fine labels."""
+    """Makes pixels ``[n, 3072]``, coarse and fine labels."""
     rng = np.random.default_rng(seed)
     classes = {"cifar10": 10, "cifar100": 100}[name]
     pixels = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
@@ -66,7 +66,7 @@ CIFAR_PARTS = {
 
 
 def write_cifar(folder, name, kind, rows_per_part=3):
-    """The archive in the layout of its authors; returns the rows of each part."""
+    """Writes the archive in its authors' layout; returns the rows of each part."""
     parts = [
         cifar_rows(name, rows_per_part, seed)
         for seed in range(len(CIFAR_PARTS[name][kind]))
@@ -74,7 +74,7 @@ def write_cifar(folder, name, kind, rows_per_part=3):
     archive = folder / f"{name.replace('cifar', 'cifar-')}-{kind}.tar.gz"
     members = list(zip(CIFAR_PARTS[name][kind], parts, strict=True))
     with tarfile.open(archive, "w:gz") as tar:
-        for member, (pixels, coarse, fine) in reversed(members):  # any order will do
+        for member, (pixels, coarse, fine) in reversed(members):  # any order works
             if kind == "binary":
                 labels = [fine] if name == "cifar10" else [coarse, fine]
                 columns = [x[:, None].astype(np.uint8) for x in labels]
@@ -138,14 +138,14 @@ class TinyDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def write_tfds(data_dir, config="colour"):
-    """Prepare `TinyDigits` as ArrayRecord with TFDS itself, and return its folder."""
+    """Prepares `TinyDigits` as ArrayRecord with TFDS itself, and returns its folder."""
     builder = TinyDigits(data_dir=data_dir, config=config, file_format="array_record")
     builder.download_and_prepare()
     return Path(builder.data_path)
 
 
 def write_imagenet(data_dir, num_train=6, num_validation=4):
-    """A set prepared under the name of ImageNet: JPEG files of several sizes."""
+    """Prepares a data set named like ImageNet: JPEG files of several sizes."""
     with tfds.core.registered.skip_registration():
 
         class Imagenet2012(tfds.core.GeneratorBasedBuilder):
@@ -182,7 +182,7 @@ def write_imagenet(data_dir, num_train=6, num_validation=4):
 
 
 def to_tfrecord(folder):
-    """Rewrite a prepared ArrayRecord folder as TFRecord, the same protos inside."""
+    """Rewrites a prepared ArrayRecord folder as TFRecord, with the same protos."""
     info = json.loads((folder / "dataset_info.json").read_text())
     info["fileFormat"] = "tfrecord"
     for split in info["splits"]:
@@ -202,7 +202,7 @@ def to_tfrecord(folder):
 
 
 def _masked_crc(data):
-    """CRC-32C, rotated and offset as the TFRecord format has it."""
+    """Computes CRC-32C, rotated and offset as in the TFRecord format."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -216,7 +216,7 @@ WNIDS = [f"n{i:08d}" for i in range(200)]
 
 
 def write_tiny_imagenet(folder, *, per_class=1, validation=5):
-    """The zip in the layout of its authors, one constant colour per image."""
+    """Writes the zip in its authors' layout, one constant colour per image."""
     root = "tiny-imagenet-200"
     rng = np.random.default_rng(0)
     order = rng.permutation(200)  # wnids.txt is not sorted in the published file
@@ -231,7 +231,7 @@ def write_tiny_imagenet(folder, *, per_class=1, validation=5):
                 files.writestr(path, encode(image, "JPEG"))
         rows = []
         for i in range(validation):
-            # Every other one is grey, as some of the published ones are.
+            # Every other one is grey, like some of the published ones.
             image = np.full((64, 64, 3 if i % 2 else 1), 40 * i, np.uint8)
             files.writestr(f"{root}/val/images/val_{i}.JPEG", encode(image, "JPEG"))
             rows.append(f"val_{i}.JPEG\t{WNIDS[7 * i]}\t0\t0\t62\t62\n")
@@ -240,7 +240,7 @@ def write_tiny_imagenet(folder, *, per_class=1, validation=5):
 
 
 def write_folders(root, sizes=(8,), test="val"):
-    """Class folders, nested as Tiny-ImageNet's are; image sizes alternate."""
+    """Writes class folders, nested as in Tiny-ImageNet; image sizes alternate."""
     for split, n in (("train", 4), (test, 2)):
         for label, name in enumerate(("cat", "dog")):
             folder = root / split / name / "images"

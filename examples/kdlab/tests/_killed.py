@@ -1,9 +1,9 @@
-"""A training that is killed: ``python _killed.py PLAN...``.
+"""A training run that is killed: ``python _killed.py PLAN...``.
 
-Each PLAN is DIRECTORY:WHEN. A training in the directory begins or goes on; WHEN it is
-``end`` its final parameters are written to DIRECTORY.npz and the next plan follows; at
-``stepN`` or ``writeN`` the process kills itself before step N, or in the middle of the
-first checkpoint of step N or later.
+Each PLAN is DIRECTORY:WHEN. A training run in the directory starts or resumes. If WHEN
+is ``end`` its final parameters are written to DIRECTORY.npz and the next plan follows;
+with ``stepN`` or ``writeN`` the process kills itself before step N, or in the middle of
+the first checkpoint of step N or later.
 """
 
 import os
@@ -32,7 +32,7 @@ def kill_in_write(directory, number):
 
 
 def killed_at(when):
-    """A step that kills the process when its turn has come."""
+    """Wraps a step so that it kills the process at the planned step."""
 
     def wrap(step):
         def wrapped(state, *args):

@@ -1,4 +1,4 @@
-"""Histories and measures of runs that never were."""
+"""Histories and measures of made-up runs."""
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def measures(seed, points=5, plane=4):
 
 
 def experiment(folder, methods=METHODS, seeds=2):
-    """Writes an experiment of made-up numbers, by what writes those of real ones."""
+    """Writes an experiment of made-up numbers, by the code that writes real ones."""
     config = configure(
         name=folder.name,
         runs=folder.parent,

@@ -7,7 +7,7 @@ from kdlab import models
 
 
 def filled(name, seed=0, **options):
-    """Makes a model with He-normal kernels and lively biases and statistics."""
+    """Makes a model with He-normal kernels and nontrivial biases and statistics."""
     model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **options))
     generator = np.random.default_rng(seed)
     graphdef, state = nnx.split(model)

@@ -26,7 +26,7 @@ SETTINGS = {
 
 @functools.cache
 def teacher():
-    """What it teaches does not matter here."""
+    """Makes up a teacher's outputs: what it teaches does not matter here."""
     dataset = load("digits")
     return Teacher(Network.of(make_model("mlp", dataset, nnx.Rngs(7))), dataset)
 
@@ -36,7 +36,7 @@ def students(**settings):
 
 
 def train(students, method="kd", steps=3, seed=0):
-    """The state after some steps, and the metrics of each."""
+    """Returns the state after some steps, and the metrics of each."""
     plan, problem = students.plan(method), students.problem
     step, state = compiled(students, method), students.state(plan, seed)
     data = problem.layout.replicate(students.data(seed))
@@ -48,7 +48,7 @@ def train(students, method="kd", steps=3, seed=0):
 
 
 def order(students, seed):
-    """Batches of the first epoch."""
+    """Returns the batches of the first epoch."""
     size = students.data(seed).size
     return batches(size, students.config.training.batch_size, seed=seed)
 
@@ -59,7 +59,7 @@ def compiled(students, method):
 
 
 def fitted(students, directory, method="kd", *, wrap=lambda step: step):
-    """Trains to the end, or to where the wrapped step fails; returns the records."""
+    """Trains to the end, or until the wrapped step fails; returns the records."""
     run = students.run(method, 0)._replace(directory=directory)
     state = students.state(students.plan(method), 0)
     step = wrap(compiled(students, method))

@@ -1,4 +1,4 @@
-"""A task of 64 digits and two small MLPs: a training of a study takes milliseconds."""
+"""A task of 64 digits and two small MLPs, for which a training takes milliseconds."""
 
 import numpy as np
 

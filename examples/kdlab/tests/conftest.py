@@ -1,4 +1,4 @@
-"""What the tests of the library have, one device, and JAX's own random generator."""
+"""The setup of the library's tests, with one device and JAX's own random generator."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.conftest import (  # noqa: F401
 )
 
 HERE = Path(__file__).parent
-# Processes that tests start find the laboratory, installed or not, and these helpers.
+# Processes started by tests find the laboratory, installed or not, and these helpers.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE), str(HERE.parent / "src"), str(HERE.parents[2])]
     + [path for path in [os.environ.get("PYTHONPATH")] if path]
@@ -25,7 +25,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 @pytest.fixture(autouse=True)
 def _default_generator():
-    """The command line chooses another one."""
+    """The command line chooses another generator."""
     before = jax.config.jax_default_prng_impl
     yield
     jax.config.update("jax_default_prng_impl", before)
@@ -33,7 +33,7 @@ def _default_generator():
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_device():
-    """Of the eight fake ones; a test of several takes them back."""
+    """Selects one of the eight fake devices; tests of several devices undo this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kdlab.devices.mesh.list_devices", lambda: jax.devices()[:1])
         yield

@@ -1,4 +1,4 @@
-"""What a user gets wrong ends in one paragraph with a remedy, and loses nothing."""
+"""A user's mistake gives one paragraph with a remedy, and loses nothing."""
 
 import errno
 import json
@@ -32,15 +32,15 @@ LFS = b"version https://git-lfs.github.com/spec/v1\n"
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Runs the command line in a folder of its own; returns its code and its output."""
+    """Runs the command line in its own folder; returns its exit code and output."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, name="distill"):
         monkeypatch.setattr(sys, "argv", ["kdlab", name, *map(str, arguments)])
-        capsys.readouterr()  # of what made the data
+        capsys.readouterr()  # drop the output of making the data
         try:
             code = main()
-        except SystemExit as error:  # of the parser
+        except SystemExit as error:  # from the parser
             code = error.code
         shown = capsys.readouterr()
         return code, shown.out + shown.err
@@ -163,7 +163,7 @@ def test_names_that_lead_out_of_the_runs_are_refused(name, tmp_path):
 
 
 def test_a_smoke_run_removes_nothing_else(tmp_path):
-    """Whatever its name is made to be."""
+    """Whatever name it is given."""
     precious = tmp_path / "precious"
     precious.mkdir()
     for name in ("smoke/../precious", "smoke/../../precious", "../precious"):
@@ -174,8 +174,8 @@ def test_a_smoke_run_removes_nothing_else(tmp_path):
 
 
 def test_a_first_start_that_fails_gives_the_name_up(command, tmp_path, monkeypatch):
-    """Else a wrong path would have to be put right under another name."""
-    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # take long
+    """Otherwise a corrected path would need another name."""
+    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # they are slow
     options = (*SMALL, "--dataset", "digits", "--labels", "40")
     code, shown = command(*options, "--teacher-weights", "nowhere.pth")
     assert_one_paragraph(code, shown, "--teacher-weights nowhere.pth does not exist")
@@ -191,7 +191,10 @@ def test_paths_of_any_kind_work(command, tmp_path):
     _archives.write_folders(root)
     link = tmp_path / "link"
     link.symlink_to(root)
-    name, batch = "ein Versuch/mit ümlaut", ["--batch-size", 500]  # more than there are
+    name, batch = (
+        "ein Versuch/mit ümlaut",
+        ["--batch-size", 500],
+    )  # more than there are images
     options = ["--dataset", "folder:link", *batch]
     code, shown = command(*SMALL, *options, "--runs", "meine Läufe", "--name", name)
     assert code == 0

@@ -1,4 +1,4 @@
-"""The command: its subcommands, and that what the documentation types exists."""
+"""The command: its subcommands, and that every command in the documentation exists."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def documented():
-    """Each command of the documentation, in programs and in running text."""
+    """Lists the commands in the documentation, in programs and in running text."""
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         programs = re.findall(r"(?m)(?:^|# or: )(kdlab [^#\n]*)", text)
@@ -31,7 +31,7 @@ def shown(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["kdlab", *arguments])
     try:
         code = main()
-    except SystemExit as error:  # of the parser
+    except SystemExit as error:  # from the parser
         code = error.code
     printed = capsys.readouterr()
     return code, printed.out + printed.err

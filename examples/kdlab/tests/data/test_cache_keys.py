@@ -1,4 +1,4 @@
-"""What is kept of a teacher or of a data set is never taken for that of another."""
+"""A cached teacher or data set is never mistaken for another."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from kdlab.settings.config import NAMES
 
 pytestmark = pytest.mark.usefixtures("standard")
 
-# Every setting with another value. A new one has to be added here, and declared below
+# Every setting with another value. A new setting must be added here, and declared below
 # if it changes what a teacher is or sees.
 OTHERS = {
     "name": "other",
@@ -84,7 +84,7 @@ OTHERS = {
     "cache_teacher": False,
     "data_dir": None,  # the folder of another set of the same name
 }
-# Some settings are refused without another.
+# Some settings are rejected without another.
 WITH = {
     "loss_beta": {"loss": "dkd"},
     "loss_warmup": {"loss": "dkd"},
@@ -104,7 +104,7 @@ def fields():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Settings on nine images, and where others of that name are."""
+    """Makes settings on nine images, and a place for others of that name."""
     root, other = (tmp_path_factory.mktemp(name) for name in ("data", "other"))
     _archives.write_tfds(root, "colour")
     _archives.write_tfds(other, "grey")
@@ -155,7 +155,7 @@ def test_a_teacher_is_kept_by_all_that_decides_its_training(base, field):
 
 @pytest.mark.parametrize("field", sorted(fields() - TRAINED))
 def test_other_settings_do_not_reach_the_training_of_a_teacher(base, field):
-    """Not only is the key the same: what is trained is."""
+    """Not only the key is the same, but also what is trained."""
     alike = [
         teachers.teacher_config(x).settings() for x in (base[0], changed(base, field))
     ]
@@ -284,7 +284,7 @@ def test_a_file_of_something_else_is_not_taken(kind, tmp_path, caplog):
 
 @pytest.fixture
 def small(tmp_path):
-    """Two classes that a teacher tells apart, in folders."""
+    """Writes two classes that a teacher tells apart, in folders."""
     root = tmp_path / "data"
     _archives.write_folders(root)
     return make_config(
@@ -306,7 +306,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Titles of the teachers that were trained."""
+    """Returns the titles of the teachers that were trained."""
     shown, show = [], teachers.show_run
 
     def spy(start, job, title, progress):
@@ -330,7 +330,7 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
     (images / "cat/images/3.png").rename(images / "dog/images/9.png")
     train(small)
     assert len(trained) == 2
-    # What is kept, but cannot be read, is moved aside and made again.
+    # A cache that cannot be read is moved aside and rebuilt.
     folder = teachers.cache_folder(small, dataset_of(small))
     for damage in (
         lambda: (folder / "result.json").write_text("{"),
@@ -344,7 +344,7 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
         assert f"Moved to {folder}-unreadable" in caplog.text
         caplog.clear()
     assert len(list(folder.parent.glob("*-unreadable*"))) == 3
-    # One that diverged is not trained again and again.
+    # A teacher that diverged is not trained again each time.
     shutil.rmtree(folder / "checkpoints")
     (folder / "result.json").write_text('{"diverged": 1, "step": 2}')
     with pytest.raises(FloatingPointError, match="choose another --teacher"):
@@ -353,8 +353,8 @@ def test_a_teacher_is_trained_once_and_again_where_it_must(small, trained, caplo
 
 
 def test_a_run_does_not_go_on_with_other_data(small, monkeypatch):
-    """Nor is it measured with others; images of several sizes are brought to one."""
-    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # take long
+    """Nor is it evaluated on others; images of several sizes are resized to one."""
+    monkeypatch.setattr("kdlab.runs.plot.draw_figures", lambda _: [])  # they are slow
     root = Path(small.data.dataset.removeprefix("folder:"))
     shutil.rmtree(root)
     _archives.write_folders(root, sizes=(8, 10))

@@ -61,7 +61,7 @@ def cifar(kind):
 
 
 def folders(root):
-    """Of noise: a constant image may be all there in half of its file."""
+    """Noise, since half of its file may hold all of a constant image."""
     _archives.write_folders(root)
     path = root / "train" / "dog" / "images" / "2.png"
     path.write_bytes(_archives.encode(_archives.random_images(1, 8)[0]))
@@ -126,7 +126,7 @@ READERS = {
 
 @pytest.fixture(scope="module", params=READERS)
 def reader(request, tmp_path_factory):
-    """A file, and what reads it; both sound."""
+    """Returns an intact file and its reader."""
     path, read = READERS[request.param](tmp_path_factory.mktemp("sound"))
     read()
     return path, read
@@ -134,7 +134,7 @@ def reader(request, tmp_path_factory):
 
 @pytest.fixture
 def damaged(reader):
-    """Damages the file, and mends it afterwards."""
+    """Damages the file, and restores it afterwards."""
     path, read = reader
     content = path.read_bytes()
     yield lambda damage: path.write_bytes(damage(content)), path, read
@@ -142,7 +142,7 @@ def damaged(reader):
 
 
 def complaint(read):
-    """The message, or None where nothing was noticed."""
+    """Returns the message, or None if nothing was noticed."""
     try:
         read()
     except ValueError as error:
@@ -156,7 +156,7 @@ def test_damage_is_named_with_its_file(damaged, kind):
     damage(KINDS[kind])
     text = complaint(read)
     assert text is not None
-    # What is inside the files of TFDS is named by its number in the split.
+    # Entries of TFDS files are named by their number in the split.
     assert str(path.parent if "split" in text else path) in text
     assert "\n" not in text
     if kind == "a pointer" and str(path) in text:
@@ -175,7 +175,7 @@ def test_a_flipped_byte_raises_nothing_else(damaged, kind):
 
 
 def test_the_checksum_of_an_archive_is_compared(tmp_path):
-    """It comes behind the last member."""
+    """The checksum comes after the last member."""
     _archives.write_cifar(tmp_path, "cifar100", "binary")
     path = tmp_path / "cifar-100-binary.tar.gz"
     path.write_bytes(flip(-6)(path.read_bytes()))

@@ -23,7 +23,7 @@ def test_mnist5k_is_split_by_class_without_loss_or_overlap(mnist5k):
     assert np.bincount(mnist5k.test_labels).tolist() == [100] * 10
     images = np.concatenate([mnist5k.train_images, mnist5k.test_images])
     rows = np.unique(images.reshape(5000, -1), axis=0)
-    assert len(rows) == 5000  # the 5,000 images are distinct, so no one is in both
+    assert len(rows) == 5000  # the 5,000 images are distinct, so none is in both
 
 
 def test_mnist5k_has_the_moments_of_mnist(mnist5k):
@@ -88,7 +88,7 @@ def test_a_constant_channel_does_not_divide_by_zero():
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.4, 1.0])
 def test_exactly_the_given_share_of_labels_is_drawn_again(rate):
     labels = np.zeros(1000, np.int32)
-    # With 10**9 classes no draw comes out as the label was.
+    # With 10**9 classes no draw repeats the old label.
     noisy = corrupt_labels(labels, rate, 10**9, seed=0)
     assert np.sum(noisy != labels) == round(rate * 1000)
     assert not labels.any()

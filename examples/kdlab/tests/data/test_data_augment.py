@@ -114,7 +114,7 @@ def test_a_symmetric_image_does_not_show_the_flip(images):
 
 def test_a_quarter_turn_is_that_of_numpy():
     square = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
-    # Uniform in [-90, 90] degrees: take the draws by themselves from the extremes.
+    # Uniform in [-90, 90] degrees: take the draws themselves from the extremes.
     angles = jnp.linspace(-1, 1, 64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.random, "uniform", lambda *_, **__: angles[:, None, None])
@@ -151,7 +151,7 @@ def test_resizing_a_ramp_gives_the_ramp_of_the_crop():
     out = np.asarray(run(random_resized_crop_flip, images, scale=(0.25, 0.25))).astype(
         np.int64
     )
-    assert (out == out[:, :1]).all()  # nothing varies along the other axis
+    assert (out == out[:, :1]).all()  # constant along the other axis
     slopes = np.abs(np.diff(out[:, 0, 2:-2, 0], axis=1)).mean(axis=1) / 7
     # The crop is half the side times the square root of the ratio, in [3/4, 4/3].
     assert (slopes > 0.5 * np.sqrt(3 / 4) - 0.02).all()

@@ -23,7 +23,7 @@ def encode(image, file_format, **options):
 
 
 def png(pixels, colour_type):
-    """Of 16 bits a channel, which Pillow writes for grey alone."""
+    """Makes a PNG of 16 bits per channel, which Pillow writes only for grey."""
 
     def chunk(name, data):
         checksum = struct.pack(">I", zlib.crc32(name + data))
@@ -37,7 +37,7 @@ def png(pixels, colour_type):
 
 
 def tiff(pixels, order):
-    """Uncompressed, of 16 bits a channel, in one strip; `order` is < or >."""
+    """Makes an uncompressed TIFF of 16 bits per channel; `order` is < or >."""
     height, width, channels = pixels.shape
     data = pixels.astype(f"{order}u2").tobytes()
     tags = [
@@ -155,7 +155,7 @@ def test_the_first_frame_is_taken(file_format):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_stand_as_a_viewer_shows_them(file_format, orientation):
     pixels = _archives.random_images(1, 8)[0][:, :5]
-    # Numbers of the standard: what was done to the scene.
+    # Numbers of the standard: how the scene was transformed.
     undo = {
         1: lambda x: x,
         2: lambda x: x[:, ::-1],
@@ -185,7 +185,7 @@ def test_damaged_tags_do_not_cost_the_image(tags):
     pixels = _archives.random_images(1, 8)[0][:, :5]
     data = encode(Image.fromarray(pixels), "JPEG", exif=tags)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own, as it opens the file
+        warnings.simplefilter("ignore")  # Pillow's, on opening the file
         assert decode(data, "RGB").shape == (8, 5, 3)
 
 

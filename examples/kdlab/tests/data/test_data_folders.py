@@ -1,4 +1,4 @@
-"""Class folders: what is left out, and what is said of other layouts."""
+"""Class folders: what is left out, and the messages for other layouts."""
 
 import sys
 
@@ -207,7 +207,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path):
 
 @pytest.mark.parametrize("limit", [None, 0])
 def test_any_change_of_the_files_changes_their_hash(limit, tmp_path, monkeypatch):
-    """Of the contents; of large ones, of names, sizes and times."""
+    """It hashes the contents; of large folders names, sizes and times."""
     if limit is not None:
         monkeypatch.setattr("kdlab.data.fingerprint.CONTENTS", limit)
     one, two = tmp_path / "cat.png", tmp_path / "dog.png"

@@ -26,7 +26,7 @@ def _no_debian_package(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """Root of a set that TFDS itself prepared, in two configs."""
+    """Returns the root of a set that TFDS itself prepared, in two configs."""
     root = tmp_path_factory.mktemp("tfds")
     for config in ("grey", "colour"):
         _archives.write_tfds(root, config)
@@ -201,7 +201,7 @@ def test_tiny_imagenet_is_prepared_from_its_zip(tmp_path):
     manual, data_dir = tmp_path / "manual", tmp_path / "data"
     manual.mkdir()
     _archives.write_tiny_imagenet(manual)
-    # In a process of its own: the name of the set is registered once per process.
+    # In a separate process: the name of the set is registered once per process.
     command = ["tiny_imagenet", "--data-dir", data_dir, "--manual-dir", manual]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "kdlab", "prepare", *command],
@@ -284,7 +284,7 @@ def test_decoding_resizes_the_whole_then_cuts_out_the_middle():
 
 
 def test_a_folder_in_place_of_an_archive_is_noticed(tmp_path):
-    """Unpacked, or made by a download that broke off."""
+    """It was unpacked, or left by an interrupted download."""
     (tmp_path / "cifar-10-python.tar.gz").mkdir()
     with pytest.raises(FileNotFoundError, match=r"python\.tar\.gz is a folder, not"):
         load("cifar10", data_dir=tmp_path)

@@ -179,7 +179,7 @@ def test_evaluation_cuts_out_the_middle():
     stream = eval_stream(source, batch_size=1, image_size=16, resize=32, **processes)
     image = next(stream).images[0]
     assert image[1:-1, 1:-1].min() == 255
-    assert image.min() > 100  # only the border sees its surroundings
+    assert image.min() > 100  # only the border is blended with its surroundings
 
 
 def test_training_without_crops_sees_what_evaluation_sees():

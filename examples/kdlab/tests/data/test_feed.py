@@ -1,4 +1,4 @@
-"""Batches reach the steps in the same order from anywhere, in memory and streamed."""
+"""Batches reach the steps in the same order from any start, in memory and streamed."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ LAYOUT = make_layout(2)
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory):
-    """A training and a test part of 11 and 6 images, from files that TFDS wrote."""
+    """Returns training and test sets of 11 and 6 images, from files that TFDS wrote."""
     root = tmp_path_factory.mktemp("imagenet")
     _archives.write_imagenet(root, num_train=11, num_validation=6)
     data = open_streamed("imagenet2012", data_dir=root, image_size=16)
@@ -30,7 +30,7 @@ def data(request, streams):
 
 
 def seen(fed):
-    """Images and labels of a batch, as a step sees them."""
+    """Returns images and labels of a batch, as a step sees them."""
     data = fed.data
     chosen = data.take(fed.indices) if isinstance(data, Split) else data
     return [np.asarray(x) for x in (chosen.images, chosen.labels, fed.weights)]

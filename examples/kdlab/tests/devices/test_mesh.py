@@ -1,4 +1,4 @@
-"""One training on one device and on eight, its arrays whole or divided."""
+"""The same training on one device and on eight, with arrays replicated or sharded."""
 
 import functools
 
@@ -29,12 +29,12 @@ def on_one_device(method):
 @pytest.mark.parametrize("shard_params", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_eight_devices_train_as_one_does(method, shard_params):
-    """Same augmentations, order and padding: the last of the batches is partial."""
+    """Same augmentations, order and padding: the last batch is partial."""
     expected = on_one_device(method)
     state, found = train(students(shard_params=shard_params), method, steps=4)
     for ours, theirs in zip(found, expected, strict=True):
         for name in theirs:
-            # Weights and diagnostics are quotients of what the gradients nearly cancel.
+            # Weights and diagnostics are quotients of sums that nearly cancel.
             tolerance = 1e-5 if name.startswith("loss/") else 1e-4
             np.testing.assert_allclose(
                 ours[name], theirs[name], tolerance, tolerance, err_msg=name

@@ -1,4 +1,4 @@
-"""Two processes on loopback train as one does with their joint batch."""
+"""Two processes on loopback train like one with their joint batch."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ def free_port():
 
 @pytest.fixture
 def pair():
-    """Runs the example in two processes, beside which the test goes on."""
+    """Starts the example in two processes, while the test continues."""
     begun = []
 
     def begin(*arguments):
@@ -69,7 +69,7 @@ def pair():
 
 
 def assert_alike(ours, theirs, name):
-    """All but the time; what is divided by a small loss is less certain."""
+    """Compares all but the time; quotients by a small loss are less accurate."""
     ours, theirs = (
         [json.loads(line) for line in (runs / name).read_text().splitlines()]
         for runs in (ours, theirs)
@@ -93,7 +93,7 @@ def test_two_processes_train_as_one(pair, tmp_path):
     end = pair(*arguments, f"--runs={tmp_path / 'two'}")
     run_alone(*arguments, f"--runs={tmp_path / 'one'}")
     shown = end()
-    # The first alone speaks.
+    # Only the first one prints.
     assert "dto_kd_shared" in shown[0] and "dto_kd_shared" not in shown[1]
     name = "digits/dto_kd_shared/seed0/metrics.jsonl"
     assert_alike(tmp_path / "two", tmp_path / "one", name)

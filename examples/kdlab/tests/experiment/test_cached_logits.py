@@ -1,4 +1,4 @@
-"""A teacher that is asked once says what it would say every time."""
+"""A teacher's cached outputs are what it would compute every time."""
 
 import jax
 import numpy as np
@@ -44,7 +44,7 @@ def test_what_it_said_is_read_again(still, monkeypatch):
     )  # so it cannot ask
     np.testing.assert_array_equal(still().run("kd", 0).cached_logits.logits, first)
     with pytest.raises(TypeError):
-        still().run("kd", 1)  # other images
+        still().run("kd", 1)  # with other images
 
 
 @pytest.mark.parametrize(

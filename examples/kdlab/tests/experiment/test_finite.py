@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 
 def broken(dataset, value):
-    """A network with one weight that is no number."""
+    """Makes a network with one NaN weight."""
     model = make_model("mlp", dataset, nnx.Rngs(0))
     state = nnx.state(model, nnx.Param)
     last = jax.tree.leaves(state)[-1]
@@ -58,12 +58,12 @@ def test_it_is_refused_before_training(streamed, value, tmp_path, monkeypatch, c
         f"{path}: the outputs of mlp are not finite, first in batch 0 of the" in shown
     )
     assert not list((tmp_path / "runs").rglob("metrics.jsonl"))
-    # Nor is it taken for looked at by a second start.
+    # Nor does a second start take it for checked.
     assert command(monkeypatch, capsys, *options) == (code, shown)
 
 
 def test_the_first_bad_batch_is_named():
-    """One image of the training part is too bright for the network, all others not."""
+    """Only one training image is too bright for the network."""
     config = make_config(dataset="digits", teacher="mlp", student="mlp")
     dataset = open_dataset("digits")
     images = dataset.train_images // 2

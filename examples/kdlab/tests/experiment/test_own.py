@@ -1,4 +1,4 @@
-"""Networks and data sets of the user's own, as docs/own.md shows them."""
+"""The user's own networks and data sets, as docs/own.md shows them."""
 
 import re
 import sys
@@ -26,7 +26,7 @@ QUICK = (
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder with the modules of the page, in which nothing is imported yet."""
+    """Returns a folder with the modules of the page, none of them imported yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for program in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
@@ -60,7 +60,7 @@ def test_own_network_and_own_data_train(folder, monkeypatch, capsys):
     assert code == 0, shown
     result = files.read_result(files.seed_folder(Path("runs/stripes"), "kd", 0))
     assert 0 <= result["accuracy/last"] <= 1
-    # A teacher is kept by its code as well.
+    # A teacher is also cached by its code.
     assert len(list(Path("runs/teachers").glob("nets-make-*"))) == 1
 
 

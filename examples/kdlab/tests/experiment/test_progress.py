@@ -7,7 +7,7 @@ from kdlab.runs.logs import Report
 
 
 def trained(first_epoch=0, epochs=3, steps=20, seconds=0.5):
-    """Runs a training that takes half a second a step; yields what is shown."""
+    """Runs a training of half a second per step; yields what is shown."""
     clock = [100.0]
     bars = progress_bars(Console(quiet=True))
     bars.get_time = lambda: clock[0]

@@ -1,4 +1,4 @@
-"""Teachers that were trained apart, or published."""
+"""Teachers that were trained separately, or published."""
 
 import json
 

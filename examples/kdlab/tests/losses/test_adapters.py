@@ -70,8 +70,8 @@ def test_loss_trains_every_parameter(name, standard):
     assert paths
     idle = [path for path, leaf in paths if not np.any(leaf)]
     assert all(np.isfinite(leaf).all() for _, leaf in paths)
-    # VID's rectifiers may be shut at the one position of the pooled stage, and batch
-    # normalisation takes a bias before it away.
+    # VID's ReLUs may be off at the one position of the pooled stage, and batch
+    # normalisation cancels a bias before it.
     assert len(idle) <= (1 if name in ("vid", "hint") else 0), idle
 
 
@@ -79,7 +79,7 @@ def test_loss_trains_every_parameter(name, standard):
 def test_hint_comes_out_in_the_size_of_the_teacher(theirs, standard):
     ours, teacher = maps((8, 8, 3), (theirs, theirs, 2))
     hint = adapters.HintRegressor(ours, teacher, rngs=nnx.Rngs(0))(ours)
-    # An odd larger map is left to the loss, which pools it.
+    # An odd larger map is left for the loss to pool.
     expected = 8 if theirs == 11 else theirs
     assert hint.shape == (2, expected, expected, 2)
     assert np.isfinite(losses.fitnet(hint, teacher))

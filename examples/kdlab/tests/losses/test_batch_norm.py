@@ -1,4 +1,4 @@
-"""BatchNorm in groups is that of as many replicas."""
+"""BatchNorm in groups equals that of as many replicas."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_running_statistics_serve_any_batch():
 
 
 def test_groups_do_not_depend_on_the_devices(monkeypatch):
-    """Two images a device: each group is spread over two of them."""
+    """Two images per device: each group is spread over two devices."""
     monkeypatch.setattr("kdlab.devices.mesh.list_devices", jax.devices)
     graphdef, state = nnx.split(norm(group=GROUP))
 

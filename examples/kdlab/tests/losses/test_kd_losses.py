@@ -1,4 +1,4 @@
-"""Distillation losses in the example: every one trains, and they are compared."""
+"""Distillation losses in the laboratory: every one trains, and they are compared."""
 
 import json
 
@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def untrained(name):
-    """What it teaches does not matter here."""
+    """Makes up a teacher's outputs: what it teaches does not matter here."""
     dataset = load("digits")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return Teacher(Network.of(make_model(name, dataset, nnx.Rngs(7))), dataset)
@@ -60,7 +60,7 @@ def cnn_teacher():
 
 
 def train(teacher, loss, method, steps=2, **settings):
-    """States before and after some steps on one batch, and the last metrics."""
+    """Returns states before and after some steps on one batch, and the last metrics."""
     students = Students(make_config(loss=loss, **(SETTINGS | settings)), teacher)
     plan = students.plan(method)
     step, data = make_step(students.problem, plan), students.data(0)
@@ -73,7 +73,7 @@ def train(teacher, loss, method, steps=2, **settings):
 
 
 def moved(before, after):
-    """Names of the leaves that changed."""
+    """Returns the names of the leaves that changed."""
     pairs = zip(
         jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
     )
@@ -95,7 +95,7 @@ FAST = ("ctkd", "fitnet", "nst", "nd")
     ],
 )
 def test_loss_trains(loss, method, teacher, cnn_teacher):
-    """The student moves, and all layers beside it, and nothing breaks."""
+    """The student moves, and so do all layers beside it; nothing breaks."""
     # Maps of one position all look at the same place.
     if loss in ("at", "kdsvd"):
         teacher, network = cnn_teacher, "cnn_student"
@@ -112,7 +112,7 @@ def test_loss_trains(loss, method, teacher, cnn_teacher):
         for path, _ in jax.tree_util.tree_leaves_with_path(before)
         if "['adapter']" in jax.tree_util.keystr(path)
     }
-    # Batch normalisation takes a bias before it away; a reversed gradient begins at 0.
+    # Batch normalisation cancels a bias before it; a reversed gradient begins at 0.
     assert len(adapters - names) <= 1, adapters - names
 
 
@@ -195,7 +195,7 @@ def test_reach_is_that_of_the_traced_program(loss, cnn_teacher):
 
 
 def test_loss_that_is_not_finite_ends_the_run(teacher, tmp_path):
-    """What came before is kept, and nothing is raised."""
+    """Earlier results are kept, and nothing is raised."""
     students = Students(make_config(runs=tmp_path, **SETTINGS), teacher)
     calls = []
 

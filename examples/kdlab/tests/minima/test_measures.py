@@ -1,4 +1,4 @@
-"""The numbers behind the figures, against what they are by definition."""
+"""The numbers behind the figures, against their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 @pytest.fixture(scope="module")
 def net():
-    """A network of 2 x 3 x 3 weights, its losses and ten examples in two batches."""
+    """Makes a 2 x 3 x 3 network, its losses and ten examples in two batches."""
     keys = jax.random.split(jax.random.key(0), 6)
     params = {
         "conv": jax.random.normal(keys[0], (1, 1, 2, 3)),

@@ -137,7 +137,7 @@ def test_options_and_shapes_are_free():
 @pytest.mark.parametrize("max_blocks", slow([1], [1, None]))
 @pytest.mark.parametrize("name", models.MODELS)
 def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
-    """Read off the traced program: what stays is handed through."""
+    """Read off the traced program, where unchanged values are passed through."""
     model = nnx.eval_shape(
         lambda: models.create(name, rngs=nnx.Rngs(0), max_blocks=max_blocks)
     )
@@ -196,7 +196,7 @@ def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
 
 @pytest.mark.parametrize("name", slow(ONE_BLOCK, models.MODELS))
 def test_training_and_evaluation(name):
-    """One block a stage has every kind of layer."""
+    """One block per stage has every kind of layer."""
     channels = models.MODELS[name].image_shape[-1]
     model = filled(name, num_classes=5, image_shape=(8, 8, channels), max_blocks=1)
     images = np.random.default_rng(1).normal(size=(4, 8, 8, channels))

@@ -44,12 +44,12 @@ PAIRS = [(*pair, 100, 32) for pair in CIFAR]
 FEW = [PAIRS[i] for i in (0, 4, 5, 7, 8, 9)]
 SLOW = [pytest.param(*pair, 200, 64, marks=pytest.mark.slow) for pair in TINY]
 EXAMPLES = 4
-# The programs run a few times: machine code of any quality will do.
+# The programs run only a few times: unoptimised code is enough.
 jit = functools.partial(jax.jit, compiler_options=_compiler.FASTEST)
 
 
 class Recorded(Model):
-    """A network that repeats what another one has put out, as if all were parameters.
+    """A network that returns another one's outputs, as if all were parameters.
 
     Args:
         outputs: Arrays, or their shapes.
@@ -79,8 +79,8 @@ def published(name, num_classes, size):
 
 
 def pupil_of(loss, student, teacher):
-    """The student's outputs as a network, and the layers that the loss trains."""
-    # A direction for each class, for the losses that compare with the classes' means.
+    """Builds a network of the student's outputs, and the layers the loss trains."""
+    # A direction for each class, for the losses that compare with class means.
     means = jnp.sin(jnp.arange(100.0 * teacher.pooled.shape[-1])).reshape(100, -1)
     shapes = jax.eval_shape(lambda: (student, teacher))
     setting = Setting(Distillation(), 20, *shapes, jnp.arange(16) % 4, lambda: means)
@@ -88,7 +88,7 @@ def pupil_of(loss, student, teacher):
 
 
 def differentiate(loss, pupil, teacher):
-    """Distillation loss of the real training head, and its gradients."""
+    """Computes the distillation loss of the real training head, and its gradients."""
     problem = Problem(
         pupil.graphdef,
         None,
@@ -118,7 +118,7 @@ def differentiate(loss, pupil, teacher):
 
 @functools.cache
 def trace_all(student, teacher):
-    """Every loss on outputs of these shapes, without arithmetic."""
+    """Traces every loss on outputs of these shapes, without arithmetic."""
     for name, loss in LOSSES.items():
         make = functools.partial(pupil_of, loss, student, teacher)
         pupil = Network.of(nnx.eval_shape(make))
@@ -156,7 +156,7 @@ def run(network, images):
 
 @jit
 def pull_back(network, images, slopes):
-    """Gradients at the parameters from those at the outputs."""
+    """Computes gradients of the parameters from those of the outputs."""
 
     def outputs(params):
         return nnx.merge(network.graphdef, params, network.rest, copy=True)(images)
@@ -172,7 +172,7 @@ def make_pupil(name, student, teacher):
 @pytest.mark.slow
 @pytest.mark.parametrize(("teacher", "student", "num_classes", "size"), PAIRS + SLOW)
 def test_every_loss_trains_the_student(teacher, student, num_classes, size):
-    """Values and gradients of all parameters: finite, and not zero."""
+    """Values, and gradients of all parameters, are finite and nonzero."""
     shape = EXAMPLES, size, size, 3
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     network = real(student, num_classes, size, 1)

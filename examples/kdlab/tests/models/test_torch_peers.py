@@ -1,4 +1,4 @@
-"""The networks once more in PyTorch: the same weights give the same logits."""
+"""The networks rewritten in PyTorch: the same weights give the same logits."""
 
 import argparse
 
@@ -376,7 +376,7 @@ def pair(name, height, make):
 
 
 def assert_close(ours, theirs):
-    """Equal to 1e-4 of the largest logit: deep sums round by their own size."""
+    """Equal to 1e-4 of the largest logit, to whose size long sums round."""
     scale = max(1.0, float(np.abs(theirs).max()))
     np.testing.assert_allclose(np.asarray(ours) / scale, theirs / scale, atol=1e-4)
 
@@ -392,7 +392,7 @@ def test_same_logits(name, height, make):
     run = jax.jit(lambda state, images: nnx.merge(graphdef, state)(images).logits)
     with torch.no_grad():
         theirs = peer(torch_images).numpy()
-    assert np.std(theirs) > 0.01  # the comparison is of something
+    assert np.std(theirs) > 0.01  # the comparison is not trivial
     assert_close(run(state, images), theirs)
 
 

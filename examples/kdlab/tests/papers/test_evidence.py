@@ -1,4 +1,4 @@
-"""Verdicts follow from intervals, and the control is the one of the library."""
+"""Verdicts follow from intervals, and the control is the library's."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_claim_needs_all_its_findings(verdicts, expected):
 
 
 def updates(plan, grads, steps=4, begin=None):
-    """Of a plan's transform, from its own state or from that of another plan."""
+    """Takes steps of a plan's transform, from its own state or another plan's."""
     params = jnp.zeros(3)
     state, out = (begin or plan).tx.init(params), []
     for i in range(steps):
@@ -106,7 +106,7 @@ def test_arms_are_the_trainers_they_are_named_for():
     "arm", [{"delta": 0.075}, {"matched": 0.05}, {"weights": (0.5, 0.5)}]
 )
 def test_arms_of_momentum_share_one_compiled_step(arm):
-    """Their numbers are in the state: the step of one with the state of another."""
+    """Their hyper-parameters are in the state: one plan steps with another's state."""
     other = momenta(PLAIN._replace(**arm), lambda _: 1.0)
     np.testing.assert_allclose(
         updates(one(), GRADS, begin=other), updates(other, GRADS), rtol=1e-6
@@ -115,7 +115,7 @@ def test_arms_of_momentum_share_one_compiled_step(arm):
 
 
 def test_decrease_is_predicted_to_first_order(x64):
-    """Of quadratics the error is in proportion to the rate."""
+    """For quadratics the error is proportional to the rate."""
     targets = jnp.array([[1.0, 0.0, 2.0], [-1.0, 3.0, 0.5]])
 
     def both(params, batch):

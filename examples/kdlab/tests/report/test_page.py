@@ -1,4 +1,4 @@
-"""The page from made-up runs: what is on it, and what a browser makes of it."""
+"""The page of made-up runs: what is on it, and how a browser renders it."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def report(*places, out=None):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Of six runs in two experiments."""
+    """Makes the page of six runs in two experiments."""
     folder = tmp_path_factory.mktemp("runs")
     for name in ("first", "second"):
         experiment(folder / name)
@@ -51,7 +51,7 @@ def test_everything_is_told(page):
 
 
 def test_page_needs_nothing_else(page):
-    """No address of anything but the page's own images."""
+    """It has no links except to the page's own images."""
 
     class Links(HTMLParser):
         found: list = []  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""Comparing runs from their files, however broken these are."""
+"""Comparing runs from their files, however damaged these are."""
 
 import json
 
@@ -104,7 +104,7 @@ def test_a_run_that_cannot_be_read_is_named_and_skipped(runs, content, reason):
     text = shown(runs / "first")
     assert f"skipped {folder}" in text
     assert reason in text
-    assert "93.00 ± 3.61" in text  # of the other three
+    assert "93.00 ± 3.61" in text  # from the other three
 
 
 def test_broken_metrics_and_settings_are_named(runs):

@@ -1,4 +1,4 @@
-"""What is logged can be read back, after a kill and a resume too."""
+"""What is logged can be read back, even after a kill and a resume."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from kdlab.runs import files, logs
 
 
 def read_events(folder):
-    """Scalars by tag and step, as TensorBoard shows them, from all files in order."""
+    """Reads scalars by tag and step, like TensorBoard, from all files in order."""
     from tensorboardX.proto import event_pb2
 
     shown = {}
@@ -65,7 +65,7 @@ def test_nothing_is_written_or_imported_unasked(tmp_path, monkeypatch):
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A stand-in that keeps what it is given."""
+    """A stand-in that records its arguments."""
     calls = []
 
     class Session:

@@ -1,4 +1,4 @@
-"""Whatever a reader raises becomes one error with the path, the cause and a remedy."""
+"""Every error of a reader becomes one error with the path, the cause and a remedy."""
 
 import errno
 import pickle
@@ -51,7 +51,7 @@ def test_a_file_that_holds_something_else_is_recognised(content, cause, tmp_path
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     assert cause in message(path, EOFError())
-    # Also where only a missing package was noticed.
+    # Even if only a missing package was noticed.
     assert cause in message(path, ImportError("pip install torch"))
 
 

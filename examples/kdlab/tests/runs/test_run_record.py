@@ -1,4 +1,4 @@
-"""Every start of a run is recorded, and how it ended."""
+"""Every start of a run and its outcome are recorded."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Settings: what they refuse, and the schedules and optimisers that they make."""
+"""Settings: what they reject, and the schedules and optimisers they make."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_contradictions_are_refused(settings, message):
 
 
 class Wrong:
-    """A value of no type that a setting has."""
+    """A value whose type no setting has."""
 
     def __repr__(self):
         return "something wrong"
@@ -67,7 +67,7 @@ def test_errors_name_the_option_and_not_the_field(field):
 
 @pytest.mark.parametrize("field", NAMES)
 def test_settings_that_differ_are_named_by_their_options(field, tmp_path):
-    """All that decide the results; the others may differ."""
+    """Settings that affect the results must agree; the others may differ."""
     config = make_config(runs=tmp_path)
     claim(config)
     file = config.directory / "config.json"
@@ -105,7 +105,7 @@ def test_the_home_of_the_user_is_found(monkeypatch):
 
 
 def test_steps_fall_after_the_epoch_that_is_named():
-    """As in the references: with 150, epoch 151 is the first at a tenth."""
+    """As in the references: with 150, epoch 151 is the first at a tenth of the rate."""
     config = make_config(
         epochs=240, learning_rate=0.05, schedule="steps", decay_epochs=(150, 180, 210)
     )
@@ -133,7 +133,7 @@ def test_warm_up_comes_before_the_rest(settings, expected):
 
 
 def step(method, rate=0.5, **settings):
-    """The update of one method after two steps with constant gradients."""
+    """Returns the update of a method after two steps with constant gradients."""
     config = make_config(**({"methods": (method,), "weight_decay": 0.1} | settings))
     alpha = loss_weights(config.distillation)
     known = make_numbers(

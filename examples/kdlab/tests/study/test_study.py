@@ -1,4 +1,4 @@
-"""The command that studies the settings of a distillation, from end to end."""
+"""The command that studies distillation settings, from end to end."""
 
 import dataclasses
 import json
@@ -72,7 +72,7 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
     ).trials
     assert len(before) == len(after)
     assert {trial.state for trial in after} == {optuna.trial.TrialState.COMPLETE}
-    # Another number of seeds would be another kind of trial.
+    # A different number of seeds would make different trials.
     assert study(tmp_path, "--seeds", "3", monkeypatch=monkeypatch) == 2
     assert "seeds was 2, is 3" in capsys.readouterr().out.replace("\n", " ")
 
@@ -187,7 +187,7 @@ def test_min_norm_balances_without_alpha():
 
 
 def best_of_a_study(folder):
-    """The recipe file of the image task, with a teacher beside it."""
+    """Writes the recipe file of the image task, with a teacher beside it."""
     task = tasks.load("mnist5k")
     weights.save_orbax(folder / "teacher" / "t_ll", task.teacher(nnx.Rngs(0)))
     setting = RECOMMENDED | {"tau_teacher": 4.0, "balancer": "dto_kd"}

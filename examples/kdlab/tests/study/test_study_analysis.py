@@ -1,4 +1,4 @@
-"""What a study says of a response surface that is known."""
+"""Conclusions of a study about a known response surface."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SPACES = {
 
 
 def accuracy(setting):
-    """Of three seeds; additive where the teacher has a say."""
+    """Scores of three seeds, additive where the teacher has an effect."""
     known = canonicalize(setting)
     worth = sum(WORTH[knob][known[knob]] for knob in WORTH if knob in known)
     return 0.6 + worth + NOISE
@@ -47,7 +47,7 @@ def results():
 def test_main_effects_are_averages_over_the_other_knobs(results):
     effects = analysis.main_effects(SPACE, results.scores)
     distance = effects["distance"]
-    # A fifth of the grid has alpha 0, where the distance has no say.
+    # A fifth of the grid has alpha 0, where the distance has no effect.
     gap = distance["ce"] - distance["mse"]
     np.testing.assert_allclose(gap, 0.8 * 0.03)
     high, low, spread = analysis.cost_of_choice(effects["teacher"])
@@ -73,7 +73,7 @@ def test_the_gain_is_a_share_of_the_whole_range(results):
 
 def test_replayed_searches_look_scores_up(results):
     found = analysis.replay(search.random, SPACE, results.scores, trials=65, repeats=2)
-    np.testing.assert_allclose(found, 0.7)  # all of the grid
+    np.testing.assert_allclose(found, 0.7)  # the whole grid
     few = analysis.replay(search.random, SPACE, results.scores, trials=3, repeats=5)
     assert np.mean(few) < 0.7
 

@@ -32,7 +32,7 @@ def additive(setting):
 
 
 def counted(surface):
-    """The surface, and the list of what was asked."""
+    """Returns the surface, and the list of evaluated settings."""
     asked = []
 
     def evaluate(settings):
@@ -70,7 +70,7 @@ def test_greedy_misses_an_optimum_that_takes_two_changes_at_once():
 
 
 def test_greedy_repeats_its_passes_until_no_knob_improves():
-    """Alpha pays only at the distance that comes after it in the order."""
+    """Alpha helps only at a distance that is searched after it."""
 
     def surface(setting):
         mse = setting["distance"] == "mse"

@@ -1,4 +1,4 @@
-"""Trials are remembered, shared, and not lost with the process that ran them."""
+"""Trials are stored, shared, and not lost with the process that ran them."""
 
 import signal
 import subprocess
@@ -87,12 +87,12 @@ def test_a_failed_training_is_tried_again(store):
 
 
 def test_two_processes_share_the_work(store, tmp_path):
-    """A second store in this process stands for another one: it has its own lock."""
+    """A second store here stands for another process: it has its own lock."""
     other, calls = Store(tmp_path, "test"), []
 
     def first(setting):
         if not calls:
-            assert other._claim(setting) is None  # in hand here
+            assert other._claim(setting) is None  # being run here
             other.scores(ALPHAS[1:2], scored(calls))  # the other takes the next
         return {"score": setting["alpha"]}
 
@@ -125,7 +125,7 @@ def test_a_killed_process_loses_no_finished_trial(tmp_path):
         text=True,
     )
     assert victim.stdout.readline() == "training\n"
-    # A process that looks on while it lives leaves its trial alone.
+    # Another process does not take over its trial while it lives.
     store, calls = Store(tmp_path, "test"), []
     assert store._claim(ALPHAS[1]) is None
     victim.send_signal(signal.SIGKILL)

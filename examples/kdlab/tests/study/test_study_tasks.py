@@ -1,4 +1,4 @@
-"""The tasks of a study, and the network that reads texts."""
+"""The tasks of a study, and the text network."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +29,7 @@ def test_a_text_task_has_three_parts_that_share_no_group(name, read, monkeypatch
     for part, size in zip(made, style.parts, strict=True):
         assert part.inputs.shape == (size, style.length)
         assert set(part.labels) == set(range(task.num_classes))
-    # What the student is told is true, and is the same for every seed.
+    # The student's labels are correct, and the same for every seed.
     rows, told = task.lesson(7)
     assert len(rows) == len(told) == style.parts[0]
     np.testing.assert_array_equal(told, task.train.labels)

@@ -1,4 +1,4 @@
-"""A batch in parts gives what it gives as a whole."""
+"""A batch in parts gives the same as a whole batch."""
 
 import chex
 import numpy as np
@@ -21,7 +21,7 @@ def test_parts_of_a_batch_train_as_the_whole(method):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name in theirs:
-            # A decrease relative to a divergence that is hardly there keeps its error.
+            # A decrease relative to a tiny divergence has a large relative error.
             rtol = 1e-3 if "relative_decrease" in name else 2e-5
             np.testing.assert_allclose(
                 ours[name], theirs[name], rtol, 2e-6, err_msg=name
@@ -30,7 +30,7 @@ def test_parts_of_a_batch_train_as_the_whole(method):
 
 
 def test_every_part_moves_the_memory_of_a_loss():
-    """The memory of `crd` holds what each part has put in."""
+    """The memory of `crd` holds the updates of every part."""
     before = students(loss="crd").state(students(loss="crd").plan("kd"), 0)
     state, _ = train(students(loss="crd", accumulate=2), "kd", steps=1)
     old = before.rest["adapter"]["memory"].get_value().student_memory

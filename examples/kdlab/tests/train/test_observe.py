@@ -1,4 +1,4 @@
-"""What a step logs of the gradients, against the gradients themselves."""
+"""What a step logs about the gradients, against the gradients themselves."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_buffers_of_dot():
     "tx", [optax.sgd(0.1, momentum=0.9), kdopt.dto_kd_amortized(), kdopt.moco()]
 )
 def test_others_have_what_they_have(tx):
-    """No Gram matrix of two losses, so nothing, or the running means of MoCo."""
+    """Only buffers: there is no Gram matrix of two losses, or only of running means."""
     state = tx.init(jnp.zeros(3))
     assert {name.split("/")[0] for name in seen_in(state, (), VALUES)} <= {"buffer"}
 
@@ -63,7 +63,7 @@ def test_one_loss_has_no_diagnostics():
 
 
 def test_logging_a_step_reads_no_gradient_again():
-    """What it adds to the compiled step does not depend on the number of parameters."""
+    """Its cost in the compiled step does not depend on the number of parameters."""
     tx = optax.chain(kdopt.min_norm(), optax.sgd(0.1, momentum=0.9))
 
     def step(grads, state, params, *, log):

@@ -1,4 +1,4 @@
-"""What a step may do besides: averages, half precision, several seeds at once."""
+"""Optional parts of a step: averages, half precision, several seeds at once."""
 
 import chex
 import jax

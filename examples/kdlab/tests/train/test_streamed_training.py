@@ -1,4 +1,4 @@
-"""Training on a data set that is decoded as it is needed."""
+"""Training on a data set that is decoded on the fly."""
 
 import json
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("standard")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Eleven images in files that TFDS wrote, in batches of four."""
+    """Makes eleven images in files that TFDS wrote, in batches of four."""
     root = tmp_path_factory.mktemp("imagenet")
     _archives.write_imagenet(root, num_train=11, num_validation=6)
     return {

@@ -21,17 +21,17 @@ from tests import _compiler
 pytestmark = pytest.mark.usefixtures("standard")
 
 KILLED = Path(__file__).parents[1] / "_killed.py"
-STEPS = 4  # of an epoch
+STEPS = 4  # per epoch
 
 
 def records(directory):
-    """What is in ``metrics.jsonl``, without the times."""
+    """Reads ``metrics.jsonl``, without the times."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in lines]
 
 
 def final(directory, pupils, method):
-    """The arrays of the newest checkpoint."""
+    """Returns the arrays of the newest checkpoint."""
     with Saver(directory / "checkpoints") as saver:
         state, position = saver.restore(pupils.state(pupils.plan(method), 0))
     assert position == Position(pupils.config.training.epochs)
@@ -50,7 +50,7 @@ def assert_same_bits(ours, theirs):
 
 
 def terminated_at(number, *signals):
-    """A step that is asked to end when so many are done."""
+    """Wraps a step that asks for an end after a number of calls."""
 
     def wrap(step):
         calls = []
@@ -77,7 +77,7 @@ def terminated_at(number, *signals):
     ],
 )
 def test_terminated_run_goes_on_bit_for_bit(tmp_path, method, settings):
-    """In the middle of the first epoch, then at the end of it, then of the second."""
+    """In the middle of the first epoch, at its end, then at the end of the second."""
     pupils = students(**settings)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     fitted(pupils, whole, method)
@@ -100,7 +100,7 @@ def test_terminated_run_goes_on_bit_for_bit(tmp_path, method, settings):
 def test_one_interrupt_saves_and_a_second_ends_at_once(
     number, tmp_path, capsys, request
 ):
-    """Also the last step of all, behind which there is none to stop at."""
+    """Even at the very last step, after which there is none to stop at."""
     # A shell that starts the tests in the background has them ignore Ctrl-C.
     before = signal.default_int_handler
     request.addfinalizer(
@@ -125,7 +125,7 @@ def test_one_interrupt_saves_and_a_second_ends_at_once(
 
 
 def killed(*plans):
-    """Runs plans in a process of their own; returns its exit code."""
+    """Runs plans in a separate process; returns its exit code."""
     program = [sys.executable, str(KILLED), *plans]
     environment = _compiler.environment(devices=1)
     with subprocess.Popen(
@@ -158,7 +158,7 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path):
 
 
 def faulty(numbers):
-    """A step whose loss is not finite at some of the calls."""
+    """Wraps a step so that its loss is not finite on some calls."""
 
     def wrap(step):
         calls = []
