@@ -239,7 +239,7 @@ def only_training(monkeypatch):
 
 
 def features(recipe):
-    """Returns what the smoke run of a recipe exercises; a network as student or as teacher."""
+    """Returns what the smoke run of a recipe exercises: networks in either role."""
     values = flatten(recipe.config)
     parts = {(x, values[x]) for x in ("loss", "methods", "augment", "dataset")}
     return parts | {("network", values[role]) for role in ("student", "teacher")}
