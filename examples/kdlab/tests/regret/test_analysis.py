@@ -1,10 +1,14 @@
 """Regret is counted as its page says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from kdlab.regret import page
 from kdlab.regret.analysis import SEARCHED, SEARCHES, Table
+from kdlab.regret.situation import SITUATIONS
+from kdlab.regret.store import Store
 from kdlab.regret.training import Score
 
 ARMS = ("fixed 0.1", "fixed 0.9", "dto_kd")
@@ -78,3 +82,12 @@ def test_a_page_without_markers_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="to write between"):
         page.write_page(path, make_table())
     assert path.read_text() == "# Page\n"
+
+
+def test_the_page_shows_the_scores_beside_it():
+    docs = Path(__file__).parents[4] / "docs"
+    table = Table(Store(docs / "regret.jsonl").read())
+    text = (docs / "regret.md").read_text(encoding="utf-8")
+    shown = text.split(page.BEGIN)[1].split(page.END)[0]
+    assert shown == "\n" + page.make_markdown(table)
+    assert len(table.situations) == len(SITUATIONS) and table.seeds == 5

@@ -81,7 +81,7 @@ def draw(table: Table, path: Path) -> None:
         ax.set_ylim(-0.7, len(regrets) - 0.3)
         ax.set_xlabel(
             "points of accuracy lost against a weight searched with nine trainings\n"
-            "(one dot per situation; bar: mean; colour: worst case)"
+            "(one dot per situation; bar: mean; red: worst case)"
         )
     figure.savefig(path, dpi=150)
 
