@@ -55,7 +55,7 @@ def geometric_mean_weights(
     Returns:
         Positive weights, ``[k]``, of product :math:`K^{-K}`. Losses must be above their
         bounds: one that is exactly 0 counts as absent, and has no weight in the mean of
-            the others; any other makes the weights NaN.
+        the others; any other makes the weights NaN.
 
     Examples:
         >>> import jax.numpy as jnp

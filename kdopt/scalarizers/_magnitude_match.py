@@ -107,7 +107,7 @@ def magnitude_match(
     Returns:
         A scalarizer; ``update`` needs ``values``. The weight of the anchor is 1 by
         default: keep the learning rate of that loss. As a loss vanishes its weight
-            grows, up to the floor ``eps``, and its gradient keeps its size.
+        grows, up to the floor ``eps``, and its gradient keeps its size.
 
     Raises:
         ValueError: If there are not K shares or bools, or ``anchor`` is out of range.

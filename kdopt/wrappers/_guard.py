@@ -73,7 +73,7 @@ def guard(
     Args:
         tx: The whole chain from K gradients to the update that is *added* to the
             parameters: balancer, optimiser, learning rate. What must not be guarded
-                goes after it, ``optax.chain(kdopt.guard(...), decay)``.
+            goes after it, ``optax.chain(kdopt.guard(...), decay)``.
         num_losses: K.
         act: Whether to correct the update; False only measures and counts. It may be a
             traced bool.
