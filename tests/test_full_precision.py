@@ -57,6 +57,8 @@ ARGUMENTS_OF_TWO = {
     **dict.fromkeys(("lambda_", "previous"), np.float32(0.5)),
 }
 
+ARGUMENTS_OF_LOGITS = {"logits": ROWS, "labels": np.zeros(len(ROWS), np.int32)}
+
 
 def functions():
     """Lists solvers, diagnostics, and functions named ``x_weights``."""
@@ -79,7 +81,8 @@ FUNCTIONS = dict(functions())
 def test_pure_functions(name):
     fn = FUNCTIONS[name]
     of_two = ARGUMENTS_OF_TWO if name.startswith(PREFIXES_OF_TWO) else {}
-    known = ARGUMENTS | of_two
+    of_logits = ARGUMENTS_OF_LOGITS if name == "calibrated_cross_entropy" else {}
+    known = ARGUMENTS | of_two | of_logits
     given = {
         parameter.name: known[parameter.name]
         for parameter in inspect.signature(fn).parameters.values()

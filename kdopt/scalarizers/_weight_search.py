@@ -13,8 +13,7 @@ from kdopt._checks import check_range
 from kdopt._dtypes import accumulator_dtype
 from kdopt._linalg import dot
 from kdopt._present import present_mask
-from kdopt._running import RunningMean, move_mean, start_mean
-from kdopt._transform import check_num_losses, check_state, count_unless, hold_unless
+from kdopt._transform import check_num_losses, check_state, count_unless
 from kdopt._typing import PresentLike, Scalarizer, Weights
 
 SHARES = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
@@ -26,13 +25,11 @@ class WeightSearchState(NamedTuple):
 
     Attributes:
         loss_weights: Weights for the next backward pass, ``[k]``.
-        mean: Running mean of the candidates' losses, ``[j]``.
-        notfinite_count: Number of skipped evaluations, int32, on which a candidate's
-            loss was not finite.
+        notfinite_count: Number of evaluations, int32, that were left out because no
+            candidate's loss was finite.
     """
 
     loss_weights: Weights
-    mean: RunningMean
     notfinite_count: jax.Array
 
 
@@ -41,7 +38,7 @@ def weight_search(
     *,
     num_losses: int = 2,
     num_examples: int | float | jax.Array = 100,
-    decay: float | jax.Array = 0.5,
+    decay: float | jax.Array = 0.8,
 ) -> Scalarizer:
     r"""Weights the losses by the mean of candidates that a validation set supports.
 
@@ -51,12 +48,13 @@ def weight_search(
     generalises:
 
     .. math::
-        m_j \leftarrow \text{running mean of } \ell_j, \qquad
-        q_j \propto e^{-n m_j}, \qquad w = \sum_j q_j c_j
+        q_j \propto e^{-n \ell_j}, \qquad
+        w \leftarrow \alpha w + (1 - \alpha) \sum_j q_j c_j
 
-    So :math:`q` is the posterior of the candidates under equal priors. The heads are
-    trained in the same backward pass and cost little: one run replaces one per
-    candidate.
+    So :math:`q` is the posterior of the candidates under equal priors. The weights
+    follow it gradually, because a network in early training may not survive a sudden
+    change of its loss. The heads are trained in the same backward pass and cost little:
+    one run replaces one per candidate.
 
     Args:
         candidates: Weights ``[j, k]``, not negative. None: for two losses, nine shares
@@ -64,12 +62,12 @@ def weight_search(
             parts, and all in equal parts.
         num_losses: K.
         num_examples: :math:`n`; lower values weight the candidates more evenly.
-        decay: Decay of the running mean, in [0, 1); 0 uses the last evaluation only.
+        decay: :math:`\alpha`, per evaluation, in [0, 1); 0 uses the last one only.
 
     Returns:
         A scalarizer: it passes the gradient through and learns from
         ``candidate_losses``, ``[j]``, in ``update``; leave them out on steps without an
-        evaluation (about one evaluation per epoch is enough). The next backward pass
+        evaluation (one every ten steps or so is enough). The next backward pass
         takes ``kdopt.loss_weights(opt_state)``, the mean of all candidates before the
         first evaluation. The weights have the same sum as the candidates: 1 by default.
 
@@ -85,14 +83,9 @@ def weight_search(
         >>> losses = jnp.array([0.40, 0.31, 0.30])  # of the heads, on 100 examples
         >>> _, state = tx.update(jnp.zeros(2), state, candidate_losses=losses)
         >>> print("{:.3f} {:.3f}".format(*kdopt.loss_weights(state)))
-        0.134 0.866
+        0.427 0.573
 
     Notes:
-        The heads judge the losses by features that the weights so far have shaped. In
-        tests it came close to a search with nine trainings, except with very few labels
-        and with a teacher that lacked half of the classes, where it failed badly and
-        :func:`kdopt.hypergradient` did not.
-
         Over- and underconfident heads are best compared after calibration:
         :func:`kdopt.diagnostics.calibrated_cross_entropy`.
     """
@@ -115,7 +108,6 @@ def weight_search(
         dtype = accumulator_dtype(*jax.tree.leaves(params))
         return WeightSearchState(
             loss_weights=jnp.asarray(table.mean(0), dtype),
-            mean=jax.tree.map(lambda x: x.astype(dtype), start_mean(j)),
             notfinite_count=jnp.zeros((), jnp.int32),
         )
 
@@ -139,16 +131,17 @@ def weight_search(
                 f"Expected {j} candidate losses, one per candidate, got an array of "
                 f"shape {found.shape}."
             )
-        sound = jnp.all(jnp.isfinite(found))
-        mean = move_mean(state.mean, found, decay, sound)
-        posterior = jax.nn.softmax(-jnp.asarray(num_examples, dtype) * mean.value)
-        weights = dot(posterior, jnp.asarray(table, dtype))
+        # A head that diverged is out; the others decide.
+        scores = jnp.where(jnp.isfinite(found), -found, -jnp.inf)
+        sound = jnp.any(jnp.isfinite(found))
+        posterior = jax.nn.softmax(jnp.asarray(num_examples, dtype) * scores)
+        alpha = jnp.asarray(decay, dtype)
+        wanted = dot(posterior, jnp.asarray(table, dtype))
+        weights = alpha * state.loss_weights + (1 - alpha) * wanted
         mask = present_mask(present, k)
+        moves = sound if mask is None else sound & mask
         return updates, WeightSearchState(
-            jnp.where(
-                sound if mask is None else sound & mask, weights, state.loss_weights
-            ),
-            hold_unless(sound, mean, state.mean),
+            jnp.where(moves, weights, state.loss_weights),
             count_unless(sound, state.notfinite_count),
         )
 

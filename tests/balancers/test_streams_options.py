@@ -137,8 +137,14 @@ def test_one_all_reduce_of_one_tree_is_enough():
         ({"momenta": (1.0,)}, r"must lie in \[0, 1\), got 1"),
         ({"momenta": (0.5,), "dampening": 2.0}, r"dampening must lie in \[0, 1\]"),
         ({"momenta": (0.5,), "dampening": (0.1, 0.2)}, "one setting or 1 of them"),
-        ({"momenta": (0.5,), "dampening": 0.1, "nesterov": True}, "goes with neither"),
-        ({"momenta": (0.5,), "dampening": 0.1, "normalize": True}, "goes with neither"),
+        (
+            {"momenta": (0.5,), "dampening": 0.1, "nesterov": True},
+            "cannot be combined with nesterov",
+        ),
+        (
+            {"momenta": (0.5,), "dampening": 0.1, "normalize": True},
+            "cannot be combined with nesterov",
+        ),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(arguments, message):

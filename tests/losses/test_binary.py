@@ -177,7 +177,10 @@ def test_mistakes_are_named():
         (lambda: losses.binary_cross_entropy(s[:, 0], t[:, 0]), r"x\[:, None\]"),
         (lambda: losses.binary_kd(s, t, label_weights=s[0]), "broadcast_to"),
         (lambda: losses.binary_kd(s, t, label_weights=s[:, :1]), "label_weights must"),
-        (lambda: losses.binary_kd(s, t[:, :3]), "teacher_logits must have equally"),
+        (
+            lambda: losses.binary_kd(s, t[:, :3]),
+            "teacher_logits must have the same number",
+        ),
         (
             lambda: losses.binary_kd(s, t, temperature=-1),
             "temperature must be positive",

@@ -150,7 +150,7 @@ def test_weights_of_examples_for_tokens_are_named():
     for wrong, advice in (
         (weights[:, 0], "repeat it along the missing axes"),
         (weights[..., None], "squeeze it"),
-        (s, "not of classes"),
+        (s, "not classes"),
     ):
         with pytest.raises(
             ValueError, match=r"have shape \[...\] = \[4, 3\].*" + advice

@@ -14,7 +14,7 @@ def data():
 
 @pytest.fixture
 def cached(data, tmp_path):
-    """Calls `cached_outputs`; returns its result and whether it had to compute."""
+    """Calls `cache_outputs`; returns its result and whether it had to compute."""
 
     def call(value=1.0, **changes):
         calls = []

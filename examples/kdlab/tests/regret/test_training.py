@@ -105,7 +105,7 @@ def test_only_what_is_missing_is_trained(tmp_path, laboratory, monkeypatch):
 
     monkeypatch.setattr(laboratory, "train", train)
     for seeds in (1, 2, 2):
-        train_missing(store, situations, ["fixed 0.5"], seeds, None, console)
+        train_missing(store, situations, ["fixed 0.5"], range(seeds), None, console)
     assert seen == [0, 1]
     lines = [json.loads(line) for line in store.path.read_text().splitlines()]
     assert [len(line["accuracy"]) for line in lines] == [1, 2]

@@ -53,7 +53,7 @@ def cache_outputs(
         >>> from kdlab.data import load
         >>> folder = tempfile.TemporaryDirectory()
         >>> cached = functools.partial(
-        ...     cached_outputs,
+        ...     cache_outputs,
         ...     params={"kernel": np.ones(3)},
         ...     dataset=load("digits"),
         ...     cache_dir=Path(folder.name),

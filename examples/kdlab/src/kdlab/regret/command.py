@@ -31,6 +31,10 @@ class RegretConfig:
 
     seeds: int = 5
     """Number of seeds."""
+    first_seed: int = 0
+    """First seed; give other seeds a file of their own (--results)."""
+    methods: tuple[str, ...] = ()
+    """Methods to train, as named in the table; none: all. Fixed weights are needed."""
     situations: tuple[str, ...] = ()
     """Names of situations; none: all whose data is at hand."""
     results: Path = Path("runs/regret/results.jsonl")
@@ -52,6 +56,13 @@ class RegretConfig:
                 raise ValueError(
                     f"--situations {name!r} is unknown; {hint}choose among "
                     f"{', '.join(SITUATIONS)}."
+                )
+        for name in self.methods:
+            if name not in ARMS:
+                hint = did_you_mean(name, ARMS)
+                raise ValueError(
+                    f"--methods {name!r} is unknown; {hint}choose among "
+                    f"{', '.join(ARMS)}."
                 )
         expand_home(self)
 
@@ -77,10 +88,14 @@ def run(config: RegretConfig, console: Console) -> None:
         return
     store = Store(config.results)
     chosen = config.chosen()
-    train_missing(store, chosen, ARMS, config.seeds, config.data_dir, console)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    methods = config.methods or tuple(ARMS)
+    train_missing(store, chosen, methods, seeds, config.data_dir, console)
     found = store.read()
     names = {situation.name for situation in chosen}
-    table = Table({key: value for key, value in found.items() if key[0] in names})
+    table = Table(
+        {key: value for key, value in found.items() if key[0] in names}, methods
+    )
     display.print_table(console, page.HEAD, page.make_rows(table), text=(0, 5))
     picture = config.results.with_name("regret.png")
     if config.page is not None:

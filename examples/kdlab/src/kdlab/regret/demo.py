@@ -77,7 +77,7 @@ def run(config: DemoConfig, console: Console) -> None:
     folder = config.runs / "demo"
     store = Store(folder / "results.jsonl")
     situations = [SITUATIONS[name] for name in CROSS]
-    train_missing(store, situations, ARMS, config.seeds, None, console)
+    train_missing(store, situations, ARMS, range(config.seeds), None, console)
     rows = make_rows(Table(store.read(), ARMS))
     cells = [_cells(row) for row in rows]
     display.print_table(console, HEAD, cells)

@@ -16,7 +16,7 @@ def train_missing(
     store: Store,
     situations: Sequence[Situation],
     arms: Collection[str],
-    seeds: int,
+    seeds: Sequence[int],
     data_dir: Path | None,
     console: Console,
 ) -> None:
@@ -27,22 +27,22 @@ def train_missing(
             are done.
         situations: The situations.
         arms: Names of the arms.
-        seeds: Number of seeds.
+        seeds: The seeds, in the order of the scores.
         data_dir: Folder that holds Fashion-MNIST.
         console: Where progress is shown.
     """
     known = store.read()
     laboratory = Laboratory(store.path.parent / "teachers", data_dir)
     with progress_bars(console) as progress:
-        bar = progress.add_task("", total=len(situations) * len(arms) * seeds)
+        bar = progress.add_task("", total=len(situations) * len(arms) * len(seeds))
         for situation in situations:
             for name in arms:
                 progress.update(bar, description=f"{situation.name}: {name}")
                 scores = list(known.get((situation.name, name), []))
-                progress.advance(bar, min(len(scores), seeds))
-                if len(scores) >= seeds:
+                progress.advance(bar, min(len(scores), len(seeds)))
+                if len(scores) >= len(seeds):
                     continue
-                for seed in range(len(scores), seeds):
+                for seed in seeds[len(scores) :]:
                     scores.append(laboratory.train(situation, ARMS[name], seed))
                     progress.advance(bar)
                 store.append(situation.name, name, scores)
