@@ -122,9 +122,7 @@ def draw(rows: list[Row], path: Path) -> None:
         ax.set_yticks(places, [row.method for row in rows])
         ax.axvline(0, color="black", lw=0.8)
         ax.set_xlabel("points of accuracy lost against the best fixed weight")
-        ax.set_title(
-            "What one training costs if the right weight is unknown (bar: worst)"
-        )
+        ax.set_title("Cost of one training if the right weight is unknown (bar: worst)")
         ax.legend(frameon=False, loc="upper right")
     figure.savefig(path, dpi=150)
 
