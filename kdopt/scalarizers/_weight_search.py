@@ -93,7 +93,7 @@ def weight_search(
     check_range("num_examples", num_examples, 0.0)
     k = check_num_losses(num_losses)
     table = np.asarray(
-        default_candidates(k) if candidates is None else candidates, np.float64
+        _default_candidates(k) if candidates is None else candidates, np.float64
     )
     if table.ndim != 2 or table.shape[1] != k or not len(table):
         raise ValueError(
@@ -148,7 +148,7 @@ def weight_search(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def default_candidates(k: int) -> np.ndarray:
+def _default_candidates(k: int) -> np.ndarray:
     """Returns the candidates for K losses when none are given, ``[j, k]``."""
     if k == 2:
         shares = np.array(SHARES)

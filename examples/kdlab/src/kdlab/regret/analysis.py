@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdlab.regret.arms import ARMS, GRID, RATES, name_dot, name_fixed
+from kdlab.regret.arms import ARMS, RATES, name_dot, name_fixed
+from kdlab.regret.objective import GRID
 from kdlab.regret.store import Scores
 from kdlab.regret.training import Score
 

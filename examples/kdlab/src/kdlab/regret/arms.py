@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import optax
 
 import kdopt
-from kdlab.regret.objective import Knobs
+from kdlab.regret.objective import GRID, Knobs
 from kdlab.regret.steps import (
     Program,
     Student,
@@ -20,8 +20,6 @@ from kdlab.regret.steps import (
 )
 from kdlab.train.methods import dot
 
-GRID = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
-"""The fixed weights of the distillation loss."""
 RATES = (0.5, 1.0, 2.0)
 """Learning rates to try, relative to that of the task."""
 

@@ -9,6 +9,9 @@ from kdlab.models import Outputs
 from kdlab.regret.situation import LossKind
 from kdopt import losses
 
+GRID = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+"""The fixed weights of the distillation loss, and those of the probe heads."""
+
 
 class Knobs(NamedTuple):
     """Numbers of a training, float32 scalars.

@@ -10,12 +10,11 @@ from flax import nnx
 
 import kdopt
 from kdlab.models import Outputs
-from kdlab.regret.objective import Batch, Knobs, compute_losses
+from kdlab.regret.objective import GRID, Batch, Knobs, compute_losses
 from kdlab.regret.situation import LossKind
 from kdlab.study.task import Task
 from kdlab.train.methods import Numbers, make_optimizer
 from kdopt import diagnostics
-from kdopt.scalarizers._weight_search import default_candidates
 
 EVALUATION_STEPS = 8  # between two looks at the validation set, by those that look
 SPARSE_STEPS = 4  # between two looks at the reference batch, by those that spare it
@@ -252,7 +251,7 @@ class SearchState(NamedTuple):
 
 def search(student: Student) -> Program:
     """One backward pass of the student and of nine probe heads on its features."""
-    candidates = jnp.asarray(default_candidates(2))
+    candidates = jnp.array([(1 - weight, weight) for weight in GRID])
     searcher = kdopt.weight_search(candidates)
 
     def init(knobs: Knobs, params: Any) -> SearchState:
