@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "_traces": {*BASE, "_gram", "_present", "_simplex", "_transform"},
     "_loss_weights": {*BASE, "_present", "_transform"},
     "balancers": {*ALGEBRA, *PLUMBING},
-    "scalarizers": {*ALGEBRA, *PLUMBING, "_loss_weights"},
+    "scalarizers": {*ALGEBRA, *PLUMBING - {"_traces"}, "_loss_weights"},
     "losses": {*BASE, "losses"},
     "_differentiate": BASE,
     "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},

@@ -1,8 +1,11 @@
 """The arms of the comparison: every method, its settings, and what it costs."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 import kdopt
@@ -10,39 +13,41 @@ from kdlab.regret.objective import GRID, Knobs
 from kdlab.regret.steps import (
     Program,
     Student,
-    balance,
+    follow_plan,
     follow_reference,
     learn_by_slopes,
-    scalarize,
     search,
-    share_backward,
-    sum_to_one,
 )
-from kdlab.train.methods import dot
+from kdlab.train.methods import (
+    Method,
+    Numbers,
+    Plan,
+    dot,
+    dto_kd_shared,
+    make_optimizer,
+)
 
 RATES = (0.5, 1.0, 2.0)
 """Learning rates to try, relative to that of the task."""
 
 
-def _balanced(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
-    def program(student: Student) -> Program:
-        return balance(
-            student,
-            lambda knobs: optax.chain(
-                sum_to_one(make(knobs)), student.optimizer(knobs)
-            ),
-        )
+def _sum_to_one(balancer: Any) -> optax.GradientTransformationExtraArgs:
+    """Divides the update of a balancer by the sum of its weights.
 
-    return program
+    So methods at one learning rate differ in the balance alone.
+    """
 
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple:
+        combined, state = balancer.update(updates, state, params, **extra)
+        total = jnp.maximum(jnp.sum(kdopt.loss_weights(state)), 1e-12)
+        return jax.tree.map(lambda x: x / total, combined), state
 
-def _scalarized(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
-    return lambda student: scalarize(student, make)
+    return optax.GradientTransformationExtraArgs(balancer.init, update)
 
 
 def _task_limited(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
     """Lowest distillation loss with the task loss at most at the limit."""
-    barrier = sum_to_one(kdopt.dynamic_barrier(knobs.limit))
+    barrier = kdopt.dynamic_barrier(knobs.limit)
 
     def update(
         updates: Any,
@@ -58,27 +63,44 @@ def _task_limited(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(barrier.init, update)
 
 
-def _dot(student: Student) -> Program:
-    return balance(
-        student, lambda knobs: dot(student.numbers(knobs), knobs.schedule).tx
+def _balanced(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
+    def plan(numbers: Numbers, knobs: Knobs) -> Plan:
+        optimizer = make_optimizer(numbers, knobs.schedule)
+        return Plan(optax.chain(_sum_to_one(make(knobs)), optimizer))
+
+    return functools.partial(follow_plan, make=plan)
+
+
+def _scalarized(make: Callable[[Knobs], Any]) -> Callable[[Student], Program]:
+    def weigh(state: Any, values: jax.Array) -> jax.Array:
+        weights = kdopt.loss_weights(state, values)
+        return weights / jnp.sum(weights)
+
+    def plan(numbers: Numbers, knobs: Knobs) -> Plan:
+        optimizer = make_optimizer(numbers, knobs.schedule)
+        return Plan(optax.chain(optimizer, make(knobs)), weights=weigh)
+
+    return functools.partial(follow_plan, make=plan)
+
+
+def _known(method: Method) -> Callable[[Student], Program]:
+    """A method of experiments and studies, as it is there."""
+    return functools.partial(
+        follow_plan, make=lambda numbers, knobs: method(numbers, knobs.schedule)
     )
 
 
-def _fixed(knobs: Knobs) -> Any:
-    return kdopt.weighted_sum((1 - knobs.weight, knobs.weight))
-
-
 PROGRAMS: dict[str, Callable[[Student], Program]] = {
-    "fixed": _scalarized(_fixed),
-    "dto_kd": _balanced(lambda _: kdopt.dto_kd(rescale="convex")),
-    "dto_kd_shared": lambda student: share_backward(
-        student, kdopt.dto_kd(rescale="convex")
+    "fixed": _scalarized(
+        lambda knobs: kdopt.weighted_sum((1 - knobs.weight, knobs.weight))
     ),
+    "dto_kd": _balanced(lambda _: kdopt.dto_kd(rescale="convex")),
+    "dto_kd_shared": _known(dto_kd_shared),
     "dto_kd_amortized": _scalarized(lambda _: kdopt.dto_kd_amortized()),
     "dynamic_lambda": _balanced(
         lambda knobs: kdopt.dynamic_lambda(policy="safe", lambda_=knobs.weight)
     ),
-    "dot": _dot,
+    "dot": _known(dot),
     "min_norm": _balanced(lambda _: kdopt.min_norm()),
     "upgrad": _balanced(lambda _: kdopt.upgrad()),
     "nash_mtl": _balanced(lambda _: kdopt.nash_mtl()),

@@ -1,6 +1,7 @@
 """``kdlab regret``: what a method costs a user who does not know the right weight."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -50,20 +51,8 @@ class RegretConfig:
     def __post_init__(self):
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
-        for name in self.situations:
-            if name not in SITUATIONS:
-                hint = did_you_mean(name, SITUATIONS)
-                raise ValueError(
-                    f"--situations {name!r} is unknown; {hint}choose among "
-                    f"{', '.join(SITUATIONS)}."
-                )
-        for name in self.methods:
-            if name not in ARMS:
-                hint = did_you_mean(name, ARMS)
-                raise ValueError(
-                    f"--methods {name!r} is unknown; {hint}choose among "
-                    f"{', '.join(ARMS)}."
-                )
+        _check_names("situations", self.situations, SITUATIONS)
+        _check_names("methods", self.methods, ARMS)
         expand_home(self)
 
     def chosen(self) -> list[Situation]:
@@ -105,6 +94,15 @@ def run(config: RegretConfig, console: Console) -> None:
         picture.parent.mkdir(exist_ok=True)
     page.draw(table, picture)
     display.print_path(console, picture, "Figure")
+
+
+def _check_names(option: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"--{option} {name!r} is unknown; {did_you_mean(name, known)}choose "
+                f"among {', '.join(known)}."
+            )
 
 
 def _print_times(config: RegretConfig, console: Console) -> None:

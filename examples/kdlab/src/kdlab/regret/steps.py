@@ -13,7 +13,8 @@ from kdlab.models import Outputs
 from kdlab.regret.objective import GRID, Batch, Knobs, compute_losses
 from kdlab.regret.situation import LossKind
 from kdlab.study.task import Task
-from kdlab.train.methods import Numbers, make_optimizer
+from kdlab.train.methods import Numbers, Plan, make_optimizer
+from kdlab.train.update import Update, make_update
 from kdopt import diagnostics
 
 EVALUATION_STEPS = 8  # between two looks at the validation set, by those that look
@@ -98,83 +99,24 @@ class Student:
         return make_optimizer(self.numbers(knobs), knobs.schedule)
 
 
-def sum_to_one(balancer: Any) -> optax.GradientTransformationExtraArgs:
-    """Divides the update of a balancer by the sum of its weights.
+def follow_plan(student: Student, make: Callable[[Numbers, Knobs], Plan]) -> Program:
+    """One pass per loss, or one for all: the way of the plan."""
 
-    So methods at one learning rate differ in the balance alone.
-    """
+    def update_of(knobs: Knobs) -> Update:
+        def encode(params: Any, batch: Batch) -> Any:
+            outputs = student.run(params, batch.inputs)
+            return outputs._replace(features=(), preactivations=())
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple:
-        combined, state = balancer.update(updates, state, params, **extra)
-        total = jnp.maximum(jnp.sum(kdopt.loss_weights(state)), 1e-12)
-        return jax.tree.map(lambda x: x / total, combined), state
+        def head(params: Any, outputs: Outputs, batch: Batch) -> tuple:
+            del params
+            return student.losses_at(outputs, batch, knobs)
 
-    return optax.GradientTransformationExtraArgs(balancer.init, update)
-
-
-def scalarize(
-    student: Student, weigh: Callable[[Knobs], optax.GradientTransformationExtraArgs]
-) -> Program:
-    """One backward pass, of the sum with the weights of a scalarizer."""
-
-    def transform(knobs: Knobs) -> optax.GradientTransformationExtraArgs:
-        return optax.chain(student.optimizer(knobs), weigh(knobs))
+        return make_update(make(student.numbers(knobs), knobs), encode, head)
 
     def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
-        def weights(values: jax.Array) -> jax.Array:
-            found = kdopt.loss_weights(state, values)
-            return found / jnp.sum(found)
+        return update_of(knobs).apply(params, state, batch)
 
-        grad_fn = kdopt.value_and_weighted_grad(student.losses)
-        values, grads = grad_fn(params, batch, knobs, weights=weights)
-        updates, new = transform(knobs).update(
-            grads,
-            state,
-            params,
-            values=values,
-            value_fn=lambda params: student.losses(params, batch, knobs),
-        )
-        return optax.apply_updates(params, updates), new
-
-    return _compile(lambda knobs, params: transform(knobs).init(params), step)
-
-
-def balance(
-    student: Student, make: Callable[[Knobs], optax.GradientTransformationExtraArgs]
-) -> Program:
-    """One backward pass per loss; the transform takes both gradients."""
-
-    def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
-        values, grads = kdopt.value_and_grads(student.losses)(params, batch, knobs)
-        updates, state = make(knobs).update(grads, state, params, values=values)
-        return optax.apply_updates(params, updates), state
-
-    return _compile(lambda knobs, params: make(knobs).init(params), step)
-
-
-def share_backward(student: Student, balancer: Any) -> Program:
-    """One backward pass; the gradients are balanced at the outputs of the network."""
-
-    def encode(params: Any, batch: Batch, knobs: Knobs) -> Any:
-        del knobs
-        outputs = student.run(params, batch.inputs)
-        return outputs._replace(features=(), preactivations=())
-
-    def head(params: Any, outputs: Outputs, batch: Batch, knobs: Knobs) -> tuple:
-        del params
-        return student.losses_at(outputs, batch, knobs)
-
-    def init(knobs: Knobs, params: Any) -> tuple:
-        return student.optimizer(knobs).init(params), balancer.init(params)
-
-    def step(knobs: Knobs, params: Any, state: Any, batch: Batch, _: Batch) -> tuple:
-        grad_fn = kdopt.value_and_shared_grad(encode, head, balancer)
-        found: Any = grad_fn(params, batch, knobs, state=state[1])
-        _, grads, at_outputs = found
-        updates, new = student.optimizer(knobs).update(grads, state[0], params)
-        return optax.apply_updates(params, updates), (new, at_outputs)
-
-    return _compile(init, step)
+    return _compile(lambda knobs, params: update_of(knobs).init(params), step)
 
 
 def follow_reference(student: Student, rule: Any) -> Program:

@@ -62,6 +62,7 @@ class Laboratory:
     def __init__(self, folder: Path, data_dir: Path | None):
         self._folder, self._data_dir = folder, data_dir
         self._tasks: dict[str, Task] = {}
+        self._teachers: dict[tuple[str, str], Teacher] = {}
         self._programs: dict[tuple, tuple[Student, Program]] = {}
         self._apply: dict[str, Any] = {}
 
@@ -73,8 +74,11 @@ class Laboratory:
 
     def teacher(self, situation: Situation) -> Teacher:
         """Returns the outputs of the teacher of a situation."""
-        task = self.task(situation.task)
-        return get_teacher(task, situation.teacher, self._folder)
+        key = situation.task, situation.teacher
+        if key not in self._teachers:
+            task = self.task(situation.task)
+            self._teachers[key] = get_teacher(task, situation.teacher, self._folder)
+        return self._teachers[key]
 
     def train(self, situation: Situation, arm: Arm, seed: int) -> Score:
         """Trains a student and scores it."""

@@ -4,7 +4,6 @@ All knobs are arguments of the compiled step, so that all settings of a balancer
 one program.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import kdopt
 from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonicalize
 from kdlab.study.task import Training
+from kdlab.train import update
 from kdlab.train.methods import METHODS, Numbers
+from kdlab.train.update import Update
 from kdopt import losses
 
 Batch = dict[str, Any]
@@ -71,18 +71,6 @@ def compute_losses(
     return task, jnp.stack(distances)[knobs.distance]
 
 
-class Update(NamedTuple):
-    """How one step changes the parameters.
-
-    Attributes:
-        init: Maps parameters to the initial state.
-        apply: Maps parameters, state and batch to new parameters and state.
-    """
-
-    init: Callable[[Any], Any]
-    apply: Callable[[Any, Any, Batch], tuple[Any, Any]]
-
-
 METHOD_OF = {
     "fixed": "kd",
     "dynamic_lambda": "dynamic_lambda",
@@ -117,25 +105,4 @@ def make_update(
         del params
         return compute_losses(logits, batch, knobs)
 
-    def losses_fn(params: Any, batch: Batch) -> tuple:
-        return compute_losses(logits_fn(params, batch), batch, knobs)
-
-    def init(params: Any) -> tuple[Any, Any]:
-        at_logits = () if plan.balancer is None else plan.balancer.init(params)
-        return plan.tx.init(params), at_logits
-
-    def apply(params: Any, states: Any, batch: Batch) -> tuple[Any, Any]:
-        state, at_logits = states
-        if plan.balancer is not None:
-            shared = kdopt.value_and_shared_grad(logits_fn, head, plan.balancer)
-            values, grads, at_logits = shared(params, batch, state=at_logits)
-        elif plan.weights is not None:
-            weigh = functools.partial(plan.weights, state)
-            weighted = kdopt.value_and_weighted_grad(losses_fn)
-            values, grads = weighted(params, batch, weights=weigh)
-        else:
-            values, grads = kdopt.value_and_grads(losses_fn)(params, batch)
-        updates, state = plan.tx.update(grads, state, params, values=values)
-        return optax.apply_updates(params, updates), (state, at_logits)
-
-    return Update(init, apply)
+    return update.make_update(plan, logits_fn, head)
