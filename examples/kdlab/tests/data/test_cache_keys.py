@@ -131,11 +131,10 @@ def changed(base, field):
 
 
 def dataset_of(config):
-    packaged = config.data.dataset.startswith("synthetic")
     return open_dataset(
         config.data.dataset,
         data_dir=config.data.data_dir,
-        image_size=None if packaged else config.data.image_size,
+        image_size=config.data.image_size,
     )
 
 

@@ -1,10 +1,13 @@
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdlab.data import DATASETS, batches, corrupt_labels, load, num_batches, subset
 from kdlab.data.dataset import channel_moments, stratified_order
+from kdlab.data.decoding import decode
 from kdlab.data.sources.synthetic import SIZES
 
 
@@ -192,9 +195,15 @@ def test_an_unknown_name_gets_the_closest_and_the_list():
         load("tfds:eurosatt")
 
 
-def test_an_image_size_is_refused_where_there_is_one_already():
-    with pytest.raises(ValueError, match="leave image_size out"):
-        load("digits", image_size=16)
+def test_images_in_memory_are_resized_as_those_in_files():
+    whole, small = load("digits"), load("digits", image_size=4)
+    assert small.train_images.shape == (1297, 4, 4, 1)
+    assert (small.mean, small.std) == (whole.mean, whole.std)
+    np.testing.assert_array_equal(small.test_labels, whole.test_labels)
+    file = io.BytesIO()
+    Image.fromarray(whole.test_images[3, ..., 0]).save(file, "PNG")
+    decoded = decode(file.getvalue(), "L", 4)
+    np.testing.assert_array_equal(small.test_images[3], decoded)
 
 
 @pytest.mark.parametrize(

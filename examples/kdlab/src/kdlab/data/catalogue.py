@@ -9,7 +9,7 @@ from kdlab.basics.hint import did_you_mean
 from kdlab.basics.importing import is_reference
 from kdlab.basics.reading import UserError
 from kdlab.data.dataset import Dataset
-from kdlab.data.images import ImageSource, to_dataset
+from kdlab.data.images import ImageSource, resize, to_dataset
 from kdlab.data.sources import cifar, idx, packaged
 from kdlab.data.sources.arrays import open_user_dataset, read_npz
 from kdlab.data.sources.errors import missing_files, prepare_command
@@ -107,8 +107,7 @@ def load(
             :mod:`kdlab.data.sources.arrays`; or ``tfds:NAME`` (``NAME`` alone if
             `DATASETS` lacks it) for a set that TFDS prepared in `data_dir`.
         data_dir: Folder of data sets that do not come with a package.
-        image_size: Side to which images of folders and of TFDS are resized, if they
-            differ in size.
+        image_size: Side to which all images are resized; None: their own size.
 
     Returns:
         The images and labels, on the host.
@@ -123,23 +122,15 @@ def load(
         (1297, 8, 8, 1)
     """
     folder = None if data_dir is None else Path(data_dir).expanduser()
-    if image_size is not None and (is_reference(name) or name.endswith(".npz")):
-        raise _fixed_size(name)
-    if is_reference(name):
-        return open_user_dataset(name)
-    if name.endswith(".npz"):
-        return read_npz(Path(name).expanduser())
-    if name not in DATASETS:
+    if not (is_reference(name) or name.endswith(".npz") or name in DATASETS):
         return _prepared(name, folder, image_size=image_size)
-    if image_size is not None:
-        raise _fixed_size(name)
-    return DATASETS[name](folder)
-
-
-def _fixed_size(name: str) -> ValueError:
-    return ValueError(
-        f"{name} has images of a fixed size; leave image_size out (--image-size)"
-    )
+    if is_reference(name):
+        dataset = open_user_dataset(name)
+    elif name.endswith(".npz"):
+        dataset = read_npz(Path(name).expanduser())
+    else:
+        dataset = DATASETS[name](folder)
+    return dataset if image_size is None else resize(dataset, image_size)
 
 
 def open_dataset(

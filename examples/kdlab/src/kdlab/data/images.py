@@ -1,16 +1,18 @@
 """Encoded images with labels, independent of how they are stored."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32, UInt8
+from PIL import Image
 
 from kdlab.basics.reading import UserError, reading
 from kdlab.data.array_cache import load_or_compute
 from kdlab.data.dataset import Dataset, channel_moments
-from kdlab.data.decoding import decode
+from kdlab.data.decoding import decode, resize_and_crop
 
 
 class EncodedImage(NamedTuple):
@@ -104,6 +106,40 @@ def to_dataset(
         mean=mean,
         std=std,
     )
+
+
+def resize(dataset: Dataset, size: int) -> Dataset:
+    """Resizes all images to squares.
+
+    Args:
+        dataset: The images.
+        size: As `image_size` of :func:`~kdlab.data.decoding.decode`.
+
+    Returns:
+        The data set with images ``[n, size, size, c]`` and the same `mean` and `std`.
+
+    Examples:
+        >>> from kdlab.data import load
+        >>> resize(load("digits"), 4).train_images.shape
+        (1297, 4, 4, 1)
+    """
+    return dataclasses.replace(
+        dataset,
+        train_images=_resize_all(dataset.train_images, size),
+        test_images=_resize_all(dataset.test_images, size),
+    )
+
+
+def _resize_all(
+    images: UInt8[np.ndarray, "n h w c"], size: int
+) -> UInt8[np.ndarray, "n size size c"]:
+    resized = np.empty((len(images), size, size, images.shape[-1]), np.uint8)
+    # Channel by channel, because Pillow knows only some numbers of them.
+    for source, target in zip(images, resized, strict=True):
+        for channel in range(images.shape[-1]):
+            plane = Image.fromarray(source[..., channel])
+            target[..., channel] = resize_and_crop(plane, size, size)
+    return resized
 
 
 def _decode_all(

@@ -27,8 +27,8 @@ class Data:
     the path of a folder or of an .npz file, MODULE:FUNCTION for your own function, or a
     name in the TFDS catalogue. imagenet2012 and stream:NAME are streamed from disk."""
     image_size: int | None = None
-    """Side to which images of folders and of the catalogue are resized; None: their own
-    size, or 224 when streamed."""
+    """Side to which all images are resized; None: their own size, or 224 when
+    streamed."""
     labels: int | None = 400
     """Number of labelled images that the student sees, balanced over classes; None:
     all."""
