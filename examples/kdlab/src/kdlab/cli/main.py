@@ -87,6 +87,13 @@ def _claims(arguments: Sequence[str], console: Console) -> None:
     claims.run(config, console)
 
 
+def _dot_schedule(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.papers.claims import schedule
+
+    config = parse(schedule.ScheduleConfig, "dot-schedule", arguments)
+    schedule.run(config, console)
+
+
 def _figures(arguments: Sequence[str], console: Console) -> None:
     from kdlab.papers import gallery
 
@@ -134,6 +141,7 @@ COMMANDS = {
     "models": Command("list the networks", _models),
     "recipes": Command("list the experiments of the papers", _recipes),
     "claims": Command("test the claims of the papers (20 minutes)", _claims),
+    "dot-schedule": Command("test DOT at the schedule of its paper", _dot_schedule),
     "figures": Command("draw the figures of the papers", _figures),
     "report": Command("write one HTML page about finished runs", _report),
     "compare": Command("tabulate finished runs", _compare),

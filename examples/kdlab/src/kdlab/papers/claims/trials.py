@@ -1,9 +1,10 @@
 """Trains and measures the students by which the claims are judged.
 
-All arms except DTO-KD share one program, which is compiled once: momentum in two
-streams, whose hyperparameters are in the state of the optimiser.
+All arms of a rate except DTO-KD share one program, which is compiled once: momentum in
+two streams, whose hyperparameters are in the state of the optimiser.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from kdlab.runs import files
 from kdlab.runs.claim import claim, claim_inputs
 from kdlab.runs.plot import History, read_history
 from kdlab.settings.config import Config, configure
+from kdlab.settings.parts import Training
 from kdlab.train.fit import fit
 from kdlab.train.methods import ALL_METHODS, Plan, make_numbers, make_schedule
 
@@ -33,10 +35,17 @@ PLAIN: dict[str, Any] = {"weights": (TASK, 1 - TASK), "delta": 0.0}
 
 
 class Arm(NamedTuple):
-    """A method with its hyperparameters."""
+    """A method with its hyperparameters.
+
+    Attributes:
+        method: Name of the method.
+        numbers: Its hyperparameters.
+        rate: Factor of the learning rate.
+    """
 
     method: str = "momenta"
     numbers: Mapping[str, Any] = PLAIN
+    rate: float = 1.0
 
 
 def arm_name(delta: float) -> str:
@@ -163,18 +172,16 @@ def _run_one(
     experiment = restore.Experiment(config, dataset, teacher, students)
     count = config.data.labels or len(dataset.train_labels)
     steps = num_batches(count, config.training.batch_size)
-    schedule = make_schedule(config.training, steps)
     plans = {
-        name: ALL_METHODS[arm.method](
-            make_numbers(config.training, **arm.numbers), schedule
-        )
+        name: _make_plan(config.training, arm, steps)
         for name, arm in setting.arms.items()
     }
     bar = progress.add_task(suffix, total=len(plans) * config.seeds)
-    compiled: dict[object, Callable] = {}
+    compiled: dict[tuple[str, float], Callable] = {}
     for arm, plan in plans.items():
+        program = setting.arms[arm].method, setting.arms[arm].rate
         for seed in range(config.seeds):
-            _train(students, suffix, arm, plan, seed, compiled, progress)
+            _train(students, suffix, arm, plan, seed, compiled, program, progress)
             progress.advance(bar)
     measures = {
         arm: list(_measured(experiment, plans[arm], arm, grid, progress))
@@ -189,6 +196,13 @@ def _run_one(
     return Trial(experiment, plans, results, histories, measures)
 
 
+def _make_plan(training: Training, arm: Arm, steps_per_epoch: int) -> Plan:
+    rate = arm.rate * training.learning_rate
+    training = dataclasses.replace(training, learning_rate=rate)
+    schedule = make_schedule(training, steps_per_epoch)
+    return ALL_METHODS[arm.method](make_numbers(training, **arm.numbers), schedule)
+
+
 def _result(config: Config, arm: str, seed: int) -> dict[str, float]:
     return files.read_result(files.seed_folder(config.directory, arm, seed))
 
@@ -200,12 +214,12 @@ def _train(
     plan: Plan,
     seed: int,
     compiled: dict,
+    program: tuple[str, float],
     progress: Progress,
 ) -> None:
     job = students.run(arm, seed)
     if files.has_result(job.directory):
         return
-    program = "dto_kd" if arm == "dto_kd" else "momenta"
     if program not in compiled:
         compiled[program] = students.step(plan)
     state = students.state(plan, seed)
