@@ -16,12 +16,28 @@ class Outputs(NamedTuple):
             this document it.
         preactivations: The same maps before their last activation.
         pooled: Penultimate features, the input of the classifier, ``[b, d]``.
+        distill_logits: Class scores of the distillation head, ``[b, c]``; None for
+            networks without one.
+        tokens: Patch tokens after the last LayerNorm, ``[b, n, d]``; None for
+            convolutional networks.
+        attention: Attention of the class token to the patches in the last block,
+            ``[b, heads, n]``, in float32; None for convolutional networks.
+
+    Notes:
+        In networks with a distillation head, ``logits`` are the class head's own scores
+        in training mode, and the mean of the scores of both heads in evaluation mode,
+        where accuracy is measured. ``distill_logits`` are the distillation head's own
+        scores in both modes, so that in evaluation mode the class head's scores are
+        ``2 * logits - distill_logits``.
     """
 
     logits: jax.Array
     features: tuple[jax.Array, ...]
     preactivations: tuple[jax.Array, ...]
     pooled: jax.Array
+    distill_logits: jax.Array | None = None
+    tokens: jax.Array | None = None
+    attention: jax.Array | None = None
 
 
 class Model(nnx.Module):
