@@ -14,8 +14,8 @@ from rich.console import Console
 from _models import filled
 from kdlab import models
 from kdlab.models import _blocks, table
-from kdlab.models.resnet import ResNet, cifar_resnet
-from kdlab.models.wrn import WideResNet
+from kdlab.models.convolutional.resnet import ResNet, cifar_resnet
+from kdlab.models.convolutional.wrn import WideResNet
 
 TINY = {"num_classes": 200, "image_shape": (64, 64, 3)}
 CIFAR_MAPS = "16x32 16x32 32x16 64x8"

@@ -14,15 +14,15 @@ from kdlab.basics.importing import is_reference
 from kdlab.models import _torch_names as names
 from kdlab.models._blocks import Layers
 from kdlab.models._outputs import Model
-from kdlab.models.cnn import CNN, MLP
-from kdlab.models.mobilenet_v1 import MobileNetV1
-from kdlab.models.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from kdlab.models.convolutional.cnn import CNN, MLP
+from kdlab.models.convolutional.mobilenet_v1 import MobileNetV1
+from kdlab.models.convolutional.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from kdlab.models.convolutional.resnet import ResNet, cifar_resnet
+from kdlab.models.convolutional.shufflenet_v1 import ShuffleNetV1
+from kdlab.models.convolutional.shufflenet_v2 import ShuffleNetV2
+from kdlab.models.convolutional.vgg import VGG
+from kdlab.models.convolutional.wrn import WideResNet
 from kdlab.models.own import make_user_model
-from kdlab.models.resnet import ResNet, cifar_resnet
-from kdlab.models.shufflenet_v1 import ShuffleNetV1
-from kdlab.models.shufflenet_v2 import ShuffleNetV2
-from kdlab.models.vgg import VGG
-from kdlab.models.wrn import WideResNet
 
 
 @dataclasses.dataclass(frozen=True)

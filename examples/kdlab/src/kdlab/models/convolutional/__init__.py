@@ -1,0 +1,1 @@
+"""Convolutional networks, one family per file, and an MLP for digits."""
