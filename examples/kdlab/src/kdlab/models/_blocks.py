@@ -35,6 +35,17 @@ def _torch_bias(fan_in: int) -> Initializer:
     return init
 
 
+def widen(dtype: DTypeLike) -> jnp.dtype:
+    """Returns the dtype of sums: float32, or a wider dtype itself.
+
+    Examples:
+        >>> widen(jnp.bfloat16), widen(jnp.float64)
+        (dtype('float32'), dtype('float64'))
+    """
+    dtype = jnp.dtype(dtype)
+    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
 class Statistic(nnx.BatchStat):
     """A running statistic that is replaced without comparing placements.
 
@@ -51,9 +62,10 @@ class Statistic(nnx.BatchStat):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation in float32, whatever the dtype of the computation.
+    """Batch normalisation in float32 or wider, whatever the dtype of the computation.
 
     Flax rounds the running statistics to that dtype; here only the result is rounded.
+    They have the dtype of the parameters if that is wider than float32.
 
     Args:
         *args: Arguments of ``nnx.BatchNorm``.
@@ -69,7 +81,10 @@ class BatchNorm(nnx.BatchNorm):
 
     def __init__(self, *args: Any, group: int | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        own: list[nnx.BatchStat] = [Statistic(x[...]) for x in (self.mean, self.var)]
+        wide = widen(self.param_dtype)
+        own: list[nnx.BatchStat] = [
+            Statistic(x[...].astype(wide)) for x in (self.mean, self.var)
+        ]
         self.mean, self.var = own
         self.group = group
 
@@ -85,7 +100,7 @@ class BatchNorm(nnx.BatchNorm):
         Raises:
             ValueError: If the groups do not divide the batch.
         """
-        wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+        wide = x.astype(widen(x.dtype))
         trained = not (
             self.use_running_average
             if use_running_average is None
