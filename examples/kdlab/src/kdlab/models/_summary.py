@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from kdlab.models._outputs import Outputs
 from kdlab.models._zoo import create, find
@@ -19,7 +20,8 @@ class Summary(NamedTuple):
 
     Attributes:
         parameters: Number of trainable scalars.
-        multiply_adds: Number of multiplications in convolutions and matrix products.
+        multiply_adds: Number of multiplications in convolutions and matrix products
+            on the way to the logits.
         outputs: Shapes and dtypes of the outputs of a batch of one.
     """
 
@@ -76,13 +78,16 @@ def summary(
         return nnx.merge(graphdef, state, copy=True)(image)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    jaxpr, outputs = jax.make_jaxpr(forward, return_shape=True)(state, image)
+    traced, outputs = jax.make_jaxpr(forward, return_shape=True)(state, image)
+    # What only other outputs need does not count, such as the attention of a token.
+    needed = [True] + [False] * (len(traced.jaxpr.outvars) - 1)
+    program, _ = dce_jaxpr(traced.jaxpr, needed)
     return Summary(
         parameters=sum(
             math.prod(leaf.shape)
             for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))
         ),
-        multiply_adds=sum(map(_multiply_adds, _equations(jaxpr.jaxpr))),
+        multiply_adds=sum(map(_multiply_adds, _equations(program))),
         outputs=outputs,
     )
 
@@ -94,6 +99,8 @@ def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
         for inner in equation.params.values():
             if isinstance(inner, ClosedJaxpr):
                 yield from _equations(inner.jaxpr)
+            elif isinstance(inner, Jaxpr):  # of a rematerialised block
+                yield from _equations(inner)
 
 
 def _multiply_adds(equation: JaxprEqn) -> int:
