@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from _models import filled
+from _vit_golden import TRANSFORMERS
 from kdlab import models
 from kdlab.models import _blocks, table
 from kdlab.models.convolutional.resnet import ResNet, cifar_resnet
@@ -24,7 +25,7 @@ BASIC_MAPS = "64x112 64x56 128x28 256x14 512x7"
 BOTTLENECK_MAPS = "64x112 256x56 512x28 1024x14 2048x7"
 # Parameters, millions of multiply-adds (None: not published), stage maps as channels x
 # height, width of the pooled vector. CIFAR and Tiny: mdistiller a08d46f; ImageNet:
-# torchvision's counts; digits: by hand, as below.
+# torchvision's counts, and timm's of RegNetY; digits: by hand, as below.
 MODELS = {
     "cnn_teacher": (220_234, None, "32x28 64x14", 64),
     "cnn_student": (9_098, None, "8x28 16x14", 784),
@@ -58,6 +59,8 @@ MODELS = {
     "resnet34_imagenet": (21_797_672, 3663.8, BASIC_MAPS, 512),
     "resnet50_imagenet": (25_557_032, 4089.2, BOTTLENECK_MAPS, 2048),
     "resnet101_imagenet": (44_549_160, 7801.4, BOTTLENECK_MAPS, 2048),
+    "regnety_040": (20_646_656, 3973.3, "32x112 128x56 192x28 512x14 1088x7", 1088),
+    "regnety_160": (83_590_140, 15911.5, "32x112 224x56 448x28 1232x14 3024x7", 3024),
     "mobilenet_v1": (4_231_976, 568.7, "32x112 128x56 256x28 512x14 1024x7", 1024),
 }
 OTHER_DATA = {
@@ -89,7 +92,7 @@ def slow(chosen, names):
 
 
 def test_the_table_is_complete():
-    assert set(MODELS) == set(models.MODELS)
+    assert {*MODELS, *TRANSFORMERS} == set(models.MODELS)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_options_and_shapes_are_free():
 
 
 @pytest.mark.parametrize("max_blocks", slow([1], [1, None]))
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "deit_ti_conv"])
 def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
     """Read off the traced program, where unchanged values are passed through."""
     model = nnx.eval_shape(
@@ -160,7 +163,7 @@ def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
         assert moved == [moving] * len(before)
 
 
-@pytest.mark.parametrize("name", FIRSTS)
+@pytest.mark.parametrize("name", [*FIRSTS, "regnety_040"])
 def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     """One update of the statistics a forward pass; bf16 compute, float32 parameters."""
     ran = []
@@ -194,7 +197,7 @@ def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     assert {leaf.dtype for leaf in parameters} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", slow(ONE_BLOCK, models.MODELS))
+@pytest.mark.parametrize("name", slow(ONE_BLOCK, MODELS))
 def test_training_and_evaluation(name):
     """One block per stage has every kind of layer."""
     channels = models.MODELS[name].image_shape[-1]

@@ -2,7 +2,8 @@
 
 Each line maps a path in the model to the name of the layer in the checkpoint, or to the
 names of convolution and BatchNorm of a :class:`ConvNorm`. ``{i}`` stands for any index
-and ``{3*i+1}`` for arithmetic on it; the first matching line applies.
+and ``{3*i+1}`` for arithmetic on it, ``{part}`` for any one part of a path; the first
+matching line applies. A parameter of the network itself, such as a token, is a layer.
 """
 
 Names = dict[str, str | tuple[str, str]]
@@ -93,4 +94,45 @@ SHUFFLENET_V2: Names = {
     "stages.{s}.0.right.{i}": ("layer{s+1}.0.conv{i+3}", "layer{s+1}.0.bn{i+3}"),
     "head": ("conv2", "bn2"),
     **SHUFFLENET_V1,
+}
+
+REGNET: Names = {
+    "stem": ("stem.conv", "stem.bn"),
+    "stages.{s}.{b}.units.{i}": (
+        "s{s+1}.b{b+1}.conv{i+1}.conv",
+        "s{s+1}.b{b+1}.conv{i+1}.bn",
+    ),
+    "stages.{s}.{b}.shortcut": (
+        "s{s+1}.b{b+1}.downsample.conv",
+        "s{s+1}.b{b+1}.downsample.bn",
+    ),
+    "stages.{s}.{b}.se.{part}": "s{s+1}.b{b+1}.se.{part}",
+    "classifier": "head.fc",
+}
+
+_TRANSFORMER: Names = {
+    **{name: name for name in ("cls_token", "dist_token", "pos_embed", "norm")},
+    "stem.proj": "patch_embed.proj",
+    "trunk.blocks.{i}.{part}": "blocks.{i}.{part}",
+    "trunk.blocks.{i}.{module}.{part}": "blocks.{i}.{module}.{part}",
+    "classifier": "head",
+}
+
+DEIT: Names = {
+    **_TRANSFORMER,
+    "distill_classifier": "head_dist",
+    # The stem of VkD and SRD.
+    "stem.convs.{i}": ("conv_embed.conv.{3*i}", "conv_embed.conv.{3*i+1}"),
+    "stem.patches": "conv_embed.proj",
+}
+
+DEIT3: Names = {
+    "trunk.blocks.{i}.gamma_{j}": "blocks.{i}.ls{j}.gamma",
+    **_TRANSFORMER,
+}
+
+CAIT: Names = {
+    "class_blocks.{i}.{part}": "blocks_token_only.{i}.{part}",
+    "class_blocks.{i}.{module}.{part}": "blocks_token_only.{i}.{module}.{part}",
+    **_TRANSFORMER,
 }

@@ -17,12 +17,16 @@ from kdlab.models._outputs import Model
 from kdlab.models.convolutional.cnn import CNN, MLP
 from kdlab.models.convolutional.mobilenet_v1 import MobileNetV1
 from kdlab.models.convolutional.mobilenet_v2 import MobileNetV2, TinyMobileNetV2
+from kdlab.models.convolutional.regnet import RegNetY
 from kdlab.models.convolutional.resnet import ResNet, cifar_resnet
 from kdlab.models.convolutional.shufflenet_v1 import ShuffleNetV1
 from kdlab.models.convolutional.shufflenet_v2 import ShuffleNetV2
 from kdlab.models.convolutional.vgg import VGG
 from kdlab.models.convolutional.wrn import WideResNet
 from kdlab.models.own import make_user_model
+from kdlab.models.transformers.cait import CaiT
+from kdlab.models.transformers.deit import DeiT
+from kdlab.models.transformers.deit3 import DeiT3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,9 @@ digits = partial(ModelSpec, num_classes=10, image_shape=(8, 8, 1))
 cifar = partial(ModelSpec, num_classes=100, image_shape=(32, 32, 3))
 tiny = partial(ModelSpec, num_classes=200, image_shape=(64, 64, 3))
 imagenet = partial(ModelSpec, num_classes=1000, image_shape=(224, 224, 3))
+
+deit_ti = partial(DeiT, 192, 12, 3)
+deit_s = partial(DeiT, 384, 12, 6)
 
 MODELS: dict[str, ModelSpec] = {
     "cnn_teacher": mnist(partial(CNN, (32, 64), (64,))),
@@ -94,6 +101,25 @@ MODELS: dict[str, ModelSpec] = {
     "mobilenet_v2_tiny": tiny(TinyMobileNetV2, names.MOBILENET_V2_TINY),
     "shufflenet_v1": cifar(ShuffleNetV1, names.SHUFFLENET_V1),
     "shufflenet_v2": cifar(ShuffleNetV2, names.SHUFFLENET_V2),
+    "regnety_040": imagenet(
+        partial(RegNetY, initial=96, slope=31.41, ratio=2.24, depth=22, group=64),
+        names.REGNET,
+    ),
+    "regnety_160": imagenet(
+        partial(RegNetY, initial=200, slope=106.23, ratio=2.48, depth=18, group=112),
+        names.REGNET,
+    ),
+    "deit_ti": imagenet(deit_ti, names.DEIT),
+    "deit_s": imagenet(deit_s, names.DEIT),
+    "deit_ti_distilled": imagenet(partial(deit_ti, distilled=True), names.DEIT),
+    "deit_s_distilled": imagenet(partial(deit_s, distilled=True), names.DEIT),
+    # The students that VkD and SRD call DeiT-Ti and DeiT-S.
+    "deit_ti_conv": imagenet(partial(deit_ti, distilled=True, stem="conv"), names.DEIT),
+    "deit_s_conv": imagenet(partial(deit_s, distilled=True, stem="conv"), names.DEIT),
+    # Small enough to be trained on a CPU.
+    "vit_tiny32": cifar(partial(DeiT, 128, 5, 4, distilled=True, patch=4), names.DEIT),
+    "deit3_b": imagenet(partial(DeiT3, 768, 12, 12), names.DEIT3),
+    "cait_s24": imagenet(partial(CaiT, 384, 24, 8), names.CAIT),
 }
 
 

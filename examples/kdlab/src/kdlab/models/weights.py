@@ -39,8 +39,8 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-_TO_TORCH = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
-_FROM_TORCH = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+_TO_TORCH = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}
+_FROM_TORCH = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (2, 3, 1, 0)}
 
 
 def load(
@@ -95,12 +95,8 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
         ValueError: If tensors are missing, left over or of wrong shapes; the message
             names the first ones and counts the others.
     """
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    pairs = list(_pairs(name, state))
-    wanted = {
-        key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
-        for _, key, variable in pairs
-    }
+    pairs = list(_pairs(name, nnx.state(model, (nnx.Param, nnx.BatchStat))))
+    wanted = torch_shapes(name, model)
     there = {key: np.shape(x) for key, x in tensors.items() if not is_counter(key)}
     where = {key: f"{'.'.join(map(str, path))} of {name!r}" for path, key, _ in pairs}
     check_fit(wanted, there, where, name)
@@ -110,6 +106,20 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
         value = value.transpose(_FROM_TORCH[value.ndim])
         flat.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
     return nnx.from_flat_state(flat)
+
+
+def torch_shapes(name: str, model: Model) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the tensors of a model's PyTorch state dict.
+
+    Args:
+        name: The model's key in :data:`~kdlab.models.MODELS`.
+        model: The model; may be abstract.
+    """
+    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    return {
+        key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
+        for _, key, variable in _pairs(name, state)
+    }
 
 
 def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
@@ -237,14 +247,18 @@ def _pairs(
         else:
             lines += [(f"{line}.conv", target[0]), (f"{line}.norm", target[1])]
     for path, variable in nnx.to_flat_state(state):
-        *layer, leaf = path
-        key = _translate(".".join(map(str, layer)), lines)
-        yield path, f"{key}.{_LEAVES[str(leaf)]}", variable
+        *layer, leaf = map(str, path)
+        if leaf in _LEAVES:
+            key = f"{_translate('.'.join(layer), lines)}.{_LEAVES[leaf]}"
+        else:  # a token or a factor, which is no part of a layer
+            key = _translate(".".join([*layer, leaf]), lines)
+        yield path, key, variable
 
 
 def _translate(layer: str, lines: list[tuple[str, str]]) -> str:
     for line, target in lines:
         pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(line))
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^.]+)", pattern)
         match = re.fullmatch(pattern, layer)
         if match:
             return _fill(target, match.groupdict())
@@ -252,10 +266,12 @@ def _translate(layer: str, lines: list[tuple[str, str]]) -> str:
 
 
 def _fill(target: str, indices: dict[str, str]) -> str:
-    """Fills ``{i}``, ``{i+1}``, ``{3*i}`` and ``{3*i+1}``."""
+    """Fills ``{part}``, ``{i}``, ``{i+1}``, ``{3*i}`` and ``{3*i+1}``."""
 
     def value(term: re.Match[str]) -> str:
         factor, index, offset = term.groups()
+        if not indices[index].isdecimal():
+            return indices[index]
         return str(int(factor or 1) * int(indices[index]) + int(offset or 0))
 
-    return re.sub(r"{(?:(\d+)\*)?(\w)(?:\+(\d+))?}", value, target)
+    return re.sub(r"{(?:(\d+)\*)?(\w+)(?:\+(\d+))?}", value, target)

@@ -1,0 +1,1 @@
+"""Vision transformers, one family per file, and the layers that they share."""
