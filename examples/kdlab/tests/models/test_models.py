@@ -97,7 +97,14 @@ def test_the_table_is_complete():
 
 @pytest.mark.parametrize(
     ("name", "data", "parameters", "millions", "maps", "width"),
-    [pytest.param(*row, id=row[0] + "_tiny" * bool(row[1])) for row in ROWS],
+    [
+        pytest.param(
+            *row,
+            id=row[0] + "_tiny" * bool(row[1]),
+            marks=[pytest.mark.slow] * (row[0] == "regnety_040"),
+        )
+        for row in ROWS
+    ],
 )
 def test_counts_and_shapes(name, data, parameters, millions, maps, width):
     counts = models.summary(name, **data)
@@ -163,7 +170,7 @@ def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
         assert moved == [moving] * len(before)
 
 
-@pytest.mark.parametrize("name", [*FIRSTS, "regnety_040"])
+@pytest.mark.parametrize("name", slow(FIRSTS, [*FIRSTS, "regnety_040"]))
 def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     """One update of the statistics a forward pass; bf16 compute, float32 parameters."""
     ran = []

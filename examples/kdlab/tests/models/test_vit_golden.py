@@ -20,12 +20,18 @@ PARTS = {
     "vkd": ["eval"],
     "regnet": ["pool", None],
 }
-# Norms over both images after each stage or block, from the first; the rest are of
-# tokens among which the class token is, and so no feature.
+# Norms over both images of features: the stem, then the end of each stage or block.
 NORMS = {
     "regnet": [124.294547, 14.3648192, 8.28282277, 6.50097920, 3.32906094],
     "cait": [None, 40.0384924, 54.1070227],
     "regnety_160": [375.254669, 394.134110, 287.387445, 325.477446, 199.623078],
+    "cait_s24": [None, 588.937085, *[None] * 10, 15773.1734],
+}
+NORMS["cait_s24"] += [*[None] * 11, 20916.0625]
+# The same of all tokens after some blocks, by their number.
+TOKENS = {
+    "deit_ti_distilled": {1: 269.426058, 6: 658.223832, 12: 1066.09158},
+    "deit_s_distilled": {1: 382.751318, 6: 896.707863, 12: 1452.51158},
 }
 
 
@@ -63,6 +69,23 @@ def check(outputs, name, expected, tolerance):
         )
 
 
+def check_features(outputs, name, tolerance):
+    for feature, expected in zip(outputs.features, NORMS.get(name, ()), strict=False):
+        if expected is not None:
+            assert norm(feature) == pytest.approx(expected, rel=tolerance)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def inside(graphdef, state, x):
+    """The stem, the tokens before and after each block, and the normalised ones."""
+    model = nnx.merge(graphdef, state, copy=True)
+    stem = model.stem(x)
+    sequence, before = model.embed(stem)
+    assert before == 2
+    ends = model.trunk(sequence)
+    return stem, ends, model.norm(ends[-1])
+
+
 def inputs(kind, dtype):
     x = mixed() if kind == "vkd" else images(2, TINY[kind][-1])
     return jnp.asarray(x, dtype)
@@ -76,12 +99,15 @@ def test_small_networks_in_double_precision(kind):
     model.eval()
     outputs, _ = run(model, inputs(kind, jnp.float64))
     check(outputs, f"tiny_{kind}", PARTS.get(kind, [None]), 1e-10)
-    for feature, expected in zip(outputs.features, NORMS.get(kind, ()), strict=False):
-        if expected is not None:
-            assert norm(feature) == pytest.approx(expected, rel=1e-8)
+    check_features(outputs, kind, 1e-8)
 
 
-@pytest.mark.parametrize("kind", TENSORS)
+def slow(chosen, kinds):
+    marks = pytest.mark.slow
+    return [x if x in chosen else pytest.param(x, marks=marks) for x in kinds]
+
+
+@pytest.mark.parametrize("kind", slow(["distilled", "cait"], TENSORS))
 def test_small_networks_in_single_precision(kind):
     model, _ = tiny(kind, jnp.float32)
     model.eval()
@@ -92,20 +118,10 @@ def test_small_networks_in_single_precision(kind):
 @pytest.mark.usefixtures("x64", "standard")
 def test_tokens_inside_the_distilled_network():
     model, _ = tiny("distilled")
-    graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def inside(state, x):
-        model = nnx.merge(graphdef, state, copy=True)
-        stem = model.stem(x)
-        sequence, before = model.embed(stem)
-        assert before == 2
-        ends = model.trunk(sequence)
-        return stem, *ends[1:], model.norm(ends[-1])
-
-    found = inside(state, inputs("distilled", jnp.float64))
+    stem, ends, last = inside(*nnx.split(model), inputs("distilled", jnp.float64))
     expected = [20.8037985, 37.0021368, 49.0882232, 34.2974608]
-    np.testing.assert_allclose([norm(x) for x in found], expected, rtol=1e-8)
+    found = [norm(x) for x in (stem, *ends[1:], last)]
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
 @pytest.mark.usefixtures("x64", "standard")
@@ -128,7 +144,7 @@ def test_training_of_the_conv_stem():
     assert np.sum(unbiased) == pytest.approx(56.1211652656, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["distilled", "cait", "deit3", "regnet"])
+@pytest.mark.parametrize("kind", slow(["distilled", "cait"], TENSORS))
 def test_half_precision_is_near_and_keeps_its_parameters(kind):
     model, _ = tiny(kind, jnp.float32, compute=jnp.bfloat16)
     model.eval()
@@ -158,9 +174,11 @@ def test_networks_for_imagenet(name):
     if name in TRANSFORMERS:
         assert tensors == TRANSFORMERS[name][-1]
     model.eval()
-    outputs, _ = run(model, jnp.asarray(images(2, 224), jnp.float32))
+    x = jnp.asarray(images(2, 224), jnp.float32)
+    outputs, _ = run(model, x)
     check(outputs, *FULL[name], 1e-5)
-    expected = NORMS.get(name, ())
-    np.testing.assert_allclose(
-        [norm(x) for x in outputs.features[: len(expected)]], expected, rtol=1e-5
-    )
+    check_features(outputs, name, 1e-5)
+    if name in TOKENS:
+        _, ends, _ = inside(*nnx.split(model), x)
+        found = {i: norm(ends[i]) for i in TOKENS[name]}
+        assert found == pytest.approx(TOKENS[name], rel=1e-5)

@@ -8,6 +8,9 @@ matching line applies. A parameter of the network itself, such as a token, is a 
 
 Names = dict[str, str | tuple[str, str]]
 
+ALIASES = ((r"\.gamma_(\d)$", r".ls\1.gamma"),)
+"""Patterns of names in other files, and timm's names: the factors in DeiT III's own."""
+
 
 def _residual(shortcut: str, classifier: str) -> Names:
     return {

@@ -118,9 +118,14 @@ def _unwrap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         }
 
 
-def is_counter(key: str) -> bool:
-    """Returns whether a tensor is a counter of batches or of averaged models."""
-    return key.endswith("num_batches_tracked") or key == "n_averaged"
+def is_beside(key: str) -> bool:
+    """Returns whether a tensor is no part of a network that is written with it.
+
+    Such are counters of batches or of averaged models, and the projector that feature
+    distillation trains beside a student.
+    """
+    counter = key.endswith("num_batches_tracked") or key == "n_averaged"
+    return counter or key.startswith("projector.")
 
 
 def check_fit(wanted: Shapes, there: Shapes, where: dict[str, str], name: str) -> None:

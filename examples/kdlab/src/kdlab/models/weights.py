@@ -13,7 +13,7 @@ For example, to convert a teacher of mdistiller or RepDistiller to Orbax::
     weights.save_orbax("teachers/resnet32x4", model)
 """
 
-import re
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,13 @@ from kdlab import models
 from kdlab.basics.reading import reading
 from kdlab.devices.checkpoint import silence_orbax
 from kdlab.models import Model
-from kdlab.models.state_dicts import Shapes, check_fit, is_counter, read_torch
+from kdlab.models._torch_keys import known_name, torch_key
+from kdlab.models.published import describe_other_training
+from kdlab.models.state_dicts import Shapes, check_fit, is_beside, read_torch
 
-# Names of our leaves in PyTorch.
-_LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "scale": "weight",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+_log = logging.getLogger(__name__)
+
+_WEIGHTS = (nnx.Param, nnx.BatchStat)
 _TO_TORCH = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}
 _FROM_TORCH = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (2, 3, 1, 0)}
 
@@ -66,18 +63,23 @@ def load(
     Raises:
         ValueError: If the file does not hold exactly the weights of this model.
     """
-    # Abstract, since initial values would be discarded.
-    model = nnx.eval_shape(
-        lambda: models.create(
+
+    def make() -> Model:
+        return models.create(
             name,
             num_classes=num_classes,
             image_shape=image_shape,
             rngs=nnx.Rngs(0),
             **options,
         )
-    )
-    state = from_torch(name, model, read_torch(path))
-    return nnx.merge(nnx.graphdef(model), state)
+
+    # Abstract, since initial values would be discarded.
+    model = nnx.eval_shape(make)
+    state = from_torch(name, model, _read(name, Path(path)))
+    graphdef, _, rest = nnx.split(model, _WEIGHTS, ...)
+    if rest:  # the random state of stochastic depth
+        rest = jax.jit(lambda: nnx.split(make(), _WEIGHTS, ...)[2])()
+    return nnx.merge(graphdef, state, rest)
 
 
 def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nnx.State:
@@ -86,7 +88,8 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
     Args:
         name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model that determines shapes and dtypes; may be abstract.
-        tensors: The state dict, as arrays.
+        tensors: The state dict, as arrays. Counters of batches and projectors are
+            ignored; names of DeiT III's own files are known beside timm's.
 
     Returns:
         Parameters and BatchNorm statistics, for ``nnx.update`` or ``nnx.merge``.
@@ -95,9 +98,14 @@ def from_torch(name: str, model: Model, tensors: Mapping[str, np.ndarray]) -> nn
         ValueError: If tensors are missing, left over or of wrong shapes; the message
             names the first ones and counts the others.
     """
-    pairs = list(_pairs(name, nnx.state(model, (nnx.Param, nnx.BatchStat))))
+    pairs = list(_pairs(name, nnx.state(model, _WEIGHTS)))
     wanted = torch_shapes(name, model)
-    there = {key: np.shape(x) for key, x in tensors.items() if not is_counter(key)}
+    tensors = {
+        known_name(key, wanted, tensors): value
+        for key, value in tensors.items()
+        if not is_beside(key)
+    }
+    there = {key: np.shape(value) for key, value in tensors.items()}
     where = {key: f"{'.'.join(map(str, path))} of {name!r}" for path, key, _ in pairs}
     check_fit(wanted, there, where, name)
     flat = []
@@ -115,7 +123,7 @@ def torch_shapes(name: str, model: Model) -> dict[str, tuple[int, ...]]:
         name: The model's key in :data:`~kdlab.models.MODELS`.
         model: The model; may be abstract.
     """
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    state = nnx.state(model, _WEIGHTS)
     return {
         key: tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
         for _, key, variable in _pairs(name, state)
@@ -148,7 +156,7 @@ def to_torch(name: str, model: Model) -> dict[str, np.ndarray]:
         >>> tensors["layer2.0.downsample.0.weight"].shape
         (32, 16, 1, 1)
     """
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    state = nnx.state(model, _WEIGHTS)
     return {
         # Contiguous, since safetensors ignores strides.
         key: np.ascontiguousarray(
@@ -176,7 +184,7 @@ def save_orbax(path: str | Path, model: Model) -> None:
         path: A new directory.
         model: The model.
     """
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    state = nnx.state(model, _WEIGHTS)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), nnx.to_pure_dict(state))
 
@@ -192,7 +200,7 @@ def load_orbax(path: str | Path, model: Model) -> None:
         ValueError: If the directory cannot be read, or does not hold exactly the
             weights of this model, which is then unchanged.
     """
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    state = nnx.state(model, _WEIGHTS)
     target, path = nnx.to_pure_dict(state), Path(path)
     silence_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
@@ -224,7 +232,15 @@ def fill(name: str, model: Model, path: Path) -> None:
     if path.is_dir():
         load_orbax(path, model)
     else:
-        nnx.update(model, from_torch(name, model, read_torch(path)))
+        nnx.update(model, from_torch(name, model, _read(name, path)))
+
+
+def _read(name: str, path: Path) -> dict[str, np.ndarray]:
+    """Reads a state dict, with a warning if it is of another training."""
+    tensors, other = read_torch(path), describe_other_training(name, path)
+    if other is not None:
+        _log.warning("%s.", other)
+    return tensors
 
 
 def _shapes(tree: Any) -> Shapes:
@@ -240,38 +256,5 @@ def _pairs(
     names = models.find(name).torch_names
     if names is None:
         raise ValueError(f"no PyTorch checkpoints of {name!r} are known")
-    lines = []
-    for line, target in names.items():
-        if isinstance(target, str):
-            lines.append((line, target))
-        else:
-            lines += [(f"{line}.conv", target[0]), (f"{line}.norm", target[1])]
     for path, variable in nnx.to_flat_state(state):
-        *layer, leaf = map(str, path)
-        if leaf in _LEAVES:
-            key = f"{_translate('.'.join(layer), lines)}.{_LEAVES[leaf]}"
-        else:  # a token or a factor, which is no part of a layer
-            key = _translate(".".join([*layer, leaf]), lines)
-        yield path, key, variable
-
-
-def _translate(layer: str, lines: list[tuple[str, str]]) -> str:
-    for line, target in lines:
-        pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(line))
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^.]+)", pattern)
-        match = re.fullmatch(pattern, layer)
-        if match:
-            return _fill(target, match.groupdict())
-    raise ValueError(f"layer {layer} has no line in the table of PyTorch names")
-
-
-def _fill(target: str, indices: dict[str, str]) -> str:
-    """Fills ``{part}``, ``{i}``, ``{i+1}``, ``{3*i}`` and ``{3*i+1}``."""
-
-    def value(term: re.Match[str]) -> str:
-        factor, index, offset = term.groups()
-        if not indices[index].isdecimal():
-            return indices[index]
-        return str(int(factor or 1) * int(indices[index]) + int(offset or 0))
-
-    return re.sub(r"{(?:(\d+)\*)?(\w+)(?:\+(\d+))?}", value, target)
+        yield path, torch_key(tuple(map(str, path)), names), variable

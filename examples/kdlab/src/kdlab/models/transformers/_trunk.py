@@ -44,7 +44,7 @@ class StochasticDepth(nnx.Module):
             return None
         keep = 1 - jnp.asarray(self.rates, jnp.float32)[:, None, None]
         kept = jax.random.bernoulli(self.rngs(), keep, (len(self.rates), 2, batch))
-        return kept / keep
+        return jnp.where(kept, 1 / keep, 0.0)
 
 
 def linear_rates(rate: float, depth: int) -> list[float]:
