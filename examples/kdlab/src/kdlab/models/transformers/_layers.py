@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from kdlab.models._blocks import Layers, widen
+from kdlab.models._batch_norm import widen
+from kdlab.models._blocks import Layers
 
 # N(0, 0.02^2) for matrices and embeddings. DeiT cuts it off at +-2, which is a hundred
 # standard deviations, and not at two of them as Flax's truncated normal does.
