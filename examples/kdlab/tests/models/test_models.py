@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,19 @@ def slow(chosen, names):
 
 def test_the_table_is_complete():
     assert {*MODELS, *TRANSFORMERS} == set(models.MODELS)
+
+
+def test_the_table_of_the_documentation():
+    text = (Path(__file__).parents[4] / "docs" / "networks.md").read_text()
+    table = text.split("<!-- networks:begin -->")[1].split("<!-- networks:end -->")[0]
+    shown = {}
+    for line in table.strip().splitlines()[2:]:
+        name, _, pixels, classes, parameters, _ = map(str.strip, line.split("|")[1:-1])
+        shown[name.strip("`")] = int(parameters.replace(",", ""))
+        spec = models.MODELS[name.strip("`")]
+        assert (int(pixels), int(classes)) == (spec.image_shape[0], spec.num_classes)
+    expected = {name: row[0] for name, row in (MODELS | TRANSFORMERS).items()}
+    assert shown == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Files of timm and DeiT: their names, what is beside the weights, and their faults."""
 
+import argparse
 import json
 import logging
 from pathlib import Path
@@ -98,6 +99,23 @@ def test_a_student_of_vkd_is_read_without_its_projector(tmp_path):
         },
     )
     equal(nnx.state(weights.load("deit_ti_conv", path, **SHORT)), nnx.state(model))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("nest", ["model", "student"])
+def test_files_of_torch(nest, tmp_path):
+    """As DeiT and VkD save them: nested, with prefix, beside options and optimizer."""
+    torch = pytest.importorskip("torch")
+    model, path = small(), tmp_path / "checkpoint.pth"
+    content = {
+        f"module.{key}": torch.nn.Parameter(torch.from_numpy(value.copy()))
+        for key, value in weights.to_torch("deit_ti_distilled", model).items()
+    }
+    content["module.projector.weight"] = torch.ones(3, 2)
+    options = argparse.Namespace(lr=5e-4)
+    torch.save({nest: content, "args": options, "epoch": 299, "optimizer": {}}, path)
+    loaded = weights.load("deit_ti_distilled", path, **SHORT)
+    equal(nnx.state(loaded), nnx.state(model))
 
 
 def test_factors_of_deit3_have_two_names(tmp_path):
