@@ -1,5 +1,8 @@
 """Prints the table of models."""
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 from rich.console import Console
 
 from kdlab.basics import display
@@ -16,7 +19,10 @@ def print_table(console: Console | None = None) -> None:
     rows = []
     for name, spec in MODELS.items():
         counts = summary(name)
-        shapes = [feature.shape for feature in counts.outputs.features]
+        maps = [
+            f"{feature.shape[3]}x{feature.shape[1]}"
+            for feature in counts.outputs.features
+        ]
         rows.append(
             (
                 name,
@@ -24,7 +30,7 @@ def print_table(console: Console | None = None) -> None:
                 "x".join(map(str, spec.image_shape)),
                 f"{counts.parameters:,}",
                 f"{counts.multiply_adds / 1e6:,.1f} M",
-                " ".join(f"{channels}x{height}" for _, height, _, channels in shapes),
+                " ".join(_shorten(maps)),
             )
         )
     head = (
@@ -33,3 +39,15 @@ def print_table(console: Console | None = None) -> None:
     )
     view = console or Console()
     display.print_table(view, head, rows, title="Models", text=(0, 2, 5), whole=False)
+
+
+def _shorten(maps: Iterable[str]) -> Iterator[str]:
+    """Counts equal maps in a row, as transformers have them.
+
+    Examples:
+        >>> " ".join(_shorten(["16x32", "16x32", "8x8", *["4x4"] * 13]))
+        '16x32 16x32 8x8 4x4 (13)'
+    """
+    for text, equal in itertools.groupby(maps):
+        count = len(list(equal))
+        yield from [f"{text} ({count})"] if count > 2 else [text] * count
