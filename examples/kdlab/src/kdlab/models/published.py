@@ -62,8 +62,8 @@ def describe_other_training(name: str, path: Path) -> str | None:
 
     Examples:
         >>> path = Path("timm/regnety_160.sw_in12k_ft_in1k/model.safetensors")
-        >>> print(describe_other_training("regnety_160", path)[-76:])
-        than regnety_160.deit_in1k (the teacher of DeiT, 82.6 % on ImageNet)
+        >>> print(describe_other_training("regnety_160", path)[-77:])
+        training than regnety_160.deit_in1k (the teacher of DeiT, 82.6 % on ImageNet)
     """
     training = TRAININGS.get(name)
     if training is None:
