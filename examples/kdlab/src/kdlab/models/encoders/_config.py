@@ -78,8 +78,8 @@ def bert(depth: int, width: int, **changes: Any) -> EncoderConfig:
         >>> bert(4, 256).heads, bert(4, 256).hidden
         (4, 1024)
     """
-    sizes = {"heads": max(1, width // 64), "hidden": 4 * width} | changes
-    return EncoderConfig(depth=depth, width=width, **sizes)
+    sizes: dict[str, Any] = {"heads": max(1, width // 64), "hidden": 4 * width}
+    return EncoderConfig(depth=depth, width=width, **(sizes | changes))
 
 
 def roberta(depth: int, width: int, **changes: Any) -> EncoderConfig:
