@@ -17,12 +17,13 @@ from _tiny_task import tiny
 from kdlab.cli import distill as command
 from kdlab.cli.main import main
 from kdlab.models import weights
-from kdlab.study import recipe, tasks
+from kdlab.study import tasks
 from kdlab.study.lab import Lab
 from kdlab.study.objective import Knobs, make_update
-from kdlab.study.space import RECOMMENDED, canonicalize
+from kdlab.study.results import recipe
 from kdlab.study.teacher import select
 from kdlab.study.training import Trainer
+from kdlab.study.trials.space import RECOMMENDED, canonicalize
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from kdlab.study import analysis, figures, report, search
-from kdlab.study.search import greedy, grid
-from kdlab.study.space import RECOMMENDED, SPACE, canonicalize, deduplicate, key
-from kdlab.study.space import list_settings as all_points
+from kdlab.study.results import analysis, figures, report
+from kdlab.study.trials import search
+from kdlab.study.trials.search import greedy, grid
+from kdlab.study.trials.space import RECOMMENDED, SPACE, canonicalize, deduplicate, key
+from kdlab.study.trials.space import list_settings as all_points
 
 NOISE = np.array([-0.01, 0.0, 0.01])
 WORTH = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kdlab.study import search
-from kdlab.study.space import (
+from kdlab.study.trials import search
+from kdlab.study.trials.space import (
     BALANCERS,
     DISTANCES,
     RECOMMENDED,

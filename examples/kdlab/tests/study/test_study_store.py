@@ -9,10 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 from _tiny_task import tiny
-from kdlab.study.search import BudgetSpent, grid, search
-from kdlab.study.space import RECOMMENDED, SPACE, deduplicate, key, list_settings
-from kdlab.study.store import Store
 from kdlab.study.teacher import teacher_logits
+from kdlab.study.trials.search import BudgetSpent, grid, search
+from kdlab.study.trials.space import RECOMMENDED, SPACE, deduplicate, key, list_settings
+from kdlab.study.trials.store import Store
 
 ALPHAS = [RECOMMENDED | {"alpha": alpha} for alpha in (0.5, 0.75, 1.0)]
 
@@ -106,8 +106,8 @@ def test_two_processes_share_the_work(store, tmp_path):
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from kdlab.study.space import RECOMMENDED
-from kdlab.study.store import Store
+from kdlab.study.trials.space import RECOMMENDED
+from kdlab.study.trials.store import Store
 def train(setting):
     if setting["alpha"] == 0.75:
         print("training", flush=True)

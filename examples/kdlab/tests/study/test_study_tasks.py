@@ -6,8 +6,9 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 
-from kdlab.study import tasks, texts
-from kdlab.study.transformer import PADDING, UNKNOWN, Transformer
+from kdlab.data.text import texts
+from kdlab.models.transformer import PADDING, UNKNOWN, Transformer
+from kdlab.study import tasks
 
 pytestmark = pytest.mark.usefixtures("standard")
 

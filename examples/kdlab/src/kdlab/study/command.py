@@ -11,14 +11,22 @@ from rich.progress import Progress
 
 from kdlab.basics import display
 from kdlab.experiment.progress import progress_bars
-from kdlab.study import figures, recipe, report, search, tasks
+from kdlab.study import tasks
 from kdlab.study.config import StudyConfig
 from kdlab.study.lab import Lab, describe_task
-from kdlab.study.report import Results, describe
-from kdlab.study.search import Found, Search
-from kdlab.study.space import RECOMMENDED, Setting, deduplicate, key, list_settings
-from kdlab.study.store import Store
+from kdlab.study.results import figures, recipe, report
+from kdlab.study.results.report import Results, describe
 from kdlab.study.task import Task
+from kdlab.study.trials import search
+from kdlab.study.trials.search import Found, Search
+from kdlab.study.trials.space import (
+    RECOMMENDED,
+    Setting,
+    deduplicate,
+    key,
+    list_settings,
+)
+from kdlab.study.trials.store import Store
 
 SAMPLED_TRIALS = 30  # for random and TPE search, which do not end by themselves
 

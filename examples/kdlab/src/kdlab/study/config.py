@@ -9,8 +9,8 @@ from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
 from kdlab.settings.checks import describe_changes
 from kdlab.settings.parts import expand_home
-from kdlab.study import space
-from kdlab.study.space import BALANCERS, SPACE, Space
+from kdlab.study.trials import space
+from kdlab.study.trials.space import BALANCERS, SPACE, Space
 
 # Replaces the slash of sets with configs, such as glue/sst2, in names of folders.
 _SEPARATOR = "-"

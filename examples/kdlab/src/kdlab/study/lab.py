@@ -11,11 +11,11 @@ import numpy as np
 
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
-from kdlab.study.locks import exclusive
-from kdlab.study.space import Setting, canonicalize, key
 from kdlab.study.task import Task
 from kdlab.study.teacher import teacher_logits
 from kdlab.study.training import Trainer, compute_metrics
+from kdlab.study.trials.locks import exclusive
+from kdlab.study.trials.space import Setting, canonicalize, key
 
 
 def describe_task(task: Task) -> dict[str, Any]:

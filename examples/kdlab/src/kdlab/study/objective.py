@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdlab.study.space import DISTANCES, RECOMMENDED, Setting, canonicalize
 from kdlab.study.task import Training
+from kdlab.study.trials.space import DISTANCES, RECOMMENDED, Setting, canonicalize
 from kdlab.train import update
 from kdlab.train.methods import METHODS, Numbers
 from kdlab.train.update import Update

@@ -12,10 +12,10 @@ from kdlab import data, models
 from kdlab.basics.hint import did_you_mean
 from kdlab.data.dataset import stratified_order
 from kdlab.data.sources.tfds_source import tfds_names
+from kdlab.data.text import texts
 from kdlab.models import Model
-from kdlab.study import texts
+from kdlab.models.transformer import Transformer
 from kdlab.study.task import Part, Task, Training, make_full_lesson
-from kdlab.study.transformer import Transformer
 
 SPLIT_SEED = 0  # part of the definition of the tasks
 

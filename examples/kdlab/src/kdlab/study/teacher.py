@@ -14,9 +14,9 @@ from flax import nnx
 from kdlab.basics.reading import UserError, reading
 from kdlab.basics.writing import write_json
 from kdlab.models import weights
-from kdlab.study.locks import exclusive
 from kdlab.study.task import Task, make_full_lesson
 from kdlab.study.training import Trainer, compute_metrics
+from kdlab.study.trials.locks import exclusive
 
 _log = logging.getLogger(__name__)
 ALONE = {"alpha": 0.0, "balancer": "fixed"}

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kdlab.study import analysis, search
-from kdlab.study.analysis import Scores, Spread
-from kdlab.study.search import Found
-from kdlab.study.sheet import Sheet
-from kdlab.study.space import (
+from kdlab.study.results import analysis
+from kdlab.study.results.analysis import Scores, Spread
+from kdlab.study.results.sheet import Sheet
+from kdlab.study.trials import search
+from kdlab.study.trials.search import Found
+from kdlab.study.trials.space import (
     RECOMMENDED,
     Setting,
     Space,

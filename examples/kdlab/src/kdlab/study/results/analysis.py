@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdlab.study.search import Search, search
-from kdlab.study.space import (
+from kdlab.study.trials.search import Search, search
+from kdlab.study.trials.space import (
     RECOMMENDED,
     Setting,
     Space,

@@ -19,9 +19,9 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from kdlab.basics.reading import reading
-from kdlab.study.locks import exclusive
-from kdlab.study.search import BudgetSpent
-from kdlab.study.space import (
+from kdlab.study.trials.locks import exclusive
+from kdlab.study.trials.search import BudgetSpent
+from kdlab.study.trials.space import (
     BALANCERS,
     DISTANCES,
     TEACHERS,

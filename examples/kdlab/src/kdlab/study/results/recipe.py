@@ -5,8 +5,8 @@ from typing import Any
 
 from kdlab.basics.writing import write_json
 from kdlab.study.objective import METHOD_OF
-from kdlab.study.space import RECOMMENDED, Setting, canonicalize
 from kdlab.study.task import Task
+from kdlab.study.trials.space import RECOMMENDED, Setting, canonicalize
 
 
 def make_settings(task: Task, setting: Setting) -> dict[str, Any]:

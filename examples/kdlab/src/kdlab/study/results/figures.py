@@ -9,9 +9,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from kdlab.study import analysis
-from kdlab.study.report import Results
-from kdlab.study.space import Space, canonicalize, deduplicate, key, list_settings
+from kdlab.study.results import analysis
+from kdlab.study.results.report import Results
+from kdlab.study.trials.space import (
+    Space,
+    canonicalize,
+    deduplicate,
+    key,
+    list_settings,
+)
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:

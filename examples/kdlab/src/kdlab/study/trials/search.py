@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 
-from kdlab.study.space import Setting, Space, deduplicate, key, list_settings
+from kdlab.study.trials.space import Setting, Space, deduplicate, key, list_settings
 
 Evaluate = Callable[[Sequence[Setting]], Sequence[float]]
 """Scores settings; may raise :class:`BudgetSpent`."""

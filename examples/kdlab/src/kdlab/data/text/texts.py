@@ -19,7 +19,7 @@ from kdlab.data.sources.tfds_source import (
     open_records,
     read_info,
 )
-from kdlab.study.transformer import PADDING, UNKNOWN
+from kdlab.models.transformer import PADDING, UNKNOWN
 
 LANGUAGES = ("cs", "da", "de", "es", "fi", "fr", "hu", "it", "nl", "pl", "ro", "tr")
 _NAMES = ("territories", "languages", "currencies")

@@ -1,0 +1,1 @@
+"""Labelled texts, their tokens, and the metrics of public sets."""
