@@ -33,7 +33,7 @@ BALANCERS = ["--balancers", "fixed", "dto_kd"]
 
 @pytest.fixture
 def tiny_task(monkeypatch):
-    monkeypatch.setattr(tasks, "load", lambda name, data_dir=None: tiny(name))
+    monkeypatch.setattr(tasks, "load", lambda name, **options: tiny(name))
 
 
 def study(folder, *arguments, monkeypatch):
@@ -251,7 +251,7 @@ import sys
 from kdlab.cli.main import main
 from kdlab.study import lab, tasks
 from _tiny_task import tiny
-tasks.load = lambda name, data_dir=None: tiny(name)
+tasks.load = lambda name, **options: tiny(name)
 train = lab.Lab.train
 def reported(self, setting):
     result = train(self, setting)

@@ -6,9 +6,10 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 
-from kdlab.data.text import texts
+from kdlab.data.text import published
+from kdlab.data.text.words import Tokens
 from kdlab.models.transformer import PADDING, UNKNOWN, Transformer
-from kdlab.study import tasks
+from kdlab.study import encoder_tasks, tasks
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -21,7 +22,7 @@ def read():
 @pytest.mark.parametrize("name", tasks.TEXTS)
 def test_a_text_task_has_three_parts_that_share_no_group(name, read, monkeypatch):
     _, style = tasks.TEXTS[name]
-    parts = tasks._split(read[name], style.parts)
+    parts = encoder_tasks.split(read[name], style.parts)
     groups = [set(part.groups.tolist()) for part in parts]
     assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     monkeypatch.setitem(tasks.TEXTS, name, (lambda: read[name], style))
@@ -52,7 +53,7 @@ def test_verses_are_labelled_by_their_books(read):
 
 
 def test_tokens_cut_pad_and_mark_the_unknown():
-    tokens = texts.Tokens(["a a b", "a b c"], characters=False, size=4, length=3)
+    tokens = Tokens(["a a b", "a b c"], characters=False, size=4, length=3)
     assert len(tokens) == 4
     np.testing.assert_array_equal(
         tokens(["b a", "c a b a"]), [[3, 2, PADDING], [UNKNOWN, 2, 3]]
@@ -140,7 +141,7 @@ class TinyReviews(tfds.core.GeneratorBasedBuilder):
 def test_texts_of_tfds_are_read_without_tensorflow(tmp_path, monkeypatch):
     builder = TinyReviews(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
-    train, test = texts.load_prepared("tiny_reviews", tmp_path)
+    train, test = published.load_prepared("tiny_reviews", tmp_path)
     assert sorted(train.texts)[0] == "größe 0 | no"
     assert (len(train.texts), len(test.texts)) == (40, 10)
     assert set(test.labels) == {0, 1}  # the validation split

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,7 +15,9 @@ from kdlab.experiment.progress import progress_bars
 from kdlab.study import tasks
 from kdlab.study.config import StudyConfig
 from kdlab.study.lab import Lab, describe_task
+from kdlab.study.networks import Networks
 from kdlab.study.results import figures, recipe, report
+from kdlab.study.results.pairs import Pair, tabulate_pairs
 from kdlab.study.results.report import Results, describe
 from kdlab.study.task import Task
 from kdlab.study.trials import search
@@ -32,15 +35,15 @@ SAMPLED_TRIALS = 30  # for random and TPE search, which do not end by themselves
 
 
 def run(config: StudyConfig, console: Console) -> None:
-    """Runs a study, or resumes it; writes tables, figures and the best setting.
+    """Runs studies, or resumes them; writes tables, figures and the best settings.
 
     Args:
         config: The settings.
         console: Terminal for progress and tables.
 
     Raises:
-        ValueError: If the task is unknown, or the directory holds other trials.
-        FileNotFoundError: If the texts are missing; the message says what to do.
+        ValueError: If a task is unknown, or its directory holds other trials.
+        FileNotFoundError: If texts are missing; the message says what to do.
     """
     started = time.monotonic()
 
@@ -49,11 +52,34 @@ def run(config: StudyConfig, console: Console) -> None:
         return config.minutes is None or spent < config.minutes
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    task = tasks.load(config.task, data_dir=config.data_dir)
-    config.claim_directory(describe_task(task))
+    done = []
+    for name, student in config.pairs():
+        results = _study(config, name, student, console, may_start)
+        if results is not None:
+            done.append(Pair(name, student or "", results))
+    if len(done) > 1:
+        sheet = tabulate_pairs(done)
+        sheet.show(console)
+        path = config.runs / "study" / "pairs.md"
+        path.write_text(sheet.markdown())
+        display.print_path(console, path)
+
+
+def _study(
+    config: StudyConfig,
+    name: str,
+    student: str | None,
+    console: Console,
+    may_start: Callable[[], bool],
+) -> Results | None:
+    """Runs one study; returns None if not even the first training is finished."""
+    networks = config.networks(student)
+    task = tasks.load(name, data_dir=config.data_dir, networks=networks)
+    directory = config.folder(name) / (student or "")
+    config.claim(directory, describe_task(task, networks))
     with progress_bars(console) as progress:
-        lab = _lab(config, task, progress)
-        store = Store(config.directory, task.name, config.storage)
+        lab = _lab(config, task, networks, directory, progress)
+        store = Store(directory, task.name, config.storage)
         try:
             found = _explore(config, _Explorer(store, lab, progress, may_start))
             scores = {name: row["by_seed"] for name, row in store.results().items()}
@@ -63,40 +89,62 @@ def run(config: StudyConfig, console: Console) -> None:
         results = Results(spaces, scores, found, lab.test, config.margin)
         if key(RECOMMENDED) not in scores:
             console.print("No training is finished yet; run the same command again.")
-            return
+            return None
         bar = progress.add_task("test: students of other seeds", total=None)
         sheets = report.make_sheets(results)
         progress.remove_task(bar)
-    caption = _caption(config, task)
+    caption = _caption(config, task, student)
     for sheet in sheets:
         sheet.show(console)
     display.print_line(console, caption)
-    paths = [report.write(config.directory, caption, sheets)]
-    paths += figures.draw(results, config.directory / "figures")
-    paths.append(recipe.write(task, results.chosen, config.directory))
+    paths = [report.write(directory, caption, sheets)]
+    paths += figures.draw(results, directory / "figures")
+    paths.append(recipe.write(task, results.chosen, directory))
     for path in paths:
         display.print_path(console, path)
+    return results
 
 
 def _balancers(config: StudyConfig) -> list[str]:
     return ["fixed", *(name for name in config.balancers if name != "fixed")]
 
 
-def _caption(config: StudyConfig, task: Task) -> str:
+def _caption(config: StudyConfig, task: Task, student: str | None) -> str:
     sizes = (len(part.labels) for part in (task.train, task.validation, task.test))
     return (
-        "{}: {:,} training, {:,} validation and {:,} test examples, {} classes; mean ± "
-        "standard deviation over {} seeds. The grid is ours."
-    ).format(task.name, *sizes, task.num_classes, config.seeds)
+        "{}{}: {:,} training, {:,} validation and {:,} test examples, {} classes; {}; "
+        "mean ± standard deviation over {} seeds. The grid is ours."
+    ).format(
+        task.name,
+        f", student {student}" if student else "",
+        *sizes,
+        task.num_classes,
+        next(iter(task.metrics)),
+        config.seeds,
+    )
 
 
-def _lab(config: StudyConfig, task: Task, progress: Progress) -> Lab:
+def _lab(
+    config: StudyConfig,
+    task: Task,
+    networks: Networks | None,
+    directory: Path,
+    progress: Progress,
+) -> Lab:
     bar = progress.add_task(f"{task.name}: teacher", total=None)
 
     def show(done: int, total: int) -> None:
         progress.update(bar, completed=done, total=total)
 
-    lab = Lab(task, config.directory, config.seeds, show)
+    teacher = directory
+    if networks is not None:  # students of all sizes share it
+        weights = networks.teacher_weights
+        name = networks.teacher if weights is None else weights.name
+        teacher = config.folder(task.name) / "teachers" / name
+        made_of = describe_task(task, networks._replace(student=""))
+        del made_of["student_training"]
+        config.claim(teacher, made_of)
+    lab = Lab(task, directory, config.seeds, show, teacher / "teacher")
     progress.remove_task(bar)
     return lab
 

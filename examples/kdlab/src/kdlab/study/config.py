@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
 from kdlab.settings.checks import describe_changes
 from kdlab.settings.parts import expand_home
+from kdlab.study.networks import Networks, parse_size
 from kdlab.study.trials import space
 from kdlab.study.trials.space import BALANCERS, SPACE, Space
 
-# Replaces the slash of sets with configs, such as glue/sst2, in names of folders.
+# Replaces the slash and colon of names such as glue/sst2 in names of folders.
 _SEPARATOR = "-"
 
 
@@ -29,9 +31,18 @@ class StudyConfig:
     copies of it may run at once.
     """
 
-    task: str = "languages"
-    """languages, verses, mnist5k, or a set of labelled texts that TFDS prepared in
-    DATA_DIR, such as glue/sst2."""
+    task: tuple[str, ...] = ("languages",)
+    """Tasks: languages, verses, verse_pairs, mnist5k; movies, glosses and turkish from
+    archives in DATA_DIR; or sets of texts that TFDS prepared there, such as glue/sst2,
+    conll2003 and squad/v1.1."""
+    student: tuple[str, ...] = ()
+    """Sizes of the encoders to distil into, as DEPTHxWIDTH: 1x64 2x64. Each is a study
+    of its own; several tasks or sizes are compared in one table."""
+    teacher_size: str | None = None
+    """Size of the teacher of text tasks; None: 2x128."""
+    teacher_weights: Path | None = None
+    """Folder with config.json, model.safetensors and tokenizer.json of a BERT, RoBERTa
+    or DistilBERT from which the teacher starts; None: it starts at random."""
     search: Literal["greedy", "grid", "random", "tpe", "all"] = "all"
     """Search over settings with a fixed alpha; all: greedy and grid, then random and
     TPE with as many trials as greedy."""
@@ -56,14 +67,15 @@ class StudyConfig:
     tau_student: tuple[str, ...] = tuple(map(str, SPACE["tau_student"]))
     """Temperatures of the student; tied: same as the teacher's."""
     teacher: tuple[str, ...] = SPACE["teacher"]
-    """Checkpoints of the teacher: highest score (t_hs), lowest loss (t_ll)."""
+    """Checkpoints of the teacher: highest score (t_hs), lowest loss (t_ll); human: the
+    opinion of people in place of a teacher, which movies has."""
 
     margin: float = 0.5
     """Points of accuracy by which the recommended setting may miss the best one."""
     runs: Path = Path("runs")
-    """Everything is written to RUNS/study/TASK."""
+    """Everything is written to RUNS/study/TASK, or RUNS/study/TASK/STUDENT."""
     data_dir: Path | None = None
-    """Root of the sets prepared by TFDS."""
+    """Folder of archives, and root of the sets prepared by TFDS."""
     storage: str | None = None
     """SQLAlchemy URL of the database of the trials; None: SQLite in the folder."""
 
@@ -71,6 +83,10 @@ class StudyConfig:
         """Refuses invalid values, listing the valid ones."""
         expand_home(self)
         space.check(self.space("fixed") | {"balancer": self.balancers})
+        if not self.task:
+            raise ValueError("--task needs at least one task.")
+        for size in (*self.student, *filter(None, [self.teacher_size])):
+            parse_size(size)
         for field in ("trials", "seeds"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -80,10 +96,23 @@ class StudyConfig:
             if value is not None and not value >= 0:
                 raise ValueError(f"--{field} must not be negative, got {value}.")
 
-    @property
-    def directory(self) -> Path:
-        """Folder to which everything of this study is written."""
-        return self.runs / "study" / self.task.replace("/", _SEPARATOR)
+    def folder(self, task: str) -> Path:
+        """Returns the folder of a task, with its teacher."""
+        return self.runs / "study" / re.sub(r"[/:]", _SEPARATOR, task)
+
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """Returns all pairs of a task and the size of a student; None: its own."""
+        return [(t, size) for t in self.task for size in self.student or (None,)]
+
+    def networks(self, student: str | None) -> Networks | None:
+        """Returns the networks of a text task; None if no option names any."""
+        given: dict[str, Any] = {
+            "student": student,
+            "teacher": self.teacher_size,
+            "teacher_weights": self.teacher_weights,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        return Networks(**given) if given else None
 
     def space(self, balancer: str) -> Space:
         """Returns the values to try with a balancer, in the greedy search's order."""
@@ -99,27 +128,28 @@ class StudyConfig:
             "balancer": (balancer,),
         }
 
-    def claim_directory(self, made_of: dict) -> None:
-        """Creates the directory, or checks that its trials are of the same kind.
+    def claim(self, directory: Path, made_of: dict[str, Any]) -> None:
+        """Creates a directory, or checks that its trials are of the same kind.
 
         Args:
+            directory: The directory.
             made_of: Whatever affects the result of a training besides its setting.
 
         Raises:
             ValueError: If they are not; nothing is changed.
         """
-        path = self.directory / "study.json"
+        path = directory / "study.json"
         made_of = json.loads(json.dumps(made_of | {"seeds": self.seeds}))
         if path.exists():
             earlier = read_json(path)
             changed = describe_changes(earlier, made_of)
             if changed:
                 raise ValueError(
-                    f"{self.directory} holds other trials ({changed}): "
+                    f"{directory} holds other trials ({changed}): "
                     "choose another --runs, or remove it."
                 )
         else:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
             write_json(path, made_of)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from kdlab.basics.reading import read_json
 from kdlab.basics.writing import write_json
+from kdlab.study.networks import Networks
 from kdlab.study.task import Task
 from kdlab.study.teacher import teacher_logits
 from kdlab.study.training import Trainer, compute_metrics
@@ -18,8 +20,9 @@ from kdlab.study.trials.locks import exclusive
 from kdlab.study.trials.space import Setting, canonicalize, key
 
 
-def describe_task(task: Task) -> dict[str, Any]:
+def describe_task(task: Task, networks: Networks | None = None) -> dict[str, Any]:
     """Returns what affects the result of a training besides its setting, as JSON."""
+    sizes = {} if networks is None else networks._asdict()
     digest = hashlib.sha256()
     for part in (task.train, task.validation, task.test):
         digest.update(np.ascontiguousarray(part.inputs).tobytes())
@@ -29,6 +32,8 @@ def describe_task(task: Task) -> dict[str, Any]:
         "data": digest.hexdigest()[:16],
         "teacher_training": dataclasses.asdict(task.teacher_training),
         "student_training": dataclasses.asdict(task.student_training),
+        "metric": next(iter(task.metrics)),
+        **{name: str(value) for name, value in sizes.items() if value},
     }
 
 
@@ -37,33 +42,54 @@ class Lab:
 
     Args:
         task: The task.
-        folder: Folder of the teacher and of the test results.
+        folder: Folder of the test results.
         seeds: Number of seeds per training.
         progress: Called with the teacher's completed epochs and their total.
+        teacher: Folder of the teacher, which other students may share; None: in
+            `folder`.
     """
 
     def __init__(
-        self, task: Task, folder: Path, seeds: int, progress: Callable[[int, int], None]
+        self,
+        task: Task,
+        folder: Path,
+        seeds: int,
+        progress: Callable[[int, int], None],
+        teacher: Path | None = None,
     ):
         self._task, self._folder, self._seeds = task, folder, seeds
-        self._teacher = teacher_logits(task, folder / "teacher", progress)
+        self._teacher = teacher_logits(task, teacher or folder / "teacher", progress)
+        if task.train.human is not None:
+            self._teacher["human"] = jnp.log(jnp.asarray(task.train.human))
         self._trainers: dict[str, Trainer] = {}
 
     def train(self, setting: Setting) -> dict[str, Any]:
         """Trains students with a setting and scores them on the validation part.
 
         Returns:
-            ``score``, the mean accuracy, and accuracy and cross-entropy of each seed.
+            ``score``, the mean of the first metric; ``by_seed``, its value for each
+            seed; the other metrics and the cross-entropy likewise.
         """
         task = self._task
         students = self._students(setting, 0)
-        hits, values = compute_metrics(
-            students(task.validation.inputs), task.validation
+        scores, values = compute_metrics(
+            students(task.validation.inputs), task.validation, task.metrics
         )
-        return {"score": float(np.mean(hits)), "by_seed": hits, "loss_by_seed": values}
+        (_, first), *others = scores.items()
+        extra = {f"{name}_by_seed": list(row) for name, row in others}
+        result = {"score": float(np.mean(first)), "by_seed": first}
+        return result | extra | {"loss_by_seed": values}
 
     def test(self, setting: Setting) -> list[float]:
-        """Returns test accuracies of students with other seeds; cached by setting."""
+        """Returns the first metric on the test part, by seed; see :meth:`test_all`."""
+        return next(iter(self.test_all(setting).values()))
+
+    def test_all(self, setting: Setting) -> dict[str, list[float]]:
+        """Tests students with other seeds; cached by setting.
+
+        Returns:
+            The values of each metric by seed.
+        """
         path = self._folder / "test.json"
         with exclusive(path.with_suffix(".lock")):
             known = read_json(path) if path.exists() else {}
@@ -71,7 +97,9 @@ class Lab:
             if name not in known:
                 students = self._students(canonicalize(setting), self._seeds)
                 known[name], _ = compute_metrics(
-                    students(self._task.test.inputs), self._task.test
+                    students(self._task.test.inputs),
+                    self._task.test,
+                    self._task.metrics,
                 )
                 write_json(path, known)
             return known[name]
@@ -90,6 +118,12 @@ class Lab:
             )
         trainer = self._trainers[balancer]
         seeds = range(first_seed, first_seed + self._seeds)
-        teacher = self._teacher[setting.get("teacher", "t_ll")]
+        name = setting.get("teacher", "t_ll")
+        if name not in self._teacher:
+            raise ValueError(
+                f"--teacher {name} needs a task with opinions of people, such as "
+                f"movies; {task.name} has none."
+            )
+        teacher = self._teacher[name]
         *_, params = trainer.epochs(setting, teacher, list(seeds))
         return lambda inputs: trainer.logits(params, inputs)

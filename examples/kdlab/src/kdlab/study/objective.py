@@ -22,7 +22,7 @@ Batch = dict[str, Any]
 """``inputs``, ``labels`` and the logits of the ``teacher``."""
 
 LogitsFn = Callable[[Any, Batch], jax.Array]
-"""Maps parameters and a batch to the logits of the student, ``[b, c]``."""
+"""Maps parameters and a batch to the logits of the student, ``[b, ..., c]``."""
 
 
 class Knobs(NamedTuple):
@@ -55,8 +55,20 @@ class Knobs(NamedTuple):
 def compute_losses(
     logits: jax.Array, batch: Batch, knobs: Knobs
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes both losses at the student's logits ``[b, c]``, without weights."""
-    task = losses.cross_entropy(logits, batch["labels"])
+    """Computes both losses at the student's logits, without weights.
+
+    Both leave out tokens whose label is no class.
+
+    Args:
+        logits: ``[b, ..., c]``.
+        batch: The batch; its labels have the shape ``[b, ...]``, or ``[b, c]`` if they
+            are probabilities.
+        knobs: The knobs.
+    """
+    labels = batch["labels"]
+    task = losses.cross_entropy(logits, labels)
+    per_token = 1 < labels.ndim < logits.ndim
+    known = labels >= 0 if per_token else None
     # All distances, so that there is one program; their cost is negligible.
     distances = [
         losses.soft_distance(
@@ -65,6 +77,7 @@ def compute_losses(
             kind=kind,
             tau_student=knobs.tau_student,
             tau_teacher=knobs.tau_teacher,
+            sample_weights=known,
         )
         for kind in ("ce", "kl", "mse")
     ]
@@ -87,13 +100,16 @@ def make_update(
     """Makes the update of a balancer, given knobs and an optimiser.
 
     Args:
-        logits_fn: Maps parameters and a batch to logits ``[b, c]``.
+        logits_fn: Maps parameters and a batch to logits ``[b, ..., c]``.
         balancer: One of ``BALANCERS``.
         knobs: The knobs; may be traced.
         training: How the network is trained.
         steps: Number of steps of the training, for the learning-rate schedule.
     """
-    schedule = optax.cosine_decay_schedule(training.learning_rate, steps)
+    rate, rising = training.learning_rate, round(training.warmup * steps)
+    schedule = optax.cosine_decay_schedule(rate, steps)
+    if rising:
+        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, rising, steps)
     numbers = Numbers(
         weights=(1 - knobs.alpha, knobs.alpha),
         weight_decay=training.weight_decay,

@@ -12,12 +12,16 @@ from kdlab import data, models
 from kdlab.basics.hint import did_you_mean
 from kdlab.data.dataset import stratified_order
 from kdlab.data.sources.tfds_source import tfds_names
-from kdlab.data.text import texts
+from kdlab.data.text import packaged
+from kdlab.data.text.published import PUBLISHED
+from kdlab.data.text.records import Texts
+from kdlab.data.text.words import Tokens
 from kdlab.models import Model
 from kdlab.models.transformer import Transformer
+from kdlab.study import encoder_tasks
+from kdlab.study.encoder_tasks import OFFLINE, SPLIT_SEED
+from kdlab.study.networks import Networks
 from kdlab.study.task import Part, Task, Training, make_full_lesson
-
-SPLIT_SEED = 0  # part of the definition of the tasks
 
 
 class _TextStyle(NamedTuple):
@@ -29,78 +33,67 @@ class _TextStyle(NamedTuple):
     parts: tuple[int, int, int] = (2048, 1024, 2048)
 
 
-TEXTS: dict[str, tuple[Callable[[], texts.Texts], _TextStyle]] = {
-    "languages": (texts.languages, _TextStyle(True, 96, 16)),
-    "verses": (texts.verses, _TextStyle(False, 2000, 24)),
+TEXTS: dict[str, tuple[Callable[[], Texts], _TextStyle]] = {
+    "languages": (packaged.languages, _TextStyle(True, 96, 16)),
+    "verses": (packaged.verses, _TextStyle(False, 2000, 24)),
 }
+"""Tasks that have networks of their own, for studies without ``--student``."""
 IMAGES = ("mnist5k",)
-# TFDS sets that a study can use, for the message about unknown names.
-PUBLIC = ("glue/sst2", "glue/mrpc", "glue/cola", "glue/qnli", "glue/rte", "glue/mnli")
-PUBLIC += ("ag_news_subset", "imdb_reviews")
 
 
-def load(name: str, *, data_dir: Path | None = None) -> Task:
+def load(
+    name: str, *, data_dir: Path | None = None, networks: Networks | None = None
+) -> Task:
     """Makes a task.
 
     Args:
-        name: ``languages``, ``verses``, ``mnist5k``, or a set of labelled texts that
-            TFDS prepared in `data_dir`, for example ``glue/sst2``.
-        data_dir: Root of the prepared sets.
+        name: ``mnist5k``, a task of :data:`OFFLINE`, or a set of texts that TFDS
+            prepared in `data_dir`, for example ``glue/sst2``.
+        data_dir: Folder of archives and prepared sets.
+        networks: Sizes of the encoders of a text task; None: ``languages`` and
+            ``verses`` have networks of their own, others the default sizes.
 
     Raises:
         ValueError: If there is no task of that name.
-        FileNotFoundError: If the set is not prepared; the message says how to do it.
+        FileNotFoundError: If texts are missing; the message says how to get them.
         ModuleNotFoundError: If the package with the texts is not installed.
     """
-    if name in TEXTS:
-        read, style = TEXTS[name]
-        return _text_task(name, *_split(read(), style.parts), style)
     if name in IMAGES:
+        if networks is not None:
+            raise ValueError(
+                f"--task {name} has networks of its own; leave --student and "
+                "--teacher-weights out."
+            )
         return _digits(name)
-    if name.split("/")[0] not in {*(n.split("/")[0] for n in PUBLIC), *tfds_names()}:
-        known = [*TEXTS, *IMAGES, *PUBLIC]
+    if name in TEXTS and networks is None:
+        read, style = TEXTS[name]
+        return _text_task(name, *encoder_tasks.split(read(), style.parts), style)
+    sizes = networks or Networks()
+    if name in OFFLINE:
+        return encoder_tasks.load_offline(name, data_dir, sizes)
+    if name == "glue/ax":
+        raise ValueError(
+            "glue/ax is a diagnostic set without labels and training examples; choose "
+            "glue/mnli, whose classes it has."
+        )
+    if name not in PUBLISHED and name.split("/")[0] not in tfds_names():
+        known = [*OFFLINE, *IMAGES, *PUBLISHED]
         hint = did_you_mean(name, known)
         raise ValueError(
             f"--task {name!r} is unknown; {hint}choose {', '.join(known)} or another "
             "set of labelled texts in TFDS."
         )
-    train, test = texts.load_prepared(name, data_dir)
-    # A tenth is held out for validation.
-    held = max(1, len(train.texts) // 10)
-    kept = len(train.texts) - held
-    train, validation, _ = _split(train, (kept, held, 0))
-    return _text_task(name, train, validation, test, _TextStyle(False, 8000, 64))
-
-
-def _split(
-    source: texts.Texts, sizes: tuple[int, int, int]
-) -> tuple[texts.Texts, texts.Texts, texts.Texts]:
-    """Splits texts at random into parts of at most these sizes; groups stay whole."""
-    rng = np.random.default_rng(SPLIT_SEED)
-    groups = rng.permutation(np.unique(source.groups))
-    bounds = np.round(np.cumsum(sizes) / sum(sizes) * len(groups)).astype(int)
-    parts = []
-    for chosen, size in zip(np.split(groups, bounds[:-1]), sizes, strict=True):
-        rows = rng.permutation(np.flatnonzero(np.isin(source.groups, chosen)))[:size]
-        parts.append(
-            texts.Texts(
-                [source.texts[row] for row in rows],
-                source.labels[rows],
-                source.groups[rows],
-                source.num_classes,
-            )
-        )
-    return parts[0], parts[1], parts[2]
+    return encoder_tasks.load_public(name, data_dir, sizes)
 
 
 def _text_task(
     name: str,
-    train: texts.Texts,
-    validation: texts.Texts,
-    test: texts.Texts,
+    train: Texts,
+    validation: Texts,
+    test: Texts,
     style: _TextStyle,
 ) -> Task:
-    tokens = texts.Tokens(
+    tokens = Tokens(
         train.texts,
         characters=style.characters,
         size=style.vocabulary,

@@ -58,7 +58,7 @@ def teacher_logits(
         progress: Called with the completed epochs and their total.
 
     Returns:
-        ``[n, c]`` by ``t_hs`` and ``t_ll``.
+        ``[n, ..., c]`` by ``t_hs`` and ``t_ll``.
     """
     kept = folder / "logits.npz"
     with exclusive(folder.with_suffix(".lock")):
@@ -82,14 +82,22 @@ def _read(path: Path) -> dict[str, jax.Array]:
 
 def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> None:
     lesson = make_full_lesson(task.train)
-    trainer = Trainer(task, task.teacher, task.teacher_training, lesson)
-    nothing = jnp.zeros((len(task.train.labels), task.num_classes))
+    trainer = Trainer(
+        task, task.teacher, task.teacher_training, lesson, start=task.teacher_start
+    )
+    network = nnx.eval_shape(lambda: task.teacher(nnx.Rngs(0)))
+    first = jnp.asarray(task.train.inputs[:1])
+    shape = nnx.eval_shape(lambda: task.teacher(nnx.Rngs(0))(first).logits).shape
+    nothing = jnp.zeros((len(task.train.labels), *shape[1:]))
     history: list[dict[str, float]] = []
     checkpoints: dict[str, Any] = {}
     for params in trainer.epochs(ALONE, nothing, [0]):
-        (score,), (loss,) = compute_metrics(
-            trainer.logits(params, task.validation.inputs), task.validation
+        scores, (loss,) = compute_metrics(
+            trainer.logits(params, task.validation.inputs),
+            task.validation,
+            task.metrics,
         )
+        score = next(iter(scores.values()))[0]
         history.append({"epoch": len(history) + 1, "score": score, "loss": loss})
         for name, position in select(history).items():
             if position == len(history) - 1:
@@ -101,7 +109,6 @@ def _train(task: Task, folder: Path, progress: Callable[[int, int], None]) -> No
     logits = {}
     for name, params in checkpoints.items():
         logits[name] = trainer.logits(params, task.train.inputs)[0]
-        network = nnx.eval_shape(lambda: task.teacher(nnx.Rngs(0)))
         nnx.update(network, jax.tree.map(lambda x: x[0], params))
         weights.save_orbax(folder / name, network)
     chosen = {name: history[i] for name, i in select(history).items()}

@@ -1,6 +1,6 @@
 """Trains one network on a task, several seeds at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 from kdlab.data import batches
 from kdlab.models import Model
 from kdlab.study.objective import Knobs, Update, make_update
-from kdlab.study.task import Lesson, Part, Task, Training
+from kdlab.study.task import ACCURACY, Lesson, Metric, Part, Task, Training
 from kdopt import losses
 
 EVALUATION_BATCH = 1024
@@ -34,6 +34,7 @@ class Trainer:
         lesson: Lesson,
         *,
         balancer: str = "fixed",
+        start: nnx.State | None = None,
     ):
         """Prepares what all settings share.
 
@@ -43,7 +44,9 @@ class Trainer:
             training: How it is trained.
             lesson: Training examples and labels by seed.
             balancer: One of ``BALANCERS``.
+            start: Weights that are not drawn at random.
         """
+        self._start_values = start
         self._task, self._training, self._lesson = task, training, lesson
         self._balancer = balancer
         self._inputs = jnp.asarray(task.train.inputs)
@@ -77,7 +80,7 @@ class Trainer:
 
         Args:
             setting: A canonical setting.
-            teacher: Logits of the teacher on the training inputs, ``[n, c]``.
+            teacher: Logits of the teacher on the training inputs, ``[n, ..., c]``.
             seeds: Seeds of initial weights, batches and lesson.
 
         Yields:
@@ -87,6 +90,8 @@ class Trainer:
         lessons = [self._lesson(seed) for seed in seeds]
         labels = jnp.asarray(np.stack([labels for _, labels in lessons]))
         params = self._init(jnp.asarray(seeds, jnp.int32))
+        if self._start_values is not None:
+            params = _overwrite(params, self._start_values)
         state = self._start(params, knobs)
         for epoch in range(self._training.epochs):
             order = np.stack(
@@ -101,7 +106,7 @@ class Trainer:
             yield params
 
     def logits(self, params: Any, inputs: np.ndarray) -> np.ndarray:
-        """Computes the logits of all seeds, ``[s, n, c]``."""
+        """Computes the logits of all seeds, ``[s, n, ..., c]``."""
         starts = range(0, len(inputs), EVALUATION_BATCH)
         slices = [inputs[start : start + EVALUATION_BATCH] for start in starts]
         if self._scanned:
@@ -184,14 +189,31 @@ def _unstack(tree: Any) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(count)]
 
 
-def compute_metrics(logits: np.ndarray, part: Part) -> tuple[list[float], list[float]]:
-    """Computes accuracy and cross-entropy of each seed.
+def _overwrite(params: nnx.State, values: nnx.State) -> nnx.State:
+    """Puts the same values into the parameters of all seeds."""
+    flat = dict(nnx.to_flat_state(params))
+    for path, value in nnx.to_flat_state(values):
+        own = flat[path]
+        flat[path] = own.replace(jnp.broadcast_to(value[...], own.shape))
+    return nnx.from_flat_state(flat)
+
+
+def compute_metrics(
+    logits: np.ndarray, part: Part, metrics: Mapping[str, Metric] = ACCURACY
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Computes the metrics and the cross-entropy of each seed.
 
     Args:
-        logits: ``[s, n, c]``.
+        logits: ``[s, n, ..., c]``.
         part: Inputs and labels of the same examples.
+        metrics: The metrics by name.
+
+    Returns:
+        The values of each metric by seed, and the cross-entropies.
     """
+    scores = {
+        name: [metric(z, part) for z in logits] for name, metric in metrics.items()
+    }
     labels = jnp.asarray(part.labels)
-    hits = np.mean(np.argmax(logits, -1) == part.labels, axis=-1)
     values = [float(losses.cross_entropy(jnp.asarray(z), labels)) for z in logits]
-    return [float(hit) for hit in hits], values
+    return scores, values

@@ -154,7 +154,7 @@ def tabulate_searches(results: Results) -> Sheet:
             rows.append(_price(name, [found.score], len(found.trials), size, results))
     name, first = next(iter(results.found.items()))
     trials, small = len(first.trials), int(SMALL_BUDGET * size)
-    if trials > small:
+    if trials > small > 0:
         begun = max(list(first.trials.values())[:small])
         title = f"{name}, first {small} trials"
         rows.append(_price(title, [begun], small, size, results))

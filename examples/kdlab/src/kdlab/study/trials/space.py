@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 DISTANCES = ("ce", "kl", "mse")
-TEACHERS = ("t_hs", "t_ll")
+TEACHERS = ("t_hs", "t_ll", "human")
 BALANCERS = ("fixed", "dynamic_lambda", "min_norm", "dto_kd", "dot")
 WITHOUT_ALPHA = ("min_norm", "dto_kd")
 TIED = "tied"
@@ -33,7 +33,7 @@ Space: TypeAlias = dict[str, tuple]
 
 # Alpha last: at 0 the other knobs have no effect, and a greedy search would stop there.
 SPACE: Space = {
-    "teacher": TEACHERS,
+    "teacher": ("t_hs", "t_ll"),
     "distance": ("ce", "mse"),
     "tau_teacher": (1.0, 2.0, 4.0),
     "tau_student": (1.0, TIED),
