@@ -73,6 +73,16 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
     ).trials
     assert len(before) == len(after)
     assert {trial.state for trial in after} == {optuna.trial.TrialState.COMPLETE}
+    # Several tasks are compared in one table; nothing is trained again.
+    assert (
+        study(
+            tmp_path, "--seeds", "2", "--task", "tiny", "tiny", monkeypatch=monkeypatch
+        )
+        == 0
+    )
+    table = (tmp_path / "study" / "pairs.md").read_text()
+    assert table.count("| tiny |") == 2
+    assert "Tuned minus recommended" in table and "dto_kd, no search" in table
     # A different number of seeds would make different trials.
     assert study(tmp_path, "--seeds", "3", monkeypatch=monkeypatch) == 2
     assert "seeds was 2, is 3" in capsys.readouterr().out.replace("\n", " ")
@@ -86,6 +96,10 @@ def test_a_study_writes_its_tables_figures_and_best_setting(
         (["--trials", "0"], "at least 1"),
         (["--task", "language"], "did you mean 'languages'"),
         (["--task", "glue/sst2"], "no --data-dir is given"),
+        (["--task", "glue/ax"], "choose glue/mnli"),
+        (["--task", "movies"], "pip download --no-deps --no-binary :all: vaderSent"),
+        (["--task", "movies", "--student", "64"], "expected DEPTHxWIDTH"),
+        (["--task", "mnist5k", "--student", "2x64"], "has networks of its own"),
     ],
 )
 def test_errors_name_what_is_right(arguments, message, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 from flax import nnx
 
-from kdlab.data.text import published
+from kdlab.data.text import prepared
 from kdlab.data.text.words import Tokens
 from kdlab.models.transformer import PADDING, UNKNOWN, Transformer
 from kdlab.study import encoder_tasks, tasks
@@ -141,7 +141,7 @@ class TinyReviews(tfds.core.GeneratorBasedBuilder):
 def test_texts_of_tfds_are_read_without_tensorflow(tmp_path, monkeypatch):
     builder = TinyReviews(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
-    train, test = published.load_prepared("tiny_reviews", tmp_path)
+    train, test = prepared.load_prepared("tiny_reviews", tmp_path)
     assert sorted(train.texts)[0] == "größe 0 | no"
     assert (len(train.texts), len(test.texts)) == (40, 10)
     assert set(test.labels) == {0, 1}  # the validation split

@@ -11,7 +11,8 @@ import numpy as np
 from flax import nnx
 
 from kdlab.basics.reading import UserError
-from kdlab.data.text import downloaded, packaged, published
+from kdlab.data.text import downloaded, packaged, prepared
+from kdlab.data.text.published import PUBLISHED, Published
 from kdlab.data.text.records import Examples, Questions, Tagged, Texts
 from kdlab.data.text.tokenizer import VOCABULARIES, Tokenizer
 from kdlab.models import Model, Outputs, encoders
@@ -116,13 +117,13 @@ def load_public(name: str, data_dir: Path | None, networks: Networks) -> Task:
     Raises:
         FileNotFoundError: If the set is not prepared; the message says how to do it.
     """
-    spec = published.PUBLISHED.get(name)
+    spec = PUBLISHED.get(name)
     validation: Examples | None = None
     if spec is None:
-        train, test = published.load_prepared(name, data_dir)
-        spec = published.Published(("text",))
+        train, test = prepared.load_prepared(name, data_dir)
+        spec = Published(("text",))
     else:
-        train, validation, test = published.load_published(name, data_dir)
+        train, validation, test = prepared.load_published(name, data_dir)
     if validation is None:
         held = max(1, len(train.groups) // 10)
         train, validation, _ = split(train, (len(train.groups) - held, held, 0))

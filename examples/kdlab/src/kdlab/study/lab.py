@@ -108,6 +108,12 @@ class Lab:
         self, setting: Setting, first_seed: int
     ) -> Callable[[np.ndarray], np.ndarray]:
         task, balancer = self._task, setting["balancer"]
+        name = setting.get("teacher", "t_ll")
+        if name not in self._teacher:
+            raise ValueError(
+                f"--teacher {name} needs a task with opinions of people, such as "
+                f"movies; {task.name} has none."
+            )
         if balancer not in self._trainers:
             self._trainers[balancer] = Trainer(
                 task,
@@ -118,12 +124,6 @@ class Lab:
             )
         trainer = self._trainers[balancer]
         seeds = range(first_seed, first_seed + self._seeds)
-        name = setting.get("teacher", "t_ll")
-        if name not in self._teacher:
-            raise ValueError(
-                f"--teacher {name} needs a task with opinions of people, such as "
-                f"movies; {task.name} has none."
-            )
         teacher = self._teacher[name]
         *_, params = trainer.epochs(setting, teacher, list(seeds))
         return lambda inputs: trainer.logits(params, inputs)

@@ -43,12 +43,12 @@ NOUNS = (
 def movies(data_dir: Path | None) -> Texts:
     """Loads sentences of movie reviews, labelled as negative (0) or positive (1).
 
-    Twenty people rated each sentence from -4 to 4. The sign of their mean is the label,
-    and ``(mean + 4) / 8`` is kept as their probability of the positive class. Sentences
-    with a mean of 0 are left out. Equal sentences form a group.
+    Fifteen people rated each sentence from -4 to 4. The sign of their mean is the
+    label, and ``(mean + 4) / 8`` is kept as their probability of the positive class.
+    Sentences with a mean of 0 are left out. Equal sentences form a group.
 
     Args:
-        data_dir: Folder of the archive, which MIT-licenses its texts.
+        data_dir: Folder of the archive (MIT).
 
     Raises:
         FileNotFoundError: If it is not there; the message says how to get it.
