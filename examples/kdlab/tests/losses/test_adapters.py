@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from kdlab.losses import adapters
+from kdlab.losses import adapters, projectors
 from kdopt import losses
 
 
@@ -54,7 +54,7 @@ CASES = {
     "review": (lambda r: adapters.ReviewFusion(STUDENT, TEACHER, rngs=r), review),
     "crd": (lambda r: adapters.CrdEmbeddings(*WIDTHS, dim=4, rngs=r), crd),
     "vkd": (
-        lambda r: adapters.OrthogonalProjector(*WIDTHS, rngs=r),
+        lambda r: projectors.OrthogonalProjector(*WIDTHS, rngs=r),
         lambda adapter: losses.vkd(adapter(VECTORS[0]), VECTORS[1]),
     ),
 }
@@ -97,7 +97,7 @@ def test_first_variance_of_vid():
 @pytest.mark.parametrize("widths", [(3, 5), (5, 3), (4, 4)])
 def test_orthogonal_projector_stays_orthonormal(widths, standard):
     x, y = (jnp.ones((2, n)) for n in widths)
-    adapter = adapters.OrthogonalProjector(x, y, rngs=nnx.Rngs(0))
+    adapter = projectors.OrthogonalProjector(x, y, rngs=nnx.Rngs(0))
     adapter.free[...] += jax.random.normal(jax.random.key(3), adapter.free.shape)
     p = adapter.matrix()
     assert p.shape == widths

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from kdlab.losses import adapters
+from kdlab.losses import adapters, projectors
 from kdlab.losses.base import Batch, Fixed, KdLoss, Setting, teacher_outputs
 from kdlab.models import Outputs
 from kdopt import losses
@@ -48,7 +48,7 @@ class Vkd(KdLoss):
 
     def __init__(self, setting: Setting, rngs: nnx.Rngs):
         vectors = setting.student.pooled, setting.teacher.pooled
-        self.projector = adapters.OrthogonalProjector(*vectors, rngs=rngs)
+        self.projector = projectors.OrthogonalProjector(*vectors, rngs=rngs)
 
     def compare(self, student: Outputs, batch: Batch) -> jax.Array:
         del batch
