@@ -15,6 +15,7 @@ from flax import nnx
 from test_models import MODELS, OTHER_DATA
 
 from _models import filled
+from kdlab.data import AUGMENTATIONS
 from kdlab.losses.base import Batch, Pupil, Setting
 from kdlab.losses.table import LOSSES
 from kdlab.models import Model, Outputs
@@ -96,7 +97,7 @@ def differentiate(loss, pupil, teacher):
         steps=1,
         mean=(0.0,),
         std=(1.0,),
-        augment="none",
+        augment=AUGMENTATIONS["none"],
     )
     batch = Batch(
         images=jnp.zeros(()),

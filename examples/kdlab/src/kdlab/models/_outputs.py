@@ -18,6 +18,9 @@ class Outputs(NamedTuple):
         pooled: Penultimate features, the input of the classifier, ``[b, d]``.
         distill_logits: Class scores of the distillation head, ``[b, c]``; None for
             networks without one.
+        distill_pooled: The input of the distillation head, ``[b, d]``; None likewise. A
+            network that has it maps outputs without logits to those with logits by
+            :meth:`Model.classify`.
         tokens: Patch tokens after the last LayerNorm, ``[b, n, d]``; None for
             convolutional networks.
         attention: Attention of the class token to the patches in the last block,
@@ -36,6 +39,7 @@ class Outputs(NamedTuple):
     preactivations: tuple[jax.Array, ...]
     pooled: jax.Array
     distill_logits: jax.Array | None = None
+    distill_pooled: jax.Array | None = None
     tokens: jax.Array | None = None
     attention: jax.Array | None = None
 
@@ -45,4 +49,8 @@ class Model(nnx.Module):
 
     def __call__(self, x: jax.Array) -> Outputs:
         """Runs the network; in training mode it updates BatchNorm statistics once."""
+        raise NotImplementedError
+
+    def classify(self, outputs: Outputs) -> Outputs:
+        """Adds the logits to outputs with ``pooled`` and ``distill_pooled``."""
         raise NotImplementedError

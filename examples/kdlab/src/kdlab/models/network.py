@@ -21,11 +21,16 @@ class Network(NamedTuple):
         """Makes a network from an NNX model."""
         return cls(*nnx.split(model, nnx.Param, ...))
 
-    def outputs(self, images: jax.Array) -> Outputs:
-        """Runs the network in evaluation mode."""
+    def outputs(self, images: jax.Array, **others: Any) -> Outputs:
+        """Runs the network in evaluation mode.
+
+        Args:
+            images: ``[b, h, w, c]``.
+            **others: Other arguments of the network, such as ``patches``.
+        """
         model = nnx.merge(self.graphdef, self.params, self.rest, copy=True)
         model.eval()
-        return to_float32(model(images))
+        return to_float32(model(images, **others))
 
     def outputs_for(self, images: jax.Array, indices: jax.Array) -> Outputs:
         """Returns the outputs for a batch of images."""
@@ -50,6 +55,14 @@ class CachedLogits(NamedTuple):
         return Outputs(logits, features=absent, preactivations=absent, pooled=absent)
 
 
+def keep(outputs: Outputs, names: tuple[str, ...]) -> Outputs:
+    """Returns these fields of the outputs; the others are None."""
+    absent: dict[str, Any] = dict.fromkeys(Outputs._fields)
+    return Outputs(**(absent | {name: getattr(outputs, name) for name in names}))
+
+
 def to_float32(outputs: Outputs) -> Outputs:
-    """Casts outputs to float32 for the losses."""
-    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
+    """Casts outputs to float32, or wider if they are, for the losses."""
+    return jax.tree.map(
+        lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), outputs
+    )

@@ -1,7 +1,7 @@
 """DeiT: vision transformers with a class token, and a distillation token beside it."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -170,22 +170,29 @@ class DeiT(Model):
             x = jnp.concatenate([x[:, :extra], choose(x[:, extra:], patches)], 1)
         ends = self.trunk(x)
         x = self.norm(ends[-1])
-        logits, distill_logits = self.classifier(x[:, 0]), None
-        if self.distill_classifier is not None:
-            distill_logits = self.distill_classifier(x[:, 1])
-            if self.deterministic:
-                logits = (logits + distill_logits) / 2
         features = stem, *to_maps(ends[1:], extra, self.stem.grid, patches)
         attention = self.trunk.blocks[-1].attention_of_first(ends[-2])
-        return Outputs(
-            logits,
-            features,
-            features,
-            x[:, 0],
-            distill_logits=distill_logits,
-            tokens=x[:, extra:],
-            attention=attention[:, :, extra:],
+        absent: Any = None
+        return self.classify(
+            Outputs(
+                absent,
+                features,
+                features,
+                x[:, 0],
+                distill_pooled=None if self.distill_classifier is None else x[:, 1],
+                tokens=x[:, extra:],
+                attention=attention[:, :, extra:],
+            )
         )
+
+    def classify(self, outputs: Outputs) -> Outputs:
+        """Adds the logits to outputs with the tokens that the heads read."""
+        logits, distill_logits = self.classifier(outputs.pooled), None
+        if outputs.distill_pooled is not None:
+            distill_logits = self.distill_classifier(outputs.distill_pooled)
+            if self.deterministic:
+                logits = (logits + distill_logits) / 2
+        return outputs._replace(logits=logits, distill_logits=distill_logits)
 
     def embed(self, stem: jax.Array) -> tuple[jax.Array, int]:
         """Makes the sequence of tokens.
