@@ -1,6 +1,7 @@
 """Data sets for distillation: loading, batching, and augmentation on the device."""
 
-from kdlab.data.augment import AUGMENTATIONS, normalize
+from kdlab.data.augment import normalize
+from kdlab.data.augmentation.table import AUGMENTATIONS
 from kdlab.data.catalogue import (
     DATASETS,
     is_streamed,

@@ -6,7 +6,7 @@ the result, so a resumed run sees the same images.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -237,12 +237,3 @@ def _gather(
 ) -> Images:
     """Reads pixels at ``(rows, columns)`` of each image, 0 outside of it."""
     return jnp.where(inside[..., None], _pixels(images, rows, columns), jnp.uint8(0))
-
-
-AUGMENTATIONS: dict[str, Callable[[PRNGKeyArray, Images], Images]] = {
-    "none": lambda _, images: images,
-    "shift": random_shift,
-    "crop_flip": random_crop_flip,
-    "rotation_flip": random_rotation_flip,
-    "resized_crop_flip": random_resized_crop_flip,
-}

@@ -85,17 +85,29 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+"""Ways to resize, by name."""
+
+
+def resize_and_crop(
+    image: Image.Image,
+    resize: int,
+    size: int,
+    filter_: Image.Resampling = FILTERS["bilinear"],
+) -> Image.Image:
     """Resizes the shorter side to `resize`, then crops the central `size` x `size`.
 
-    Both happen in one bilinear, antialiased step, without rounding in between.
+    Both happen in one antialiased step, without rounding in between.
     """
     width, height = image.size
     side = min(width, height) * size / resize
     left, top = (width - side) / 2, (height - side) / 2
     return image.resize(
         (size, size),
-        Image.Resampling.BILINEAR,
+        filter_,
         box=(left, top, left + side, top + side),
     )
 

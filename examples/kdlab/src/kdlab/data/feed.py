@@ -26,6 +26,7 @@ class Stream(NamedTuple):
         crops: Whether training uses random resized crops and flips instead of the
             centre.
         workers: Number of processes that decode ahead; 0: threads of this process.
+        interpolation: ``bilinear`` or ``bicubic`` resizing.
     """
 
     source: ImageSource
@@ -33,6 +34,7 @@ class Stream(NamedTuple):
     resize: int
     crops: bool = False
     workers: int = 0
+    interpolation: str = "bilinear"
 
     @property
     def size(self) -> int:
@@ -57,14 +59,18 @@ class StepInputs(NamedTuple):
 class Feed:
     """The batches of a training, from any epoch and step."""
 
-    def __init__(self, data: Split | Stream, layout: Layout, batch_size: int):
+    def __init__(
+        self, data: Split | Stream, layout: Layout, batch_size: int, repeats: int = 1
+    ):
         """Prepares what all epochs share.
 
         Args:
             data: Training images and labels.
             layout: Placement of the arrays.
             batch_size: Images per step, over all devices.
+            repeats: Times that an image is drawn in an epoch.
         """
+        self._repeats = repeats
         self.steps = num_batches(data.size, batch_size)
         self._data, self._layout, self._batch_size = data, layout, batch_size
         # The open stream, and its position: the seed and the number of steps.
@@ -90,7 +96,14 @@ class Feed:
         self, data: Split, seed: int, epoch: int, start: int
     ) -> Iterator[StepInputs]:
         size = self._batch_size
-        order = batches(data.size, size, seed=seed, epoch=epoch, start=start)
+        order = batches(
+            data.size,
+            size,
+            seed=seed,
+            epoch=epoch,
+            start=start,
+            repeats=self._repeats,
+        )
         for indices, weights in order:
             images = self._resident or Examples(*self._layout.feed(data, indices))
             yield StepInputs(images, indices, weights)
@@ -124,6 +137,8 @@ class Feed:
             resize=None if data.crops else data.resize,
             start=done,
             num_workers=data.workers,
+            repeats=self._repeats,
+            interpolation=data.interpolation,
         )
 
 
@@ -152,6 +167,7 @@ def iterate_once(
         image_size=data.image_size,
         resize=data.resize,
         num_workers=data.workers,
+        interpolation=data.interpolation,
     )
     with contextlib.closing(stream):
         for batch in stream:

@@ -34,6 +34,7 @@ def batches(
     seed: int | None,
     epoch: int = 0,
     start: int = 0,
+    repeats: int = 1,
     drop_last: bool = False,
 ) -> Iterator[IndexBatch]:
     """Yields the index batches of one epoch, all of the same size.
@@ -49,6 +50,7 @@ def batches(
         seed: Seed of the permutations; None keeps the order of the data set.
         epoch: Index of the epoch, from 0; each has its own permutation.
         start: Step to start at, when resuming.
+        repeats: Times that each example follows itself; the epoch keeps its length.
         drop_last: Whether to drop a last partial batch instead.
 
     Yields:
@@ -65,6 +67,7 @@ def batches(
     order = np.arange(num_examples, dtype=np.int32)
     if seed is not None:
         order = np.random.default_rng((seed, epoch)).permutation(order)
+    order = np.repeat(order, repeats)[:num_examples]
     for step in range(start, steps):
         places = np.arange(step * batch_size, (step + 1) * batch_size)
         weights = (places < num_examples).astype(np.float32)

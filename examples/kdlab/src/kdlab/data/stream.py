@@ -1,17 +1,16 @@
 """Grain pipelines for images that do not fit in memory: the ImageNet recipe."""
 
 import math
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import grain
 import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int32, UInt8
-from PIL import Image
 
 from kdlab.basics.reading import reading
-from kdlab.data.decoding import open_image, resize_and_crop, to_array
+from kdlab.data.decoding import FILTERS, open_image, resize_and_crop, to_array
 from kdlab.data.images import EncodedImage, ImageSource
 
 
@@ -42,6 +41,8 @@ def train_stream(
     process_index: int | None = None,
     process_count: int | None = None,
     num_workers: int = 0,
+    repeats: int = 1,
+    interpolation: str = "bilinear",
 ) -> grain.DatasetIterator[ImageBatch]:
     """Returns endless shuffled batches of random resized crops, half of them mirrored.
 
@@ -65,6 +66,9 @@ def train_stream(
         process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0: threads of this process.
+        repeats: Times that an image is drawn in a row, with another crop each time; the
+            epoch keeps its length.
+        interpolation: ``bilinear`` or ``bicubic`` resizing.
 
     Returns:
         An iterator of batches with `get_state` and `set_state`.
@@ -80,12 +84,16 @@ def train_stream(
         mode = source.mode
         with reading(source.where(index)):
             if resize is None:
-                pixels = _random_resized_crop(data, mode, image_size, scale, rng)
+                pixels = _random_resized_crop(
+                    data, mode, image_size, scale, rng, interpolation
+                )
             else:
-                pixels = _middle(data, mode, image_size, resize)
+                pixels = _middle(data, mode, image_size, resize, interpolation)
         return pixels, np.int32(label), np.float32(1), np.int32(index)
 
     dataset = grain.MapDataset.source(_Numbered(source)).seed(seed).shuffle().repeat()
+    if repeats > 1:
+        dataset = _repeated(dataset, len(source), seed, repeats)
     # Skip after the crops are numbered, so that the crops stay the same.
     dataset = dataset[index::count].random_map(crop)[start * batch_size :]
     return _iterate(dataset, batch_size, num_workers)
@@ -100,6 +108,7 @@ def eval_stream(
     process_index: int | None = None,
     process_count: int | None = None,
     num_workers: int = 0,
+    interpolation: str = "bilinear",
 ) -> grain.DatasetIterator[ImageBatch]:
     """Returns the central crop of every image once, in order.
 
@@ -114,6 +123,7 @@ def eval_stream(
         process_index: Index of this process; None: that of JAX.
         process_count: Number of processes; that of JAX if None.
         num_workers: Processes that decode ahead; 0: threads of this process.
+        interpolation: ``bilinear`` or ``bicubic`` resizing.
 
     Returns:
         An iterator of batches.
@@ -126,11 +136,23 @@ def eval_stream(
         place = position % total
         data, label = source[place]
         with reading(source.where(place)):
-            pixels = _middle(data, source.mode, image_size, resize)
+            pixels = _middle(data, source.mode, image_size, resize, interpolation)
         return pixels, np.int32(label), np.float32(position < total), np.int32(place)
 
     dataset = grain.MapDataset.range(padded)[index::count].map(centre)
     return _iterate(dataset, batch_size, num_workers)
+
+
+def _repeated(
+    dataset: grain.MapDataset, size: int, seed: int, repeats: int
+) -> grain.MapDataset:
+    """Reads element j of each epoch at place j // repeats of its permutation."""
+
+    def read(position: int, _: int) -> Any:
+        epoch, place = divmod(position, size)
+        return dataset[epoch * size + place // repeats]
+
+    return grain.MapDataset.range(size).seed(seed).repeat().map_with_index(read)
 
 
 class _Numbered:
@@ -180,9 +202,10 @@ def _to_batch(columns: tuple[np.ndarray, ...]) -> ImageBatch:
 
 
 def _middle(
-    data: bytes, mode: str, size: int, resize: int
+    data: bytes, mode: str, size: int, resize: int, interpolation: str
 ) -> UInt8[np.ndarray, "h w c"]:
-    return to_array(resize_and_crop(open_image(data, mode), resize, size))
+    image = open_image(data, mode)
+    return to_array(resize_and_crop(image, resize, size, FILTERS[interpolation]))
 
 
 def _random_resized_crop(
@@ -191,6 +214,7 @@ def _random_resized_crop(
     size: int,
     scale: tuple[float, float],
     rng: np.random.Generator,
+    interpolation: str,
 ) -> UInt8[np.ndarray, "h w c"]:
     """Crops a random box, resizes it with antialiasing, and mirrors it at random.
 
@@ -215,6 +239,6 @@ def _random_resized_crop(
         left, top = (width - box_width) // 2, (height - box_height) // 2
     # Crop first: resizing with a box would blend in pixels around it.
     image = image.crop((left, top, left + box_width, top + box_height))
-    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    image = image.resize((size, size), FILTERS[interpolation])
     pixels = to_array(image)
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels

@@ -23,6 +23,7 @@ SIZES = {
     "synthetic-tiny-imagenet": Sizes(64, 200, 4000, 1000),
     "synthetic-imagenet": Sizes(224, 1000, 1000, 500),
     "synthetic-smoke": Sizes(24, 4, 8, 4),  # for runs of seconds
+    "synthetic-smoke-patches": Sizes(32, 4, 8, 4),
 }
 
 _CELLS = 4  # patterns are coarse grids of colours, which survive small shifts

@@ -1,0 +1,1 @@
+"""Operations on pixels, policies that draw them, erased and mixed images."""
