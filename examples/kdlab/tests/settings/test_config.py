@@ -17,7 +17,8 @@ from kdlab.runs.compare import CompareConfig
 from kdlab.settings.config import METHODS as METHOD_NAMES
 from kdlab.settings.config import NAMES
 from kdlab.study.config import StudyConfig
-from kdlab.train.methods import METHODS, make_numbers, make_schedule
+from kdlab.train.methods import METHODS, make_numbers
+from kdlab.train.schedules import make_schedule
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -87,7 +88,7 @@ def test_defaults_and_numbers_of_numpy_are_of_the_right_type():
     make_config(seeds=np.int64(2), noise=np.float32(0.5), labels=None, alpha=0)
     with pytest.raises(ValueError, match="--seeds must be a whole number, got True"):
         make_config(seeds=True)
-    with pytest.raises(ValueError, match="--loss-weights must be 2 values or None"):
+    with pytest.raises(ValueError, match=r"task, distill: .* got 3 weights"):
         make_config(loss_weights=(1.0, 2.0, 3.0))
 
 
@@ -212,3 +213,45 @@ def test_run_from_before_a_setting_existed_goes_on(tmp_path):
     changed = make_config(config, methods=("kd",), clip=1.0)
     with pytest.raises(ValueError, match=r"clip was None, is 1\.0"):
         claim(changed)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [
+        (0, 1e-6),
+        (1, 2.008e-4),
+        (2, 4.006e-4),
+        (4, 8.002e-4),
+        (5, 9.993216197e-4),
+        (50, 9.336825749e-4),
+        (150, 5.05e-4),
+        (250, 7.631742513e-5),
+        (299, 1.002714116e-5),
+    ],
+)
+def test_deits_cosine_is_one_epoch_late(epoch, rate, x64):
+    """timm's rate after some epochs, which DeiT's code uses in the next one."""
+    training = make_config(
+        optimizer="adamw",
+        schedule="deit",
+        epochs=300,
+        learning_rate=1e-3,
+        warmup_epochs=5.0,
+        warmup_rate=1e-6,
+        last_rate=1e-5,
+    ).training
+    schedule = make_schedule(training, 1251)
+    for step in (0, 1250):
+        found = schedule(jnp.asarray((epoch + 1) * 1251 + step))
+        np.testing.assert_allclose(found, rate, rtol=1e-9)
+    np.testing.assert_allclose(schedule(jnp.asarray(17)), 1e-6, rtol=1e-9)
+
+
+def test_cosine_to_another_rate_than_zero(x64):
+    """VkD's: by steps, from 5e-4 to 5e-6 without a warm-up."""
+    settings = {"epochs": 300, "learning_rate": 5e-4, "last_rate": 5e-6}
+    rate = make_schedule(make_config(**settings).training, 2502)
+    np.testing.assert_allclose(rate(2502 * 150), 2.525e-4, rtol=1e-9)
+    np.testing.assert_allclose(rate(2502 * 300), 5e-6, rtol=1e-9)
+    with pytest.raises(ValueError, match="--decayed applies to --optimizer adamw"):
+        make_config(decayed="deit")

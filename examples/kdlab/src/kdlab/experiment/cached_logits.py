@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlab.data import Dataset, is_streamed, normalize
+from kdlab.data.augmentation.mixing import Mixing
 from kdlab.data.feed import iterate_once
 from kdlab.data.split import Split
 from kdlab.data.teacher_cache import cache_outputs
 from kdlab.devices.mesh import Layout
+from kdlab.experiment.splits import make_mixing
 from kdlab.losses.table import LOSSES
 from kdlab.models.network import CachedLogits, Network
 from kdlab.settings.config import Config
@@ -22,12 +24,16 @@ def can_cache(config: Config) -> bool:
     """Returns whether the teacher's logits of an image never change and can be cached.
 
     They cannot be with augmentation (the pixels change), for losses on features (too
-    much memory), for streamed data, or with several processes.
+    much memory) or that ask about parts of images, for streamed data, or with several
+    processes.
     """
+    loss, mixed = LOSSES[config.distillation.loss], make_mixing(config.augmentation)
     return (
         config.execution.cache_teacher
         and config.data.augment == "none"
-        and LOSSES[config.distillation.loss].on_logits
+        and mixed == Mixing(smoothing=mixed.smoothing)
+        and loss.on_logits
+        and not loss.asks_teacher
         and not is_streamed(config.data.dataset)
         and jax.process_count() == 1
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from kdlab.basics.importing import import_function, is_reference
 from kdlab.data import AUGMENTATIONS, is_streamed
-from kdlab.losses.table import LOSSES
+from kdlab.losses.table import LOSSES, loss_weights
 from kdlab.models import MODELS
 from kdlab.settings.checks import check_known
 from kdlab.settings.config import Config, configure
@@ -42,6 +42,7 @@ def check_names(config: Config) -> Config:
         elif name is not None:
             check_known(option, name, MODELS)
     check_known("loss", config.distillation.loss, LOSSES)
+    loss_weights(config.distillation)
     for method in config.methods:
         check_known("methods", method, METHODS)
     data = config.data

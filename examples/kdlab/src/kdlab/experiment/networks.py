@@ -1,5 +1,7 @@
 """The networks of an experiment, for the images and classes of its data set."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -22,8 +24,13 @@ def make_model(
     dtype: str = "float32",
     batch_norm_group: int | None = None,
     max_blocks: int | None = None,
+    drop_path: float = 0.0,
+    remat: bool = False,
 ) -> models.Model:
     """Makes a network for the images and classes of a data set."""
+    # Only transformers have these.
+    options: dict[str, Any] = {"drop_path": drop_path} if drop_path else {}
+    options |= {"remat": True} if remat else {}
     return models.create(
         name,
         num_classes=dataset.num_classes,
@@ -33,6 +40,7 @@ def make_model(
         dtype=None if dtype == "float32" else jnp.dtype(dtype),
         batch_norm_group=batch_norm_group,
         max_blocks=max_blocks,
+        **options,
     )
 
 

@@ -21,8 +21,10 @@ from kdlab.runs import files
 from kdlab.settings.config import Config
 from kdlab.train.evaluate import compute_class_means
 from kdlab.train.fit import Run
-from kdlab.train.methods import METHODS, Plan, make_numbers, make_schedule
+from kdlab.train.methods import METHODS, Plan, make_numbers
 from kdlab.train.problem import Problem
+from kdlab.train.reach import Reach, trace_reach
+from kdlab.train.schedules import make_schedule
 from kdlab.train.state import TrainState
 from kdlab.train.step import Step, make_state, make_step
 
@@ -84,7 +86,16 @@ class Students:
             delta=distillation.delta,
             reach=functools.partial(reached_params, self._loss),
         )
+        if self._loss.own_heads and self._teacher.network is not None:
+            known = known._replace(reach=self._reach.each, trunk=self._reach.all)
         return METHODS[method](known, schedule)
+
+    @functools.cached_property
+    def _reach(self) -> Reach:
+        pupil = jax.eval_shape(lambda: self._pupil(0))
+        size, classes = self.config.training.batch_size, self._dataset.num_classes
+        images = jax.ShapeDtypeStruct((size, *self._dataset.image_shape), jnp.float32)
+        return trace_reach(self.problem, pupil, self._teacher.network, images, classes)
 
     def data(self, seed: int) -> Split | Stream:
         """Returns the training images of a seed with their noisy labels."""
@@ -127,6 +138,7 @@ class Students:
             tensorboard=config.execution.tensorboard,
             wandb=config.execution.wandb,
             skip_nonfinite=config.training.on_nonfinite == "skip",
+            repeats=config.augmentation.repeats,
             cached_logits=self._cached_logits(seed),
         )
 
@@ -159,9 +171,11 @@ class Students:
             dtype=config.networks.dtype,
             batch_norm_group=config.networks.batch_norm_group,
             max_blocks=config.networks.max_blocks,
+            drop_path=config.networks.drop_path,
+            remat=config.networks.remat,
         )
         teacher = self._teacher.network
-        if teacher is None:
+        if teacher is None and not self._loss.teacher_free:
             return Network.of(Pupil(network))
         setting = Setting(config.distillation, config.training.epochs)
         if self._loss.has_layers:
@@ -169,7 +183,7 @@ class Students:
             images = jax.ShapeDtypeStruct(shape, jnp.float32)
             setting = setting._replace(
                 student=jax.eval_shape(Network.of(network).outputs, images),
-                teacher=jax.eval_shape(teacher.outputs, images),
+                teacher=teacher and jax.eval_shape(teacher.outputs, images),
                 labels=splits.read_all_labels(
                     self.data(seed), config.data, config.execution.runs
                 ),
@@ -207,6 +221,8 @@ def make_problem(
         mean=dataset.mean,
         std=dataset.std,
         augment=splits.device_augmentation(config.data),
+        mixing=splits.make_mixing(config.augmentation),
+        num_classes=dataset.num_classes,
         layout=make_layout(
             config.execution.devices, shard_params=config.execution.shard_params
         ),

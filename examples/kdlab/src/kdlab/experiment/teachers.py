@@ -29,6 +29,7 @@ from kdlab.models import weights
 from kdlab.models.network import Network
 from kdlab.runs import files
 from kdlab.runs.claim import claim_inputs
+from kdlab.settings.augmentation import Augmentation
 from kdlab.settings.config import Config
 from kdlab.settings.parts import Distillation, Networks, Training
 from kdlab.train.fit import fit
@@ -136,6 +137,7 @@ def teacher_config(config: Config) -> Config:
         config,
         methods=(ALONE,),
         data=dataclasses.replace(config.data, labels=None, noise=0.0),
+        augmentation=Augmentation(),
         networks=Networks(
             student=str(networks.teacher),
             teacher=None,

@@ -16,13 +16,14 @@ class Batch(NamedTuple):
 
     Attributes:
         images: Normalised, ``[b, h, w, c]``.
-        labels: ``[b]``.
+        labels: Class indices, ``[b]``; of mixed images or with smoothing distributions
+            over the classes, ``[b, c]``.
         weights: Sample weights, 0 for padding, ``[b]``.
         indices: Indices of the images in the training set, ``[b]``.
         rest: Non-trainable variables of the pupil before the step.
         key: Random key for the loss.
         progress: Completed fraction of the training, from 0 to 1.
-        teacher: The teacher's outputs; None without a teacher.
+        teacher: The teacher's outputs, or for some losses the teacher; None without.
         share: In a micro-batch: its fraction of the batch's sample weight.
     """
 
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     rest: Any = None
     key: Any = None
     progress: Any = None
-    teacher: Outputs | None = None
+    teacher: Any = None
     share: Any = None
 
 
@@ -65,19 +66,34 @@ class KdLoss(nnx.Module):
     on the representation that both losses share.
 
     Attributes:
-        weights: Weights of the task and of the scaled distillation loss.
+        names: Names of what it computes: one distillation loss, or several that are
+            weighted or balanced separately.
+        weights: Weights of the task and of each scaled distillation loss.
         scale: Factor that brings the loss to the size of the task loss: its weight in
             a recipe whose task has weight 1.
         on_logits: Whether it compares logits, and so reaches the classifier.
         any_batch: Whether its value is independent of the batch size.
         has_layers: Whether it has layers or a memory, and so is built from shapes.
+        own_heads: Whether the losses have heads of their own: a balancing method then
+            balances the parameters that all losses reach, and each of the others
+            follows the losses that reach it. The representation that they share is then
+            that before the heads, where the network offers it.
+        keeps: With ``own_heads``: the outputs that it compares besides logits.
+        asks_teacher: Whether it asks the teacher itself, after the student:
+            ``batch.teacher`` is then the network.
+        teacher_free: Whether it needs no teacher.
     """
 
-    weights: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    names: ClassVar[tuple[str, ...]] = ("distill",)
+    weights: ClassVar[tuple[float, ...]] = (1.0, 1.0)
     scale: ClassVar[float] = 1.0
     on_logits: ClassVar[bool] = False
     any_batch: ClassVar[bool] = True
     has_layers: ClassVar[bool] = False
+    own_heads: ClassVar[bool] = False
+    keeps: ClassVar[tuple[str, ...]] = ()
+    asks_teacher: ClassVar[bool] = False
+    teacher_free: ClassVar[bool] = False
 
     def __init__(self, setting: Setting, rngs: nnx.Rngs):
         """Builds the layers, if there are any.
@@ -93,7 +109,7 @@ class KdLoss(nnx.Module):
         del student, batch
         return ()
 
-    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> jax.Array:
+    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> Any:
         """Computes the loss.
 
         Args:
@@ -102,7 +118,7 @@ class KdLoss(nnx.Module):
             batch: The batch, with the outputs of the teacher.
 
         Returns:
-            A scalar, before scaling.
+            A scalar, before scaling; with several names, a tuple of as many.
         """
         raise NotImplementedError
 

@@ -85,6 +85,7 @@ def check_range(part: Any) -> None:
 _AT_LEAST_1 = (
     *("seeds", "epochs", "teacher_epochs", "batch_size"),
     *("labels", "accumulate", "batch_norm_group", "max_blocks", "image_size"),
+    "repeats",
 )
 _POSITIVE = (
     *("learning_rate", "temperature", "student_temperature"),
@@ -93,13 +94,18 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     *("weight_decay", "warmup_epochs", "loss_warmup"),
     *("timing_rounds", "checkpoint_seconds", "workers"),
+    *("last_rate", "warmup_rate", "mixup", "cutmix"),
 )
 _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_AT_LEAST_1, lambda x: x >= 1, "be at least 1"),
     (_POSITIVE, lambda x: x > 0, "be positive"),
     (_NOT_NEGATIVE, lambda x: x >= 0, "not be negative"),
-    (("noise", "alpha"), lambda x: 0 <= x <= 1, "lie in [0, 1]"),
-    (("momentum", "ema"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
+    (
+        ("noise", "alpha", "mix_switch", "mix_probability", "smoothing", "erasing"),
+        lambda x: 0 <= x <= 1,
+        "lie in [0, 1]",
+    ),
+    (("momentum", "ema", "drop_path"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
     (("decay_rate",), lambda x: 0 < x <= 1, "lie in (0, 1]"),
     (("loss_weights",), lambda x: min(x) >= 0, "not be negative"),
 )

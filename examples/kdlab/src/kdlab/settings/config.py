@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdlab.settings.augmentation import Augmentation
 from kdlab.settings.checks import check_range, check_types
-from kdlab.settings.parts import Data, Distillation, Execution, Networks, Training
+from kdlab.settings.parts import (
+    TEACHER_FREE,
+    Data,
+    Distillation,
+    Execution,
+    Networks,
+    Training,
+)
 
 METHODS = (
     *("labels_only", "kd", "dot", "dto_kd", "dto_kd_shared", "dto_kd_amortized"),
@@ -29,6 +37,7 @@ class Config:
     """Number of seeds (0, 1, ...); each draws its own labels, noise, initial weights
     and batches."""
     data: Data = dataclasses.field(default_factory=Data)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     networks: Networks = dataclasses.field(default_factory=Networks)
     distillation: Distillation = dataclasses.field(default_factory=Distillation)
     training: Training = dataclasses.field(default_factory=Training)
@@ -50,9 +59,12 @@ class Config:
 
     def _check_methods(self) -> None:
         delta, momentum = self.distillation.delta, self.training.momentum
-        if self.networks.teacher is None and self.methods != ("labels_only",):
+        free = self.distillation.loss in TEACHER_FREE
+        alone = self.networks.teacher is None and not free
+        if alone and self.methods != ("labels_only",):
             raise ValueError(
-                "--teacher None needs --methods labels_only: all others need a teacher."
+                "--teacher None needs --methods labels_only: all others need a "
+                f"teacher, except with --loss {' or '.join(TEACHER_FREE)}."
             )
         if "dot" not in self.methods:
             return
@@ -80,6 +92,7 @@ class Config:
 PARTS: Mapping[str, type] = types.MappingProxyType(
     {
         "data": Data,
+        "augmentation": Augmentation,
         "networks": Networks,
         "distillation": Distillation,
         "training": Training,

@@ -11,6 +11,8 @@ from kdlab.settings.checks import check_range, check_types, flag
 
 # `kd` with other distances, and with a separate temperature for the student.
 SOFT = ("soft_ce", "soft_kl", "soft_mse")
+TEACHER_FREE = ("uskd",)
+"""Losses for which the student needs no teacher."""
 _TAKERS = {
     "student_temperature": SOFT,
     "loss_beta": ("dkd", "reviewkd_pp"),
@@ -35,7 +37,10 @@ class Data:
     noise: float = 0.4
     """Fraction of the student's labels that is replaced at random."""
     augment: str = "shift"
-    """Augmentation: none, shift, crop_flip, rotation_flip or resized_crop_flip."""
+    """Augmentation: none, shift, crop_flip, rotation_flip, resized_crop_flip, or the
+    latter followed by rand_augment or three_augment."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How streamed images are resized."""
     data_dir: Path | None = None
     """Folder of downloaded data sets."""
     workers: int = 0
@@ -70,6 +75,11 @@ class Networks:
     max_blocks: int | None = None
     """Maximum number of blocks in each stage of teacher and student, for a quick trial;
     None: no limit."""
+    drop_path: float = 0.0
+    """Transformers: rate of stochastic depth of the student's last block."""
+    remat: bool = False
+    """Transformers: compute the student's blocks again in each backward pass, which
+    saves memory."""
 
     def __post_init__(self) -> None:
         """Refuses wrong types and numbers out of range."""
@@ -85,10 +95,10 @@ class Distillation:
     (`soft_distance`: two temperatures), `ctkd` (learned temperature),
     `reviewkd` (`hcl` of fused maps) or `reviewkd_pp` (the same, and `nd`)."""
     alpha: float | None = None
-    """Weight of the distillation loss in `kd`, `dot` and `dynamic_lambda`; the task
-    gets 1 - alpha. None: the weights that come with the loss, for `kd` 0.9."""
-    loss_weights: tuple[float, float] | None = None
-    """Weights of task and distillation, if they do not add up to 1."""
+    """Weight of a single distillation loss in `kd`, `dot` and `dynamic_lambda`; the
+    task gets 1 - alpha. None: the weights that come with the loss, for `kd` 0.9."""
+    loss_weights: tuple[float, ...] | None = None
+    """Weights of the task and of each distillation loss, if they do not add up to 1."""
     loss_beta: float | None = None
     """Weight of the non-target classes in `dkd` (None: 8) or of the fused maps in
     `reviewkd_pp` (None: 1.2)."""
@@ -135,20 +145,29 @@ class Training:
     """Optimiser of the student; the methods combine the gradients before it."""
     learning_rate: float = 0.02
     """Peak learning rate."""
-    schedule: Literal["cosine", "steps"] = "cosine"
-    """Learning-rate schedule: a cosine to 0, or steps."""
+    schedule: Literal["cosine", "steps", "deit"] = "cosine"
+    """Learning-rate schedule: a cosine; steps; or DeiT's cosine, whose rate is that of
+    the previous epoch for all steps of an epoch."""
+    last_rate: float = 0.0
+    """Cosine and DeiT: the rate at the end."""
     decay_epochs: tuple[int, ...] = ()
     """Steps: epochs after which the rate drops; 150 means from the 151st epoch on."""
     decay_rate: float = 0.1
     """Steps: factor by which it is multiplied each time."""
     warmup_epochs: float = 0.0
-    """Epochs of linear warm-up from 0 to the peak rate."""
+    """Epochs of linear warm-up to the peak rate."""
+    warmup_rate: float = 0.0
+    """The rate at which the warm-up begins."""
     momentum: float = 0.9
     """Momentum of SGD or b1 of AdamW; DOT's two momenta lie around it."""
     nesterov: bool = False
     """Use Nesterov momentum."""
     weight_decay: float = 5e-4
     """SGD: L2 penalty, added to the gradient; AdamW: decoupled weight decay."""
+    decayed: Literal["all", "deit", "timm"] = "all"
+    """AdamW: which parameters decay. deit: neither vectors such as biases, nor class
+    token and position embedding, nor orthogonal projectors; timm: nor the distillation
+    token."""
     clip: float | None = None
     """Maximum global norm of the combined gradient, before weight decay; not with
     `dot`, which combines momenta instead."""
@@ -170,8 +189,10 @@ class Training:
 
     def _check_schedule(self) -> None:
         decays = self.decay_epochs
-        if self.schedule == "cosine" and decays:
+        if self.schedule != "steps" and decays:
             raise ValueError("--decay-epochs applies to --schedule steps only.")
+        if self.decayed != "all" and self.optimizer != "adamw":
+            raise ValueError("--decayed applies to --optimizer adamw only.")
         if self.schedule == "steps" and not decays:
             raise ValueError(
                 "--schedule steps needs --decay-epochs, such as 150 180 210."

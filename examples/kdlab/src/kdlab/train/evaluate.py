@@ -1,7 +1,7 @@
 """Evaluates networks: accuracy and losses over a whole split."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -87,16 +87,17 @@ def _sum_batch(network: Network, moments: tuple, batch: dict) -> Metrics:
     return sum_metrics(logits, (task,), batch)
 
 
-def sum_metrics(logits: jax.Array, values: tuple, batch: dict) -> Metrics:
+def sum_metrics(
+    logits: jax.Array, values: tuple, batch: dict, names: Sequence[str] = ("task",)
+) -> Metrics:
     """Sums correct predictions, losses and examples over a batch."""
     labels, weights = batch["labels"], batch["weights"]
     correct = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
     count = jnp.sum(weights)
     sums = {"count": count, "accuracy": jnp.sum(correct * weights)}
-    return sums | {k: v * count for k, v in name_losses("loss", values).items()}
+    return sums | {k: v * count for k, v in name_losses("loss", values, names).items()}
 
 
-def name_losses(prefix: str, values: Any) -> Metrics:
-    """Names per-loss values: ``PREFIX/task`` and, if present, ``PREFIX/distill``."""
-    names = ("task", "distill")[: len(values)]
-    return {f"{prefix}/{n}": v for n, v in zip(names, values, strict=True)}
+def name_losses(prefix: str, values: Any, names: Sequence[str]) -> Metrics:
+    """Names per-loss values ``PREFIX/NAME``, as many as there are."""
+    return {f"{prefix}/{n}": v for n, v in zip(names, values, strict=False)}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import kdopt
 from kdlab.losses.base import Batch
 from kdlab.train.methods import Plan
-from kdlab.train.problem import Problem, with_teacher_outputs
+from kdlab.train.problem import Problem
 
 
 class Gradients(NamedTuple):
@@ -49,7 +49,7 @@ def compute_gradients(
     """
     params = problem.layout.replicate_inside(state.params)
     if plan.balancer is not None:
-        return _shared(problem, plan.balancer, params, state.balancer, parts)
+        return _shared(problem, plan, params, state.balancer, parts)
     if plan.weights is None:
         exact = kdopt.value_and_grads(problem.losses_fn, has_aux=True)
         values, rest, grads = _mean(exact, params, parts)
@@ -102,7 +102,7 @@ def split_batch(
             rows["weights"] = jnp.where(weight > 0, rows["weights"], 1)
             key = jax.random.fold_in(batch.key, i)
             part = batch._replace(**rows, key=key, share=weight / total)
-        parts.append(with_teacher_outputs(part, teacher))
+        parts.append(problem.with_teacher(part, teacher))
     return parts
 
 
@@ -133,9 +133,10 @@ def _values(problem: Problem, params: Any, parts: list[Batch]) -> jax.Array:
 
 
 def _shared(
-    problem: Problem, balancer: Any, params: Any, state: Any, parts: list[Batch]
+    problem: Problem, plan: Plan, params: Any, state: Any, parts: list[Batch]
 ) -> Gradients:
-    """Balances at the logits of the whole batch, which are kept in memory."""
+    """Balances at the representation of the whole batch, which is kept in memory."""
+    balancer: Any = plan.balancer
     encode, head = problem.encode, problem.head
     args: Any = parts[0]
     if len(parts) > 1:
@@ -157,6 +158,8 @@ def _shared(
             ]
             return tuple(sum(column) for column in zip(*values, strict=True))
 
-    grads_fn = kdopt.value_and_shared_grad(encode, head, balancer, has_aux=True)
+    grads_fn = kdopt.value_and_shared_grad(
+        encode, head, balancer, has_aux=True, weigh_heads=plan.weigh_heads
+    )
     (values, rest), grads, state = grads_fn(params, args, state=state)
     return Gradients(values, rest, grads, state, kdopt.loss_weights(state))

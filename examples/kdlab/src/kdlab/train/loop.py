@@ -44,6 +44,7 @@ class Run(NamedTuple):
         wandb: Whether to log to Weights & Biases as well.
         skip_nonfinite: Whether steps that are not finite are skipped; see
             :func:`~kdlab.train.step.train_step`.
+        repeats: Times that an image is drawn in an epoch.
         cached_logits: Logits of the teacher on the training images, used instead of
             running it.
     """
@@ -59,6 +60,7 @@ class Run(NamedTuple):
     tensorboard: bool = False
     wandb: bool = False
     skip_nonfinite: bool = False
+    repeats: int = 1
     cached_logits: CachedLogits | None = None
 
     @property
@@ -100,7 +102,7 @@ class Loop:
         self._tell, self._stopped = tell, stopped
         self._saved = time.monotonic()
         self._waiting: deque[Metrics] = deque()
-        self._feed = Feed(run.train, problem.layout, run.batch_size)
+        self._feed = Feed(run.train, problem.layout, run.batch_size, run.repeats)
         self._last: StepInputs | None = None
         self.teacher = run.cached_logits or problem.teacher
 

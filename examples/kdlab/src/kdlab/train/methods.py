@@ -13,6 +13,7 @@ from jax import Array
 
 import kdopt
 from kdlab.settings.parts import Training
+from kdlab.train.decay import DECAYED
 
 
 class Plan(NamedTuple):
@@ -25,21 +26,24 @@ class Plan(NamedTuple):
     Attributes:
         tx: The Optax transform of the parameters.
         weights: Maps optimiser state and loss values to the weights of the losses.
-        balancer: Balances the gradients at the logits.
+        balancer: Balances the gradients at the shared representation.
         reports_weights: Whether the state of ``tx`` holds loss weights to log.
+        weigh_heads: With ``balancer``: whether parameters after the representation get
+            the weighted sum of the gradients, or the plain one.
     """
 
     tx: optax.GradientTransformationExtraArgs
     weights: Callable[[optax.OptState, Array], Array] | None = None
     balancer: optax.GradientTransformationExtraArgs | None = None
     reports_weights: bool = True
+    weigh_heads: bool = True
 
 
 class Numbers(NamedTuple):
     """Hyperparameters of the methods; weights may be traced arrays.
 
     Attributes:
-        weights: Fixed weights of the task and the distillation loss.
+        weights: Fixed weights of the task and of each distillation loss.
         momentum: Momentum of SGD, or b1 of AdamW; DOT's two momenta lie around it.
         delta: Distance of DOT's momenta from ``momentum``.
         matched: Delta of the DOT whose steady-state gains ``momenta`` applies to the
@@ -50,9 +54,12 @@ class Numbers(NamedTuple):
         clip: Maximum norm of the combined gradient; None: no clipping.
         reach: Maps parameters to masks of those that each loss reaches; None: each
             loss reaches all.
+        trunk: Maps parameters to the mask of those that methods with a Gram matrix
+            balance; the gradients of the others are summed. None: they balance all.
+        decayed: Maps parameters to the mask of those that AdamW decays; None: all.
     """
 
-    weights: tuple[Any, Any] = (0.1, 0.9)
+    weights: tuple[Any, ...] = (0.1, 0.9)
     momentum: float = 0.9
     delta: float = 0.075
     matched: float = 0.0
@@ -61,6 +68,8 @@ class Numbers(NamedTuple):
     nesterov: bool = False
     clip: float | None = None
     reach: Callable[[Any], Any] | None = None
+    trunk: Callable[[Any], Any] | None = None
+    decayed: Callable[[Any], Any] | None = None
 
 
 Method = Callable[[Numbers, optax.Schedule], Plan]
@@ -74,40 +83,11 @@ def make_numbers(training: Training, **others: Any) -> Numbers:
         **others: Fields of :class:`Numbers` that are not among the settings.
     """
     names = ("momentum", "weight_decay", "optimizer", "nesterov", "clip")
-    return Numbers(**{name: getattr(training, name) for name in names}, **others)
-
-
-def make_schedule(training: Training, steps_per_epoch: int) -> optax.Schedule:
-    r"""Returns the learning-rate schedule.
-
-    .. math::
-        \gamma_{steps}(e) = \gamma \, r^{\#\{d \,:\, e \geq d\}} \qquad
-        \gamma_{cosine}(e) = \frac{\gamma}{2} (1 + \cos \pi e / E)
-
-    with :math:`e` the number of completed epochs. A warm-up replaces the beginning of
-    the steps and shortens the cosine.
-
-    Args:
-        training: The settings.
-        steps_per_epoch: Steps per epoch.
-
-    Returns:
-        A function from the number of completed steps to the rate.
-    """
-    warm = round(training.warmup_epochs * steps_per_epoch)
-    if training.schedule == "steps":
-        falls = {
-            epoch * steps_per_epoch - warm: training.decay_rate
-            for epoch in training.decay_epochs
-        }
-        rest = optax.piecewise_constant_schedule(training.learning_rate, falls)
-    else:
-        steps = training.epochs * steps_per_epoch - warm
-        rest = optax.cosine_decay_schedule(training.learning_rate, steps)
-    if not warm:
-        return rest
-    rise = optax.linear_schedule(0.0, training.learning_rate, warm)
-    return optax.join_schedules([rise, rest], [warm])
+    return Numbers(
+        **{name: getattr(training, name) for name in names},
+        decayed=DECAYED[training.decayed],
+        **others,
+    )
 
 
 def make_optimizer(
@@ -122,6 +102,7 @@ def make_optimizer(
                 schedule,
                 b1=numbers.momentum,
                 weight_decay=numbers.weight_decay,
+                mask=numbers.decayed,
                 nesterov=numbers.nesterov,
             ),
         )
@@ -145,13 +126,18 @@ def kd(numbers: Numbers, schedule: optax.Schedule) -> Plan:
 
 def dot(numbers: Numbers, schedule: optax.Schedule) -> Plan:
     """Keeps separate momenta; SGD's weight decay goes to the task's."""
-    task, distill = numbers.weights
+    task, distill = _pair("dot", numbers)
     weighted = kdopt.each(optax.scale(task), optax.scale(distill))
     momentum, delta, decay = numbers.momentum, numbers.delta, numbers.weight_decay
     shared = {"nesterov": numbers.nesterov, "reach": numbers.reach}
     if numbers.optimizer == "adamw":
         adamw = kdopt.dot_adamw(
-            schedule, momentum, weight_decay=decay, delta=delta, **shared
+            schedule,
+            momentum,
+            weight_decay=decay,
+            mask=numbers.decayed,
+            delta=delta,
+            **shared,
         )
         return Plan(optax.chain(weighted, adamw), reports_weights=False)
     tx = optax.chain(
@@ -164,37 +150,36 @@ def dot(numbers: Numbers, schedule: optax.Schedule) -> Plan:
 
 
 def dto_kd(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Gives both losses the same relative decrease, from all parameters' gradients."""
-    balancer = kdopt.dto_kd(rescale="convex")
-    return Plan(
-        optax.chain(balancer, _total(numbers), make_optimizer(numbers, schedule))
-    )
+    """Gives all losses the same relative decrease, from all parameters' gradients."""
+    balancer = kdopt.dto_kd(num_losses=len(numbers.weights), rescale="convex")
+    return _balanced(balancer, numbers, schedule)
 
 
 def dto_kd_shared(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Gives both losses the same relative decrease, from gradients at the logits."""
+    """Gives all losses the same relative decrease, from gradients at the logits."""
     tx = optax.chain(_total(numbers), make_optimizer(numbers, schedule))
-    return Plan(tx, balancer=kdopt.dto_kd(rescale="convex"))
+    balancer = kdopt.dto_kd(num_losses=len(numbers.weights), rescale="convex")
+    return Plan(tx, balancer=balancer, weigh_heads=numbers.trunk is None)
 
 
 def dto_kd_amortized(numbers: Numbers, schedule: optax.Schedule) -> Plan:
-    """Gives both losses the same relative decrease, learned from the loss values."""
-    tx = optax.chain(make_optimizer(numbers, schedule), kdopt.dto_kd_amortized())
+    """Gives all losses the same relative decrease, learned from the loss values."""
+    learned = kdopt.dto_kd_amortized(num_losses=len(numbers.weights))
+    tx = optax.chain(make_optimizer(numbers, schedule), learned)
     return Plan(tx, weights=kdopt.loss_weights)
 
 
 def dynamic_lambda(numbers: Numbers, schedule: optax.Schedule) -> Plan:
     """Moves the fixed weight just far enough that neither loss rises."""
-    share = numbers.weights[1] / sum(numbers.weights)
-    balancer = kdopt.dynamic_lambda(policy="safe", lambda_=share)
-    return Plan(
-        optax.chain(balancer, _total(numbers), make_optimizer(numbers, schedule))
-    )
+    task, distill = _pair("dynamic_lambda", numbers)
+    balancer = kdopt.dynamic_lambda(policy="safe", lambda_=distill / (task + distill))
+    return _balanced(balancer, numbers, schedule)
 
 
 def min_norm(numbers: Numbers, schedule: optax.Schedule) -> Plan:
     """Steps along the combination of least norm (multiple-gradient descent)."""
-    return Plan(optax.chain(kdopt.min_norm(), make_optimizer(numbers, schedule)))
+    balancer = _on_trunk(kdopt.min_norm(num_losses=len(numbers.weights)), numbers)
+    return Plan(optax.chain(balancer, make_optimizer(numbers, schedule)))
 
 
 def momenta(numbers: Numbers, schedule: optax.Schedule) -> Plan:
@@ -223,6 +208,36 @@ def momenta(numbers: Numbers, schedule: optax.Schedule) -> Plan:
 def _task_only(_: optax.OptState, values: Array) -> Array:
     """Weights the task 1 and any other loss 0."""
     return jnp.zeros_like(values).at[0].set(1.0)
+
+
+def _balanced(
+    balancer: optax.GradientTransformationExtraArgs,
+    numbers: Numbers,
+    schedule: optax.Schedule,
+) -> Plan:
+    """Balances the gradients of the trunk at the scale of the fixed weights."""
+    balancer = _on_trunk(balancer, numbers)
+    return Plan(
+        optax.chain(balancer, _total(numbers), make_optimizer(numbers, schedule))
+    )
+
+
+def _on_trunk(
+    balancer: optax.GradientTransformationExtraArgs, numbers: Numbers
+) -> optax.GradientTransformationExtraArgs:
+    return (
+        balancer if numbers.trunk is None else kdopt.restrict(balancer, numbers.trunk)
+    )
+
+
+def _pair(method: str, numbers: Numbers) -> tuple[Any, ...]:
+    """Returns the weights of a method of two losses."""
+    if len(numbers.weights) != 2:
+        raise ValueError(
+            f"{method} balances two losses, but this --loss gives "
+            f"{len(numbers.weights)} with the task: leave {method} out of --methods."
+        )
+    return numbers.weights
 
 
 def _total(numbers: Numbers) -> optax.GradientTransformation:

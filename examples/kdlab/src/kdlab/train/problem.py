@@ -7,12 +7,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 import kdopt
-from kdlab.data import AUGMENTATIONS, normalize
+from kdlab.data import normalize
+from kdlab.data.augmentation.mixing import NOT_MIXED, Mixing, mix
+from kdlab.data.augmentation.table import Augmentation
 from kdlab.data.feed import Stream, iterate_once
 from kdlab.data.split import Examples, Split
 from kdlab.devices.mesh import Layout, make_layout
 from kdlab.losses.base import Batch, KdLoss, Pupil
-from kdlab.models.network import Network, to_float32
+from kdlab.models import Outputs
+from kdlab.models.network import Network, keep, to_float32
 from kdlab.train.evaluate import (
     EVALUATION_BATCH,
     Metrics,
@@ -43,7 +46,9 @@ class Problem:
         steps: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        augment: str,
+        augment: Augmentation,
+        mixing: Mixing = NOT_MIXED,
+        num_classes: int | None = None,
         layout: Layout | None = None,
     ):
         """Stores the static parts.
@@ -55,7 +60,9 @@ class Problem:
             steps: Number of steps of the training, for curricula.
             mean: Mean of the images, per channel.
             std: Standard deviation of the images, per channel.
-            augment: Name of an augmentation.
+            augment: Augmentation of the images, before they are normalised.
+            mixing: How images and labels are mixed and erased.
+            num_classes: Number of classes of mixed labels; None: they are not mixed.
             layout: Placement of the arrays; None: over all devices.
         """
         self.graphdef = graphdef
@@ -64,32 +71,43 @@ class Problem:
         self._loss = loss
         self._steps = steps
         self._moments = tuple(mean), tuple(std)
-        self._augment = AUGMENTATIONS[augment]
+        self._augment = augment
+        self._mixing, self._num_classes = mixing, num_classes
         self.probe = jax.jit(self._probe)
         self._sums_with_teacher = jax.jit(self._evaluation_sums)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the losses with a teacher, the task first."""
+        return "task", *self._loss.names
 
     def encode(self, params: Any, batch: Batch) -> tuple[tuple, Any]:
         """Runs the pupil in training mode.
 
         Returns:
-            ``(logits, compared), rest``: the logits, what else the distillation loss
-            compares, and the non-trainable state of the pupil.
+            ``shared, rest``: the representation that the losses share, and the
+            non-trainable state of the pupil. The representation is the logits and what
+            else the distillation loss compares, or what the heads of a network read.
         """
         pupil = self._pupil(params, batch.rest)
         pupil.train()
         shared = self._represent(pupil, batch)
         return shared, nnx.split(pupil, nnx.Param, ...)[2]
 
-    def head(self, params: Any, shared: tuple, batch: Batch) -> tuple:
-        """Computes the task loss, and the distillation loss if there is a teacher."""
-        logits, compared = shared
+    def head(self, params: Any, shared: Any, batch: Batch) -> tuple:
+        """Computes the task loss, and the distillation losses if there is a teacher."""
+        pupil = self._pupil(params, batch.rest)
+        pupil.train()
+        logits, compared = self._finish(pupil, shared, batch)
+        return self._values(pupil, logits, compared, batch)
+
+    def _values(self, pupil: Pupil, logits: Any, compared: Any, batch: Batch) -> tuple:
         task = losses.cross_entropy(logits, batch.labels, sample_weights=batch.weights)
-        if batch.teacher is None:
+        if pupil.adapter is None or not self._is_taught(batch):
             return (task,)
-        adapter = self._pupil(params, batch.rest).adapter
-        assert adapter is not None  # there is a teacher
-        distill = adapter(logits, compared, batch)
-        return task, self._loss.scale * distill
+        found = pupil.adapter(logits, compared, batch)
+        several = found if isinstance(found, tuple) else (found,)
+        return task, *(self._loss.scale * distill for distill in several)
 
     def losses_fn(self, params: Any, batch: Batch) -> tuple[tuple, Any]:
         """Computes the losses as a function of the parameters."""
@@ -103,11 +121,26 @@ class Problem:
     def _pupil(self, params: Any, rest: Any) -> Pupil:
         return nnx.merge(self.graphdef, params, rest, copy=True)
 
-    def _represent(self, pupil: Pupil, batch: Batch) -> tuple[jax.Array, Any]:
+    def _represent(self, pupil: Pupil, batch: Batch) -> Any:
         outputs = to_float32(pupil.network(batch.images))
-        if batch.teacher is None or pupil.adapter is None:
-            return outputs.logits, ()
-        return outputs.logits, pupil.adapter.compare(outputs, batch)
+        if self._loss.own_heads and outputs.distill_pooled is not None:
+            return keep(outputs, ("pooled", "distill_pooled", *self._loss.keeps))
+        return outputs.logits, self._compare(pupil, outputs, batch)
+
+    def _finish(self, pupil: Pupil, shared: Any, batch: Batch) -> tuple:
+        """Returns the logits and what the distillation loss compares."""
+        if not isinstance(shared, Outputs):
+            return shared
+        outputs = to_float32(pupil.network.classify(shared))
+        return outputs.logits, self._compare(pupil, outputs, batch)
+
+    def _compare(self, pupil: Pupil, outputs: Outputs, batch: Batch) -> Any:
+        if pupil.adapter is None or not self._is_taught(batch):
+            return ()
+        return pupil.adapter.compare(outputs, batch)
+
+    def _is_taught(self, batch: Batch) -> bool:
+        return batch.teacher is not None or self._loss.teacher_free
 
     def load(
         self,
@@ -123,16 +156,29 @@ class Problem:
         chosen = self.layout.shard_rows(chosen)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         images = normalize(self._augment(key, chosen.images), *self._moments)
+        labels = chosen.labels
+        if self._num_classes is not None:
+            draws = jax.random.fold_in(key, 1)
+            images, labels = mix(draws, images, labels, self._mixing, self._num_classes)
+            images, labels = self.layout.shard_rows((images, labels))
         batch = Batch(
             images=images,
-            labels=chosen.labels,
+            labels=labels,
             weights=weights,
             indices=indices,
             rest=state.rest,
             key=jax.random.fold_in(key, 0),
             progress=(state.step + 1) / self._steps,
         )
-        return with_teacher_outputs(batch, teacher)
+        return self.with_teacher(batch, teacher)
+
+    def with_teacher(self, batch: Batch, teacher: Any) -> Batch:
+        """Adds the teacher's outputs, or a teacher that the loss asks, to a batch."""
+        if teacher is None:
+            return batch
+        if not self._loss.asks_teacher:
+            teacher = teacher.outputs_for(batch.images, batch.indices)
+        return batch._replace(teacher=teacher)
 
     def _probe(
         self,
@@ -145,18 +191,20 @@ class Problem:
         batch = self.load(state, data, teacher, indices, weights)
         grads_fn = kdopt.value_and_grads(self.losses_fn, has_aux=True)
         _, grads = grads_fn(state.params, batch)
-        return kdopt.diagnostics.summary(kdopt.gram(grads))
+        return kdopt.diagnostics.summary(kdopt.gram(grads), names=self.names)
 
     def _evaluation_sums(
         self, params: Any, rest: Any, batch: dict, teacher: Network
     ) -> Metrics:
         images = normalize(batch["images"], *self._moments)
         whole = Batch(**(batch | {"images": images}), rest=rest, progress=jnp.ones(()))
-        whole = with_teacher_outputs(whole, teacher)
+        whole = self.with_teacher(whole, teacher)
         pupil = self._pupil(params, rest)
         pupil.eval()
         shared = self._represent(pupil, whole)
-        return sum_metrics(shared[0], self.head(params, shared, whole), batch)
+        logits, compared = self._finish(pupil, shared, whole)
+        values = self._values(pupil, logits, compared, whole)
+        return sum_metrics(logits, values, batch, self.names)
 
     def evaluate(
         self, state: TrainState, data: Split | Stream, *, with_teacher: bool = False
@@ -177,10 +225,3 @@ class Problem:
             self._sums_with_teacher(*arguments, batch, teacher)
             for batch in iterate_once(data, self.layout, EVALUATION_BATCH)
         )
-
-
-def with_teacher_outputs(batch: Batch, teacher: Any) -> Batch:
-    """Adds the outputs of the teacher, if there is one, to a batch."""
-    if teacher is None:
-        return batch
-    return batch._replace(teacher=teacher.outputs_for(batch.images, batch.indices))

@@ -65,10 +65,12 @@ def train_step(
         if used is None and plan.reports_weights:
             used = kdopt.loss_weights(opt_state)
         finite = jnp.isfinite(values).all() & jnp.isfinite(optax.tree.norm(updates))
-        metrics = name_losses("loss", values) | {"finite": finite.astype(jnp.float32)}
+        names = problem.names
+        metrics = name_losses("loss", values, names)
+        metrics["finite"] = finite.astype(jnp.float32)
         if used is not None:
-            metrics |= name_losses("weight", used)
-        metrics |= seen_in(opt_state, balancer, values)
+            metrics |= name_losses("weight", used, names)
+        metrics |= seen_in(opt_state, balancer, values, names)
         params = optax.apply_updates(state.params, updates)
         averaged = state.ema
         if ema is not None:

@@ -23,7 +23,8 @@ from kdlab.runs.plot import History, read_history
 from kdlab.settings.config import Config, configure
 from kdlab.settings.parts import Training
 from kdlab.train.fit import fit
-from kdlab.train.methods import ALL_METHODS, Plan, make_numbers, make_schedule
+from kdlab.train.methods import ALL_METHODS, Plan, make_numbers
+from kdlab.train.schedules import make_schedule
 
 TASK = 0.1  # weight of the task loss; distillation has 0.9, as in the papers
 DELTAS = (-0.075, -0.04, 0.04, 0.075)
