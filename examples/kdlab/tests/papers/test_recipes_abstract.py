@@ -6,6 +6,7 @@ import pytest
 
 import _abstract
 from kdlab.experiment.make import make_config
+from kdlab.losses.table import LOSSES
 from kdlab.papers.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.usefixtures("standard")
@@ -50,7 +51,8 @@ def test_step_is_traced_at_real_sizes(name):
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old.shape, old.dtype) == (new.shape, new.dtype)
-    losses = 1 if config.networks.teacher is None else 2
+    taught = config.networks.teacher is not None
+    losses = 1 + taught * len(LOSSES[config.distillation.loss].names)
     named = [key for key in metrics if key.startswith("loss/")]
     assert len(named) == losses
     assert all(metrics[key].shape == () for key in named)

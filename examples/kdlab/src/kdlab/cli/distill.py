@@ -13,6 +13,7 @@ from kdlab.devices import mesh
 from kdlab.experiment import run as experiment
 from kdlab.experiment.make import check_names
 from kdlab.papers.recipes import RECIPES, Recipe, find, smoke
+from kdlab.papers.recipes._recipe import keep_batch
 from kdlab.runs import files
 from kdlab.settings.config import Config, configure
 from kdlab.settings.parts import Execution
@@ -79,7 +80,10 @@ def parse(
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
         )
-        yield recipe, check_names(command.config)
+        chosen = command.config
+        if recipe is not None and not first.smoke:
+            chosen = keep_batch(recipe, chosen)
+        yield recipe, check_names(chosen)
 
 
 def run(arguments: Sequence[str], prog: str, console: Console) -> None:
@@ -125,7 +129,7 @@ def with_teacher(recipe: Recipe | None, config: Config) -> Config:
     smoke.remove_earlier(config)
     if config.networks.teacher is None or config.networks.teacher_weights is not None:
         return config
-    if config.data.dataset == smoke.DATASET:
+    if config.data.dataset in (smoke.DATASET, smoke.PATCHES):
         return configure(config, teacher_weights=smoke.write_untrained_teacher(config))
     if recipe is None or config.networks.teacher != recipe.config.networks.teacher:
         return config

@@ -7,6 +7,7 @@ from kdlab.papers.recipes import (
     cifar100_dot,
     cifar100_dto,
     imagenet,
+    imagenet_deit,
     sweeps,
     teachers,
     tiny_imagenet_dot,
@@ -20,6 +21,7 @@ for _table in (
     cifar100_dto,
     tiny_imagenet_dot,
     imagenet,
+    imagenet_deit,
     sweeps,
     teachers,
 ):

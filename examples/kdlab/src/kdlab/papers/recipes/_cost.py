@@ -5,14 +5,16 @@ r"""Estimates the cost of a training from multiply-adds, without measurement.
         {3600 \cdot 0.3 \cdot 156 \cdot 10^{12}}
 
 with :math:`E` epochs of :math:`N` images, :math:`m` multiply-adds of one forward pass
-and :math:`p` the cost of a step in forward passes: 3 with one backward pass, 5 with
-two. The denominator is 30 % of the TensorFloat-32 peak of one NVIDIA A100. For small
+and :math:`p` the cost of a step in forward passes: 3 with one backward pass, and 2 more
+for each other one. The denominator is 30 % of the TensorFloat-32 peak of one NVIDIA
+A100. For small
 networks with 64 images per step this is a loose lower bound, since they spend more time
 on kernel launches and memory than on arithmetic.
 """
 
 from typing import NamedTuple
 
+from kdlab.losses.table import LOSSES
 from kdlab.settings.config import Config
 
 FLOPS = 0.3 * 156e12
@@ -48,14 +50,21 @@ MULTIPLY_ADDS = {
     ("mobilenet_v2_tiny", 64): 215.7,
     ("resnet18", 64): 2221.8,
     ("shufflenet_v2", 64): 177.8,
+    ("deit_s", 224): 4598.9,
+    ("deit_s_conv", 224): 5917.5,
+    ("deit_s_distilled", 224): 4624.1,
+    ("deit_ti", 224): 1253.7,
+    ("deit_ti_conv", 224): 2429.1,
+    ("deit_ti_distilled", 224): 1261.0,
     ("mobilenet_v1", 224): 568.7,
+    ("regnety_160", 224): 15911.5,
     ("resnet18_imagenet", 224): 1814.1,
     ("resnet34_imagenet", 224): 3663.8,
     ("resnet50_imagenet", 224): 4089.2,
 }
 """Millions of multiply-adds per forward pass by network and side (`models.summary`)."""
 
-TWO_BACKWARD_PASSES = ("dot", "dto_kd", "dynamic_lambda", "min_norm")
+ONE_PASS_PER_LOSS = ("dot", "dto_kd", "dynamic_lambda", "min_norm")
 
 
 def estimate_hours(config: Config) -> float:
@@ -67,6 +76,7 @@ def estimate_hours(config: Config) -> float:
         if config.networks.teacher is None
         else MULTIPLY_ADDS[config.networks.teacher, side]
     )
-    passes = [5 if method in TWO_BACKWARD_PASSES else 3 for method in config.methods]
+    exact = 3 + 2 * len(LOSSES[config.distillation.loss].names)
+    passes = [exact if method in ONE_PASS_PER_LOSS else 3 for method in config.methods]
     millions = sum(count * student + teacher for count in passes)
     return 2e6 * millions * images * config.training.epochs / FLOPS / 3600

@@ -16,6 +16,8 @@ class Recipe:
         source: Paper and table of the number.
         teacher: Name of the recipe that trains the teacher; None without a teacher.
         note: What the sources leave open or disagree on, and what was chosen.
+        keeps_batch: Whether a smaller ``--batch-size`` is that of the micro-batches of
+            a step, whose gradients are averaged, instead of that of the step.
     """
 
     config: Config
@@ -23,6 +25,7 @@ class Recipe:
     source: str
     teacher: str | None = None
     note: str = ""
+    keeps_batch: bool = False
 
     @property
     def name(self) -> str:
@@ -92,6 +95,29 @@ FOLDERS = {
 
 SLOW = ("mobilenet_v2", "shufflenet_v1", "shufflenet_v2")
 """Students that CRD's protocol trains with a rate of 0.01 on CIFAR-100."""
+
+
+def keep_batch(recipe: Recipe, config: Config) -> Config:
+    """Divides the published batch into micro-batches of the size that was asked for.
+
+    Args:
+        recipe: The recipe.
+        config: Its settings, with the user's changes.
+
+    Raises:
+        ValueError: If the sizes do not divide each other.
+    """
+    whole, asked = recipe.config.training.batch_size, config.training.batch_size
+    if not recipe.keeps_batch or asked >= whole or config.training.accumulate > 1:
+        return config
+    if whole % asked:
+        raise ValueError(
+            f"--batch-size {asked} does not divide the batch of {recipe.name}, {whole} "
+            "images, of which it is a part here: choose a divisor. To train with "
+            f"smaller steps, give --batch-size {whole} and change the settings of a "
+            "copy of the recipe."
+        )
+    return configure(config, batch_size=whole, accumulate=whole // asked)
 
 
 def make_table(*recipes: Recipe) -> dict[str, Recipe]:

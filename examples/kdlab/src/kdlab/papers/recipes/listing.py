@@ -40,4 +40,5 @@ def to_markdown() -> Iterator[str]:
 
 def _row(recipe: Recipe) -> tuple[str, ...]:
     number = "" if recipe.published is None else f"{recipe.published:.2f}"
-    return recipe.name, number, recipe.source, f"{recipe.wall_time:.2g}"
+    hours = f"{recipe.wall_time:.{'0f' if recipe.wall_time >= 100 else '2g'}}"
+    return recipe.name, number, recipe.source, hours

@@ -14,6 +14,7 @@ from kdlab.settings.config import Config, configure
 
 DOWNLOADED = ("cifar100", "tiny_imagenet", "imagenet2012")
 DATASET = "synthetic-smoke"  # replaces them
+PATCHES = "synthetic-smoke-patches"  # the same for transformers, two patches wide
 FOLDER = "smoke"
 IMAGES, BATCH = 8, 8
 
@@ -29,10 +30,11 @@ def shrink(config: Config) -> Config:
         that need a download; losses and methods are unchanged.
     """
     replaced = config.data.dataset in DOWNLOADED
+    made = PATCHES if config.networks.student.startswith("deit") else DATASET
     return configure(
         config,
         name=f"{FOLDER}/{config.name}",
-        dataset=DATASET if replaced else config.data.dataset,
+        dataset=made if replaced else config.data.dataset,
         labels=None if replaced else IMAGES,
         batch_size=BATCH,
         accumulate=2 if config.training.accumulate > 1 else 1,
