@@ -5,8 +5,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from kdlab.models._blocks import Layers
 from kdlab.models.vidt.config import VidtConfig
+from kdlab.models.vidt.masks import resize_mask
+from kdlab.models.vidt.neck import Neck, Projection
 from kdlab.models.vidt.outputs import Detections, NeckInput
+from kdlab.models.vidt.swin import Body
 
 
 class Vidt(nnx.Module):
@@ -30,7 +34,18 @@ class Vidt(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         remat: bool = False,
     ):
-        raise NotImplementedError
+        dtype = jnp.dtype(dtype or param_dtype)
+        layers = Layers(rngs, dtype=dtype, param_dtype=param_dtype)
+        self.config, self.dtype = config, dtype
+        self.backbone = Body(config, layers=layers, remat=remat)
+        *_, last = config.stage_widths
+        widths = (*config.stage_widths[1:], config.width)
+        self.input_proj = nnx.List(
+            [Projection(width, config.width, layers=layers) for width in widths]
+        )
+        self.tgt_proj = Projection(last, config.width, layers=layers)
+        self.query_pos_proj = Projection(config.width, config.width, layers=layers)
+        self.neck = Neck(config, layers=layers, remat=remat)
 
     def encode(
         self, images: jax.Array, mask: jax.Array, *, key: jax.Array | None = None
@@ -42,7 +57,18 @@ class Vidt(nnx.Module):
             mask: True at padding, ``[b, h, w]`` bool.
             key: Random key of drop path; None: evaluation, nothing is dropped.
         """
-        raise NotImplementedError
+        maps, tokens = self.backbone(images.astype(self.dtype), mask, key=key)
+        scales = tuple(
+            project(x) for project, x in zip(self.input_proj, maps, strict=True)
+        )
+        positions = self.query_pos_proj(self.backbone.det_pos_embed[...])
+        det = self.tgt_proj(tokens)
+        return NeckInput(
+            scales,
+            det,
+            jnp.broadcast_to(positions, det.shape),
+            tuple(resize_mask(mask, (x.shape[1], x.shape[2])) for x in scales),
+        )
 
     def decode(self, neck: NeckInput, *, key: jax.Array | None = None) -> Detections:
         """Runs the neck and the heads.
@@ -51,10 +77,11 @@ class Vidt(nnx.Module):
             neck: What :meth:`encode` returned.
             key: Random key of dropout; None: evaluation, nothing is dropped.
         """
-        raise NotImplementedError
+        return self.neck(neck, key=key)
 
     def __call__(
         self, images: jax.Array, mask: jax.Array, *, key: jax.Array | None = None
     ) -> Detections:
         """Detects; see :meth:`encode` and :meth:`decode`."""
-        raise NotImplementedError
+        keys = (None, None) if key is None else jax.random.split(key)
+        return self.decode(self.encode(images, mask, key=keys[0]), key=keys[1])

@@ -1,0 +1,75 @@
+"""Layers of all parts of a ViDT."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from kdlab.models._blocks import Layers
+
+# PyTorch cuts at +-2, a hundred standard deviations away.
+trunc_normal = nnx.initializers.normal(0.02)
+xavier = nnx.initializers.xavier_uniform()
+
+
+def wide(dtype: DTypeLike) -> DTypeLike:
+    """Returns the dtype of softmax, positions and boxes: at least float32."""
+    return jnp.float32 if jnp.dtype(dtype).itemsize < 4 else dtype
+
+
+def layer_norm(width: int, layers: Layers) -> nnx.LayerNorm:
+    """Makes a LayerNorm with PyTorch's epsilon."""
+    return nnx.LayerNorm(
+        width,
+        epsilon=1e-5,
+        dtype=layers.dtype,
+        param_dtype=layers.param_dtype,
+        rngs=layers.rngs,
+    )
+
+
+def group_norm(width: int, layers: Layers) -> nnx.GroupNorm:
+    """Makes a GroupNorm of 32 groups with PyTorch's epsilon."""
+    return nnx.GroupNorm(
+        width,
+        num_groups=32,
+        epsilon=1e-5,
+        dtype=layers.dtype,
+        param_dtype=layers.param_dtype,
+        rngs=layers.rngs,
+    )
+
+
+def draw(layers: Layers, *shape: int) -> nnx.Param[jax.Array]:
+    """Makes a parameter that is not in a layer, from N(0, 0.02^2)."""
+    return nnx.Param(trunc_normal(layers.rngs.params(), shape, layers.param_dtype))
+
+
+def dropout(
+    x: jax.Array, rate: float, key: jax.Array | None, axes: int | None = None
+) -> jax.Array:
+    r"""Zeroes entries at random and divides the others by ``1 - rate``.
+
+    Args:
+        x: Any shape.
+        rate: Probability of zero.
+        key: Random key; None: returns ``x``.
+        axes: Number of leading axes along which entries are drawn; the rest of an entry
+            is kept or dropped as a whole. None: all.
+
+    Returns:
+        Of the shape and dtype of ``x``.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> print(dropout(jnp.ones((3, 2)), 0.5, jax.random.key(0), axes=1))
+        [[2. 2.]
+         [0. 0.]
+         [2. 2.]]
+    """
+    if key is None or not rate:
+        return x
+    drawn = x.shape[:axes]
+    keep = jax.random.bernoulli(key, 1 - rate, drawn)
+    keep = keep.reshape(*drawn, *[1] * (x.ndim - len(drawn)))
+    return jnp.where(keep, x / (1 - rate), 0)
