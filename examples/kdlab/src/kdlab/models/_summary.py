@@ -87,9 +87,24 @@ def summary(
             math.prod(leaf.shape)
             for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))
         ),
-        multiply_adds=sum(map(_multiply_adds, _equations(program))),
+        multiply_adds=count_multiply_adds(program),
         outputs=outputs,
     )
+
+
+def count_multiply_adds(program: Jaxpr) -> int:
+    """Counts the multiplications in convolutions and matrix products of a program.
+
+    Args:
+        program: The program, without loops.
+
+    Examples:
+        >>> import jax
+        >>> x = jax.ShapeDtypeStruct((3, 4), "float32")
+        >>> count_multiply_adds(jax.make_jaxpr(lambda x: x @ x.T)(x).jaxpr)
+        36
+    """
+    return sum(map(_multiply_adds, _equations(program)))
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:

@@ -61,7 +61,7 @@ def sample_scales(
     first = jnp.floor(places)
     fractions = places - first
     shares = jnp.where(corners == 1, fractions, 1 - fractions)
-    pixels = first + corners
+    pixels = first + corners.astype(first.dtype)
     inside = (pixels >= 0) & (pixels < sides)
     weights = weights[..., None] * jnp.where(inside, shares, 0).prod(-1)
     column, row = jnp.moveaxis(jnp.clip(pixels, 0, sides - 1).astype(int), -1, 0)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -17,24 +18,46 @@ def wide(dtype: DTypeLike) -> DTypeLike:
     return jnp.float32 if jnp.dtype(dtype).itemsize < 4 else dtype
 
 
-def layer_norm(width: int, layers: Layers) -> nnx.LayerNorm:
+def count_on_host(rngs: nnx.Rngs) -> nnx.Rngs:
+    """Returns a random stream that counts its keys in NumPy.
+
+    Flax's counter is traced, and each step of it takes a time that grows with the
+    program: most of the time in which an abstract model is made.
+    """
+    own = nnx.Rngs(rngs.params())
+    own.default.count = nnx.RngCount(np.zeros((), np.uint32), tag="default")
+    return own
+
+
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm with statistics of at least float32."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises ``[..., d]``."""
+        return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+
+
+class GroupNorm(nnx.GroupNorm):
+    """GroupNorm with statistics of at least float32."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises ``[b, ..., d]`` over positions and the channels of a group."""
+        return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+
+
+def layer_norm(width: int, layers: Layers) -> LayerNorm:
     """Makes a LayerNorm with PyTorch's epsilon."""
-    return nnx.LayerNorm(
-        width,
-        epsilon=1e-5,
-        dtype=layers.dtype,
-        param_dtype=layers.param_dtype,
-        rngs=layers.rngs,
+    return LayerNorm(
+        width, epsilon=1e-5, param_dtype=layers.param_dtype, rngs=layers.rngs
     )
 
 
-def group_norm(width: int, layers: Layers) -> nnx.GroupNorm:
+def group_norm(width: int, layers: Layers) -> GroupNorm:
     """Makes a GroupNorm of 32 groups with PyTorch's epsilon."""
-    return nnx.GroupNorm(
+    return GroupNorm(
         width,
         num_groups=32,
         epsilon=1e-5,
-        dtype=layers.dtype,
         param_dtype=layers.param_dtype,
         rngs=layers.rngs,
     )

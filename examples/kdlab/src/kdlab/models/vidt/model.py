@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from kdlab.models._blocks import Layers
 from kdlab.models.vidt.config import VidtConfig
+from kdlab.models.vidt.layers import count_on_host
 from kdlab.models.vidt.masks import resize_mask
 from kdlab.models.vidt.neck import Neck, Projection
 from kdlab.models.vidt.outputs import Detections, NeckInput
@@ -35,7 +36,7 @@ class Vidt(nnx.Module):
         remat: bool = False,
     ):
         dtype = jnp.dtype(dtype or param_dtype)
-        layers = Layers(rngs, dtype=dtype, param_dtype=param_dtype)
+        layers = Layers(count_on_host(rngs), dtype=dtype, param_dtype=param_dtype)
         self.config, self.dtype = config, dtype
         self.backbone = Body(config, layers=layers, remat=remat)
         *_, last = config.stage_widths

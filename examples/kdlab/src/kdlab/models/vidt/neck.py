@@ -1,6 +1,7 @@
 """The neck: deformable decoder layers that refine boxes, with heads at each level."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -116,20 +117,21 @@ class DecoderLayer(nnx.Module):
     def __call__(
         self,
         tokens: jax.Array,
-        positions: jax.Array,
         boxes: jax.Array,
-        memory: Memory,
         key: jax.Array | None,
+        *,
+        positions: jax.Array,
+        memory: Memory,
     ) -> jax.Array:
         """Transforms the tokens.
 
         Args:
             tokens: ``[b, n, d]``.
-            positions: ``[b, n, d]``.
             boxes: What the offsets are relative to, in units of the unpadded image,
                 ``[b, n, 4]``.
-            memory: The maps.
             key: Random key of dropout; None: nothing is dropped.
+            positions: Positions of the tokens, ``[b, n, d]``.
+            memory: The maps.
         """
         keys = [None] * 5 if key is None else jax.random.split(key, 5)
 
@@ -241,14 +243,12 @@ class Neck(nnx.Module):
             zip(self.class_embed, self.bbox_embed, strict=True)
         ):
             if i > 0:
-                layer = self.layers[i - 1]
-                run = (
-                    jax.checkpoint(layer.__call__, static_argnums=())
-                    if self.remat
-                    else layer
-                )
                 boxes = jax.lax.stop_gradient(levels[-1][1])
-                tokens = run(tokens, neck.positions, boxes, memory, keys[i - 1])
+                run = functools.partial(
+                    self.layers[i - 1], positions=neck.positions, memory=memory
+                )
+                run = jax.checkpoint(run) if self.remat else run
+                tokens = run(tokens, boxes, keys[i - 1])
                 reference = logit(boxes)
             boxes = nnx.sigmoid(change(tokens) + reference)
             levels.append((classify(tokens), boxes, tokens))

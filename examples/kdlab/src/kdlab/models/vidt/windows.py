@@ -99,7 +99,9 @@ def shift_mask(size: tuple[int, int], window: int, shift: int) -> jax.Array:
 
     def part(side: int) -> jax.Array:
         place = jnp.arange(side)
-        return (place >= side - window).astype(int) + (place >= side - shift)
+        return jnp.where(
+            place < side - window, 0, jnp.where(place < side - shift, 1, 2)
+        )
 
     rows, columns = map(part, size)
     region = 3 * rows[:, None] + columns[None]
