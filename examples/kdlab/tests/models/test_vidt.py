@@ -13,11 +13,12 @@ import kdopt
 from _vidt import GOLDEN, SMALLEST, abstract, golden, golden_batch, golden_vidt, sines
 from kdlab.models._blocks import Layers
 from kdlab.models.vidt import CONFIGS, NeckInput, Vidt, VidtConfig, masks, weights
+from kdlab.models.vidt.attention import Context
 from kdlab.models.vidt.cost import cost
 from kdlab.models.vidt.deformable import DeformableAttention, sample_scales
 from kdlab.models.vidt.layers import dropout
 from kdlab.models.vidt.sizes import padded_size
-from kdlab.models.vidt.swin import Block, Context
+from kdlab.models.vidt.swin import Block
 from tests import _compiler
 
 SIZES = (6, 8), (3, 4)
@@ -55,6 +56,13 @@ def fill(module, scales):
 
 def close(actual, expected, tolerance=1e-10):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def neck_input():
+    """What the neck of the smallest network takes."""
+    maps = tuple(jnp.asarray(sines((1, n, n, 32), n), "float32") for n in (4, 3, 2, 1))
+    tokens, positions = (jnp.asarray(sines((1, 3, 32), t), "float32") for t in (6, 7))
+    return NeckInput(maps, tokens, positions, tuple(x[..., 0] > 9 for x in maps))
 
 
 # Deformable attention.
@@ -205,41 +213,51 @@ def test_half_precision_has_wide_predictions(remat):
     def detect(params):
         return nnx.merge(graphdef, params)(images, mask, key=jax.random.key(0))
 
-    def loss(params):
-        found = jax.tree.map(lambda x: x.astype(jnp.float32).sum(), detect(params))
-        return sum(jax.tree.leaves(found))
-
-    found = jax.eval_shape(detect, params)
+    program, found = jax.make_jaxpr(detect, return_shape=True)(params)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert found.logits.dtype == found.boxes.dtype == jnp.float32
     tokens = jax.tree.leaves((found.patch_tokens, found.body_det, found.neck_det))
     assert {x.dtype for x in tokens} == {jnp.dtype("bfloat16")}
-    names = [
-        equation.primitive.name
-        for equation in jax.make_jaxpr(jax.grad(loss))(params).eqns
-    ]
+    names = [equation.primitive.name for equation in program.eqns]
     blocks = sum(config.depths) + config.neck_layers
     assert sum("remat" in name for name in names) == (blocks if remat else 0)
 
 
-def test_keys():
-    """Keys differ, and without a key nothing is dropped."""
-    config = dataclasses.replace(SMALLEST, neck_layers=1, dropout=0.1, drop_path=0.5)
-    images, mask = golden_batch(np.float32)
-    model = golden_vidt(config)
+def test_keys_of_the_neck():
+    """Without a key nothing is dropped."""
+    config = dataclasses.replace(SMALLEST, neck_layers=1, dropout=0.1)
+    models = golden_vidt(config), golden_vidt(dataclasses.replace(config, dropout=0.0))
+    neck, key = neck_input(), jax.random.key(0)
+    dropped, kept, same = compiled(
+        lambda dropping, plain: [
+            dropping.decode(neck, key=key).neck_det,
+            dropping.decode(neck).neck_det,
+            plain.decode(neck, key=key).neck_det,
+        ],
+        *models,
+    )
+    assert not np.allclose(dropped[1], kept[1])
+    close(kept, same, 1e-5)
 
-    def run(model, keys):
-        images_, mask_ = images[:, 72:88, 56:72], mask[:, 72:88, 56:72]
-        found = jax.vmap(lambda key: model(images_, mask_, key=key))(keys)
-        return found.neck_det, model(images_, mask_).neck_det
 
-    drawn, still = compiled(run, model, jax.random.split(jax.random.key(0), 2))
-    for level in (0, 1):
-        assert not jnp.allclose(drawn[0, level], drawn[1, level])
-        assert not jnp.allclose(drawn[0, level], still[level])
-    plain = golden_vidt(dataclasses.replace(config, dropout=0.0, drop_path=0.0))
-    drawn, same = compiled(run, plain, jax.random.split(jax.random.key(0), 2))
-    close(drawn, jnp.stack([same, same]), 1e-3)
+def test_keys_of_a_block():
+    """Both residuals of an image are dropped or not, of patches and tokens together."""
+    layers = Layers(nnx.Rngs(0))
+    block = Block(8, 2, 4, 0, position_width=4, drop_path=0.5, layers=layers)
+    patches, tokens = jnp.ones((20, 4, 4, 8)), jnp.ones((20, 2, 8))
+    dropped, kept = compiled(
+        lambda *keys: [
+            block(patches, tokens, jnp.ones((1, 2, 4)), None, key)
+            for key in (*keys, None)
+        ],
+        jax.random.key(0),
+    )
+    unchanged = [
+        [(x == 1).reshape(20, -1).all(1) for x in pair] for pair in (dropped, kept)
+    ]
+    np.testing.assert_array_equal(*unchanged[0])
+    assert 0 < unchanged[0][0].sum() < 20
+    assert not np.any(unchanged[1])
 
 
 def test_dropout_keeps_the_mean():
@@ -260,11 +278,8 @@ def test_drop_path_grows_linearly():
 
 
 def test_no_gradient_passes_between_levels():
-    config = dataclasses.replace(SMALLEST, neck_layers=1)
-    model = golden_vidt(config)
-    maps = tuple(jnp.asarray(sines((1, n, n, 32), n), "float32") for n in (4, 3, 2, 1))
-    tokens, positions = (jnp.asarray(sines((1, 3, 32), t), "float32") for t in (6, 7))
-    neck = NeckInput(maps, tokens, positions, tuple(x[..., 0] > 9 for x in maps))
+    model = golden_vidt(dataclasses.replace(SMALLEST, neck_layers=1))
+    neck = neck_input()
 
     def losses(state):
         found = nnx.merge(nnx.graphdef(model.neck), state)(neck)

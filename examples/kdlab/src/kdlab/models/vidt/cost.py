@@ -49,8 +49,8 @@ def cost(config: VidtConfig, size: tuple[int, int] = (800, 1216)) -> Cost:
     Examples:
         >>> from kdlab.models.vidt import CONFIGS
         >>> counts = cost(CONFIGS["vidt_toy"], (96, 96))
-        >>> f"{counts.parameters:,} parameters, {counts.encode + counts.decode:,}"
-        ''
+        >>> counts.parameters, counts.encode, counts.decode
+        (1066151, 45263616, 4852736)
     """
     model = nnx.eval_shape(lambda: Vidt(config, rngs=nnx.Rngs(0)))
     graphdef, params = nnx.split(model)

@@ -1,5 +1,7 @@
 """Layers of all parts of a ViDT."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,8 @@ def count_on_host(rngs: nnx.Rngs) -> nnx.Rngs:
     program: most of the time in which an abstract model is made.
     """
     own = nnx.Rngs(rngs.params())
-    own.default.count = nnx.RngCount(np.zeros((), np.uint32), tag="default")
+    count: Any = np.zeros((), np.uint32)
+    own.default.count = nnx.RngCount(count, tag="default")
     return own
 
 
@@ -86,7 +89,7 @@ def dropout(
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> print(dropout(jnp.ones((3, 2)), 0.5, jax.random.key(0), axes=1))
-        [[2. 2.]
+        [[0. 0.]
          [0. 0.]
          [2. 2.]]
     """

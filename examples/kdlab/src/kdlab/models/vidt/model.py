@@ -15,15 +15,47 @@ from kdlab.models.vidt.swin import Body
 
 
 class Vidt(nnx.Module):
-    """A detector whose Swin body also carries detection tokens.
+    r"""A detector whose Swin body also carries detection tokens.
+
+    In the body tokens attend to each other, in its last stage also to the patches; the
+    neck samples four maps around the box of each token and refines it layer by layer.
+    Each token is one box with a score for every class: no anchors, and no suppression
+    of duplicates.
+
+    The model is a pure function of its parameters: it has no modes and no state, and
+    drops nothing unless it gets a key.
 
     Args:
         config: The architecture.
         rngs: Random stream of the initial values.
-        dtype: Dtype of the computation; None: that of the parameters.
+        dtype: Dtype of the computation; None: that of the parameters. Softmax,
+            statistics of norms, locations and the heads use at least float32.
         param_dtype: Dtype of the parameters.
         remat: Whether backward passes compute blocks and layers again instead of
             keeping what is inside them.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from kdlab.models.vidt import CONFIGS, Vidt
+        >>> model = nnx.eval_shape(
+        ...     lambda: Vidt(CONFIGS["vidt_toy"], rngs=nnx.Rngs(0))
+        ... )
+        >>> images, mask = jnp.zeros((2, 96, 96, 3)), jnp.zeros((2, 96, 96), bool)
+        >>> found = nnx.eval_shape(lambda model: model(images, mask), model)
+        >>> found.logits.shape, found.boxes.shape
+        ((3, 2, 20, 10), (3, 2, 20, 4))
+
+    References:
+        Song et al., `ViDT: An Efficient and Effective Fully Transformer-based Object
+        Detector <https://arxiv.org/abs/2110.03921>`_, ICLR 2022
+
+    Notes:
+        Where the paper is silent, the published code is followed: windows attend to the
+        zeros that fill them up; the mask of the last stage is resized twice
+        (:func:`~kdlab.models.vidt.masks.resize_mask_for_body`); norms of the four
+        projections average over padding. Its parameters that no forward pass uses
+        are left out (:func:`~kdlab.models.vidt.weights.unused_shapes`).
     """
 
     def __init__(

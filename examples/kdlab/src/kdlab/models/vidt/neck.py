@@ -1,9 +1,9 @@
-"""The neck: deformable decoder layers that refine boxes, with heads at each level."""
+"""The neck: deformable decoder layers, each of which refines the boxes."""
 
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from kdlab.models._blocks import Layers
 from kdlab.models.vidt.config import VidtConfig
 from kdlab.models.vidt.deformable import DeformableAttention
+from kdlab.models.vidt.heads import BoxHead, logit
 from kdlab.models.vidt.layers import dropout, group_norm, layer_norm, wide, xavier
 from kdlab.models.vidt.masks import valid_ratios
 from kdlab.models.vidt.outputs import Detections, NeckInput
@@ -149,47 +150,6 @@ class DecoderLayer(nnx.Module):
         tokens = self.norm1(add(sampled, 2))
         hidden = dropout(nnx.relu(self.linear1(tokens)), self.rate, keys[3])
         return self.norm3(add(self.linear2(hidden), 4))
-
-
-class BoxHead(nnx.Module):
-    """Three linear layers that change a box in logits.
-
-    Args:
-        width: Number of channels.
-        size_bias: First change of width and height; that of the centre is 0.
-        layers: Factory of the layers.
-    """
-
-    def __init__(self, width: int, size_bias: float, *, layers: Layers):
-        def last_bias(key: jax.Array, shape: Any, dtype: DTypeLike) -> jax.Array:
-            del key, shape
-            return jnp.array([0, 0, size_bias, size_bias], dtype)
-
-        last = dataclasses.replace(
-            layers, linear_init=nnx.initializers.zeros, bias_init=last_bias
-        )
-        self.layers = nnx.List(
-            [layers.linear(width, width) for _ in range(2)] + [last.linear(width, 4)]
-        )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns changes ``[..., 4]``."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = nnx.relu(layer(x))
-        return last(x)
-
-
-def logit(x: jax.Array, eps: float = 1e-5) -> jax.Array:
-    r"""Inverts the sigmoid, with ``x`` and ``1 - x`` clamped from below.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> print(logit(jnp.array([0.0, 0.5, 1.0])))
-        [-11.512925   0.        11.512925]
-    """
-    x = jnp.clip(x, 0, 1)
-    return jnp.log(jnp.maximum(x, eps)) - jnp.log(jnp.maximum(1 - x, eps))
 
 
 class Neck(nnx.Module):
