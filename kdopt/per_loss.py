@@ -208,7 +208,7 @@ def value_and_shared_grad(
     balancer: Balancer,
     *,
     has_aux: Literal[True],
-    weigh_heads: bool = True,
+    weigh_heads: Any = True,
     axis_name: str | None = None,
 ) -> SharedGradFn[tuple[tuple[Values, Aux], Any, Any]]: ...
 @overload
@@ -218,7 +218,7 @@ def value_and_shared_grad(
     balancer: Balancer,
     *,
     has_aux: Literal[False] = False,
-    weigh_heads: bool = True,
+    weigh_heads: Any = True,
     axis_name: str | None = None,
 ) -> SharedGradFn[tuple[Values, Any, Any]]: ...
 def value_and_shared_grad(
@@ -227,7 +227,7 @@ def value_and_shared_grad(
     balancer: Balancer,
     *,
     has_aux: bool = False,
-    weigh_heads: bool = True,
+    weigh_heads: Any = True,
     axis_name: str | None = None,
 ) -> SharedGradFn[Any]:
     r"""Balances at a shared representation: one backward pass through the network.
@@ -257,7 +257,9 @@ def value_and_shared_grad(
         has_aux: Whether ``encode_fn`` returns auxiliary data.
         weigh_heads: Whether parameters that ``losses_fn`` reaches directly get the
             weighted sum of their gradients, as the network does; False gives them the
-            plain sum, for heads that belong to one loss each.
+            plain sum, for heads that belong to one loss each. A tree of bools like
+            params, or a prefix of it, says so for each, as where layers of all losses
+            come before the heads: see :func:`reachable`.
         axis_name: Mesh axis over which values and gradient are averaged.
 
     Returns:
@@ -311,7 +313,7 @@ def shared_grad(
     encode_fn: Callable[..., Any],
     losses_fn: LossesFn,
     balancer: Balancer,
-    weigh_heads: bool,
+    weigh_heads: Any,
     axis_name: str | None,
 ) -> Callable[..., Any]:
     """Implements :func:`value_and_shared_grad`; both functions also return aux.
@@ -344,8 +346,9 @@ def shared_grad(
         )
         mean_values, weights, state = found.values, found.weights, found.state
         head_grads, cotangent = head_pullback(_varying_as(values, weights))
-        if not weigh_heads:
-            head_grads, _ = head_pullback(_varying_as(values, jnp.ones_like(weights)))
+        if weigh_heads is not True:
+            plain, _ = head_pullback(_varying_as(values, jnp.ones_like(weights)))
+            head_grads = _choose(weigh_heads, head_grads, plain)
         (encoder_grads,) = encoder_pullback(cotangent)
         grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
         return mean_values, grads, state, (aux, head_aux)
@@ -506,6 +509,15 @@ def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(jnp.shape, tree)
+
+
+def _choose(flags: Any, chosen: Any, others: Any) -> Any:
+    """Takes leaves of the first tree where a prefix of bools is True."""
+
+    def pick(flag: bool, *trees: Any) -> Any:
+        return trees[0] if flag else trees[1]
+
+    return jax.tree.map(pick, flags, chosen, others)
 
 
 def with_losses(

@@ -338,6 +338,42 @@ def test_shared_mode_is_the_weighted_gradient_at_its_weights():
     chex.assert_trees_all_close(state.gram, kdopt.gram(at_z), rtol=1e-5)
 
 
+@pytest.mark.parametrize("flag", [True, False, {"neck": True, "heads": False}])
+def test_shared_mode_weighs_the_heads_that_it_is_told_to(flag):
+    """Layers of both losses between the representation and the heads of each."""
+    params = {
+        "encoder": jnp.asarray(_samplers.generic(0, 3), jnp.float32),
+        "rest": {"neck": jnp.array(0.7), "heads": (jnp.ones(6), jnp.ones(6) / 3)},
+    }
+    x = jnp.asarray(_samplers.generic(1, 5)[:, :3], jnp.float32)
+
+    def encode_fn(p, x):
+        return jnp.tanh(x @ p["encoder"])
+
+    def losses_fn(p, z, x):
+        z = jnp.sin(z * p["rest"]["neck"])
+        return tuple(jnp.mean((z @ head - 1) ** 2) for head in p["rest"]["heads"])
+
+    tx = kdopt.dto_kd(rescale="convex")
+    mask = flag if isinstance(flag, bool) else {"encoder": True, "rest": flag}
+    fn = kdopt.value_and_shared_grad(encode_fn, losses_fn, tx, weigh_heads=mask)
+    _, got, state = jax.jit(fn)(params, x, state=tx.init(params))
+
+    def whole(p, x):
+        return losses_fn(p, encode_fn(p, x), x)
+
+    _, grads = kdopt.value_and_grads(whole)(params, x)
+    weighted = kdopt.combine(grads, state.loss_weights)
+    plain = kdopt.combine(grads, jnp.ones(2))
+    chex.assert_trees_all_close(got["encoder"], weighted["encoder"], rtol=1e-5)
+    for name in ("neck", "heads"):
+        weighs = flag if isinstance(flag, bool) else flag[name]
+        expected = weighted if weighs else plain
+        chex.assert_trees_all_close(
+            got["rest"][name], expected["rest"][name], rtol=1e-5
+        )
+
+
 def test_shared_mode_needs_weights():
     tx = kdopt.dot()
     fn = kdopt.value_and_shared_grad(
