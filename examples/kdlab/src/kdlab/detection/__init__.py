@@ -1,0 +1,1 @@
+"""Distillation of detectors: losses, evaluation, and an experiment on real digits."""
