@@ -155,7 +155,8 @@ def test_imports_go_one_way():
 LAB = ROOT / "examples" / "kdlab" / "src" / "kdlab"
 ROOMS = (
     *("basics", "settings", "devices", "runs", "models", "data", "losses", "train"),
-    *("experiment", "minima", "report", "papers", "study", "regret", "cli", "__main__"),
+    *("experiment", "detection", "minima", "report", "papers", "study", "regret"),
+    *("cli", "__main__"),
 )
 """Rooms of the laboratory: each may import those before it, and itself."""
 

@@ -128,6 +128,19 @@ def _regret(arguments: Sequence[str], console: Console) -> None:
     command.run(config, console)
 
 
+def _detect(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.cli import detect
+
+    detect.run(arguments, f"{PROGRAM} detect", console)
+
+
+def _make_scenes(arguments: Sequence[str], console: Console) -> None:
+    from kdlab.detection import command
+
+    config = parse(command.SceneConfig, "make-scenes", arguments)
+    command.make_scenes(config, console)
+
+
 def _prepare(arguments: Sequence[str], _: Console) -> None:
     from kdlab.cli import prepare
 
@@ -147,6 +160,8 @@ COMMANDS = {
     "compare": Command("tabulate finished runs", _compare),
     "study": Command("find out which settings matter on a task", _study),
     "regret": Command("compare methods when the right weight is unknown", _regret),
+    "detect": Command("distil detectors; by default on scenes of digits", _detect),
+    "make-scenes": Command("write scenes of digits, as COCO does", _make_scenes),
     "prepare": Command("prepare a data set of the TFDS catalogue", _prepare),
 }
 
