@@ -1,11 +1,12 @@
 """Lists the recipes, for a terminal and for the documentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from kdlab.basics import display
 from kdlab.papers.recipes import RECIPES, Recipe, find
+from kdlab.papers.recipes.coco import DETECTION, DetectionRecipe
 
 
 def print_recipes(console: Console, beginning: str | None = None) -> None:
@@ -15,6 +16,10 @@ def print_recipes(console: Console, beginning: str | None = None) -> None:
         console: Where to print.
         beginning: Prefix of the names up to a slash; None: all.
     """
+    detection = [x for x in DETECTION.values() if x.name.startswith(beginning or "")]
+    if beginning and detection:
+        _print_detection(console, detection)
+        return
     found = find(beginning) if beginning else RECIPES.values()
     rows = []
     for name, number, source, hours in map(_row, found):
@@ -27,6 +32,28 @@ def print_recipes(console: Console, beginning: str | None = None) -> None:
         "not measured, and far too low for small networks. To run one: "
         "kdlab distill --recipe NAME",
     )
+    if not beginning:
+        _print_detection(console, detection)
+
+
+def _print_detection(console: Console, recipes: Sequence[DetectionRecipe]) -> None:
+    rows = [
+        (name, number, hours, source)
+        for name, number, source, hours in map(_row, recipes)
+    ]
+    head = ("name", "AP (%)", "hours >=", "source")
+    title = "Recipes of detectors"
+    display.print_table(console, head, rows, title=title, text=(0, 3), whole=False)
+    display.print_line(console, "To run one: kdlab detect --recipe NAME")
+
+
+def detection_to_markdown() -> Iterator[str]:
+    """Yields the lines of the table of the recipes of detectors."""
+    yield "| recipe | published AP (%) | source | hours, at least |"
+    yield "|---|---:|---|---:|"
+    for recipe in DETECTION.values():
+        name, *rest = _row(recipe)
+        yield " | ".join([f"| `{name}`", *rest]) + " |"
 
 
 def to_markdown() -> Iterator[str]:
@@ -38,7 +65,8 @@ def to_markdown() -> Iterator[str]:
         yield " | ".join([f"| `{name}`", *rest]) + " |"
 
 
-def _row(recipe: Recipe) -> tuple[str, ...]:
-    number = "" if recipe.published is None else f"{recipe.published:.2f}"
+def _row(recipe: Recipe | DetectionRecipe) -> tuple[str, ...]:
+    digits = 1 if isinstance(recipe, DetectionRecipe) else 2
+    number = "" if recipe.published is None else f"{recipe.published:.{digits}f}"
     hours = f"{recipe.wall_time:.{'0f' if recipe.wall_time >= 100 else '2g'}}"
     return recipe.name, number, recipe.source, hours
