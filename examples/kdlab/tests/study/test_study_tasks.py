@@ -8,7 +8,7 @@ from flax import nnx
 
 from kdlab.data.text import prepared
 from kdlab.data.text.words import Tokens
-from kdlab.models.transformer import PADDING, UNKNOWN, Transformer
+from kdlab.models.encoders.pre_norm import PADDING, UNKNOWN, Transformer
 from kdlab.study import encoder_tasks, tasks
 
 pytestmark = pytest.mark.usefixtures("standard")

@@ -17,7 +17,7 @@ from kdlab.data.text.published import PUBLISHED
 from kdlab.data.text.records import Texts
 from kdlab.data.text.words import Tokens
 from kdlab.models import Model
-from kdlab.models.transformer import Transformer
+from kdlab.models.encoders.pre_norm import Transformer
 from kdlab.study import encoder_tasks
 from kdlab.study.encoder_tasks import OFFLINE, SPLIT_SEED
 from kdlab.study.networks import Networks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from kdlab.models.transformer import PADDING, UNKNOWN
+from kdlab.models.encoders.pre_norm import PADDING, UNKNOWN
 
 
 def split_units(text: str, *, characters: bool) -> list[str]:
