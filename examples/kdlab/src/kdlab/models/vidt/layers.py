@@ -6,18 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
 
+from kdlab.models._batch_norm import widen
 from kdlab.models._blocks import Layers
 
 # PyTorch cuts at +-2, a hundred standard deviations away.
 trunc_normal = nnx.initializers.normal(0.02)
 xavier = nnx.initializers.xavier_uniform()
-
-
-def wide(dtype: DTypeLike) -> DTypeLike:
-    """Returns the dtype of softmax, positions and boxes: at least float32."""
-    return jnp.float32 if jnp.dtype(dtype).itemsize < 4 else dtype
 
 
 def count_on_host(rngs: nnx.Rngs) -> nnx.Rngs:
@@ -33,11 +28,15 @@ def count_on_host(rngs: nnx.Rngs) -> nnx.Rngs:
 
 
 class LayerNorm(nnx.LayerNorm):
-    """LayerNorm with statistics of at least float32."""
+    """LayerNorm with statistics of at least float32.
+
+    The variance is the mean squared deviation: Flax's default, the mean square less the
+    squared mean, loses the digits of patches whose mean is far from 0.
+    """
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises ``[..., d]``."""
-        return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+        return super().__call__(x.astype(widen(x.dtype))).astype(x.dtype)
 
 
 class GroupNorm(nnx.GroupNorm):
@@ -45,13 +44,17 @@ class GroupNorm(nnx.GroupNorm):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises ``[b, ..., d]`` over positions and the channels of a group."""
-        return super().__call__(x.astype(wide(x.dtype))).astype(x.dtype)
+        return super().__call__(x.astype(widen(x.dtype))).astype(x.dtype)
 
 
 def layer_norm(width: int, layers: Layers) -> LayerNorm:
     """Makes a LayerNorm with PyTorch's epsilon."""
     return LayerNorm(
-        width, epsilon=1e-5, param_dtype=layers.param_dtype, rngs=layers.rngs
+        width,
+        epsilon=1e-5,
+        use_fast_variance=False,
+        param_dtype=layers.param_dtype,
+        rngs=layers.rngs,
     )
 
 
@@ -61,6 +64,7 @@ def group_norm(width: int, layers: Layers) -> GroupNorm:
         width,
         num_groups=32,
         epsilon=1e-5,
+        use_fast_variance=False,
         param_dtype=layers.param_dtype,
         rngs=layers.rngs,
     )

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from kdlab.models._batch_norm import widen
 from kdlab.models._blocks import Layers
 from kdlab.models.vidt.config import VidtConfig
 from kdlab.models.vidt.deformable import DeformableAttention
 from kdlab.models.vidt.heads import BoxHead, logit
-from kdlab.models.vidt.layers import dropout, group_norm, layer_norm, wide, xavier
+from kdlab.models.vidt.layers import dropout, group_norm, layer_norm, xavier
 from kdlab.models.vidt.masks import valid_ratios
 from kdlab.models.vidt.outputs import Detections, NeckInput
 from kdlab.models.vidt.windows import attend
@@ -171,7 +172,7 @@ class Neck(nnx.Module):
             [DecoderLayer(config, layers=layers) for _ in range(config.neck_layers)]
         )
         # Boxes need more than the eight bits of bfloat16, and cost little.
-        dtype = wide(layers.dtype or layers.param_dtype)
+        dtype = widen(layers.dtype or layers.param_dtype)
         layers = dataclasses.replace(layers, dtype=dtype)
         rare = nnx.initializers.constant(-math.log(99))  # a score of 0.01
         classes = dataclasses.replace(layers, bias_init=rare)

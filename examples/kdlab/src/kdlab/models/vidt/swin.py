@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from kdlab.models._batch_norm import widen
 from kdlab.models._blocks import Layers
 from kdlab.models.vidt import masks
 from kdlab.models.vidt.attention import Context, ReconfiguredAttention
 from kdlab.models.vidt.config import VidtConfig
-from kdlab.models.vidt.layers import draw, dropout, layer_norm, trunc_normal, wide
+from kdlab.models.vidt.layers import draw, dropout, layer_norm, trunc_normal
 
 
 class Mlp(nnx.Module):
@@ -233,4 +234,4 @@ class Body(nnx.Module):
 def _context(mask: jax.Array, patches: jax.Array) -> Context:
     _, h, w, d = patches.shape
     mask = masks.resize_mask_for_body(mask, (h, w))
-    return Context(masks.sine_positions(mask, d, wide(patches.dtype)), mask)
+    return Context(masks.sine_positions(mask, d, widen(patches.dtype)), mask)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlab.models.vidt.layers import dropout, wide
+from kdlab.models._batch_norm import widen
+from kdlab.models.vidt.layers import dropout
 
 OUT = -100.0
 """What Swin adds to the logit of a pair that should not attend."""
@@ -40,7 +41,7 @@ def attend(
         "...qhe,...khe->...hqk",
         q / math.sqrt(q.shape[-1]),
         k,
-        preferred_element_type=wide(q.dtype),
+        preferred_element_type=widen(q.dtype),
     )
     for bias in biases:
         logits += bias.astype(logits.dtype)
