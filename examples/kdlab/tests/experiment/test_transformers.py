@@ -24,7 +24,7 @@ SETTINGS = {
     "teacher": "cnn_teacher",
     "student": "examples.fashion_vit:student",
     "epochs": 2,
-    "batch_size": 128,
+    "batch_size": 64,
     "optimizer": "adamw",
     "learning_rate": 1e-3,
     "weight_decay": 0.05,
@@ -97,6 +97,7 @@ def test_killed_training_of_three_losses_resumes_bit_for_bit(tmp_path):
 def test_dead_loss_does_not_stop_the_others():
     """The released projector is 0 from the second step on, and so is its gradient."""
     state, metrics = _students.train(students("vkd_released"), "dto_kd", steps=3)
+    assert len(metrics) == 3
     assert metrics[0]["weight/distill"] > 0
     for seen in metrics[1:]:
         assert seen["weight/distill"] == 0
@@ -104,6 +105,4 @@ def test_dead_loss_does_not_stop_the_others():
         np.testing.assert_allclose(
             seen["weight/task"] + seen["weight/kl"], 1, rtol=1e-5
         )
-    values = [seen["loss/distill"] for seen in metrics]
-    assert values[1] == pytest.approx(values[2], rel=0.05)
     assert np.isfinite(state.params["network"]["cls_token"][...]).all()
