@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import kdopt
 from _detection import arguments, experiment, make_experiment
@@ -129,6 +130,7 @@ def final_params(one):
     return state.params
 
 
+@slow
 def test_a_killed_training_resumes_bit_for_bit(tmp_path):
     one = make_experiment(tmp_path / "a", evaluations=3)
     one.train("labels_only", 0)
