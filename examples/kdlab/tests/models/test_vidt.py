@@ -17,7 +17,6 @@ from kdlab.models.vidt.attention import Context
 from kdlab.models.vidt.cost import cost
 from kdlab.models.vidt.deformable import DeformableAttention, sample_scales
 from kdlab.models.vidt.layers import dropout
-from kdlab.models.vidt.sizes import padded_size
 from kdlab.models.vidt.swin import Block
 from tests import _compiler
 
@@ -402,9 +401,3 @@ def test_widths_must_fit():
         dataclasses.replace(GOLDEN, width=48)
     with pytest.raises(ValueError, match="stage 0 has width 30, which its 4 heads"):
         VidtConfig(30, (1, 1, 1, 1), (4, 4, 4, 4))
-
-
-def test_padded_size_holds_every_image():
-    assert padded_size([(65, 64), (1, 130)]) == (128, 192)
-    with pytest.raises(ValueError, match="0 images"):
-        padded_size([])

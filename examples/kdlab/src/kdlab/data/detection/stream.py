@@ -24,7 +24,11 @@ class Shape:
 
     Attributes:
         multiple: Heights and widths are padded to a multiple of it. Each padded size
-            is compiled once; images of the same padded size share it.
+            is compiled once. The images of the COCO recipe (sides are multiples of 16,
+            the short one is 480 to 800, aspects up to 2) have about 1,600 sizes; padded
+            to multiples of 32 there are 435, of 64 there are 120 and of 128 there are
+            44, for 2, 7 and 15 % more pixels. GroupNorm averages over padding and
+            windows attend to it, so evaluate with the multiple of the training.
         objects: Number of entries for the objects of an image; more are left out.
     """
 
