@@ -170,8 +170,15 @@ def test_three_losses_and_their_gram_matrix(x64, monkeypatch):
     np.testing.assert_allclose(
         state.inner.gram, golden("tiny_vkd/gram_shared"), rtol=1e-8
     )
+    shared = kdopt.dto_kd_weights(state.inner.gram, values, rescale="convex")
+    np.testing.assert_allclose(state.inner.loss_weights, shared, rtol=1e-12)
+    of_all = kdopt.dto_kd_weights(gram, values, rescale="convex")
     expected = [0.0758486551, 0.0314907716, 0.8926605733]
-    np.testing.assert_allclose(state.inner.loss_weights, expected, rtol=1e-8)
+    np.testing.assert_allclose(of_all, expected, rtol=1e-8)
+    raw = kdopt.dto_kd_weights(gram, values)
+    shares = [0.3033634119, 0.0165267027, 0.6801098855]
+    np.testing.assert_allclose(raw * values, shares, rtol=1e-8)
+    np.testing.assert_allclose(jnp.sqrt(raw @ gram @ raw), 3.1541553242, rtol=1e-8)
     # Each head follows its own loss, whatever its weight in the trunk is.
     for i, head in enumerate(("classifier", "distill_classifier")):
         own, updated = (tree["network"][head] for tree in (grads[i], update))
