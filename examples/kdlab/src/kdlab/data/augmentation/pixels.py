@@ -122,7 +122,7 @@ def warp(image: Picture, matrix: Float[Array, "2 3"]) -> Picture:
             from the top left corner; pixel centres are halves.
     """
     height, width, channels = image.shape
-    y, x = jnp.mgrid[:height, :width] + 0.5
+    y, x = jnp.mgrid[:height, :width].astype(jnp.float32) + 0.5
     across, down = (row[0] * x + row[1] * y + row[2] for row in matrix)
     inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
     columns, right = _cubic_taps(across)
