@@ -74,8 +74,9 @@ def test_parameters_of_one_loss_keep_its_gradient(name, gradients):
     for update, task, distill, of_task, of_distill in zip(*leaves, strict=True):
         balanced = weights[0] * task + weights[1] * distill
         expected = balanced if of_task and of_distill else task + distill
-        scale = np.abs(expected).max() + 1e-6
-        np.testing.assert_allclose(update, expected, rtol=1e-3, atol=1e-3 * scale)
+        # some gradients vanish but for rounding, as those of biases before a norm
+        atol = max(1e-3 * np.abs(expected).max(), 1e-6)
+        np.testing.assert_allclose(update, expected, rtol=1e-3, atol=atol)
 
 
 @slow
