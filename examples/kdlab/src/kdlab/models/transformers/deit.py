@@ -188,7 +188,7 @@ class DeiT(Model):
     def classify(self, outputs: Outputs) -> Outputs:
         """Adds the logits to outputs with the tokens that the heads read."""
         logits, distill_logits = self.classifier(outputs.pooled), None
-        if outputs.distill_pooled is not None:
+        if self.distill_classifier is not None and outputs.distill_pooled is not None:
             distill_logits = self.distill_classifier(outputs.distill_pooled)
             if self.deterministic:
                 logits = (logits + distill_logits) / 2
