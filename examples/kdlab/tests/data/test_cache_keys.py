@@ -83,6 +83,19 @@ OTHERS = {
     "workers": 1,
     "cache_teacher": False,
     "data_dir": None,  # the folder of another set of the same name
+    "interpolation": "bicubic",
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "mix_switch": 0.3,
+    "mix_probability": 0.5,
+    "smoothing": 0.1,
+    "erasing": 0.25,
+    "repeats": 3,
+    "drop_path": 0.1,
+    "remat": True,
+    "last_rate": 1e-5,
+    "warmup_rate": 1e-6,
+    "decayed": "deit",
 }
 # Some settings are rejected without another.
 WITH = {
@@ -91,9 +104,11 @@ WITH = {
     "student_temperature": {"loss": "soft_kl"},
     "schedule": {"decay_epochs": (2,)},
     "decay_epochs": {"schedule": "steps"},
+    "decayed": {"optimizer": "adamw"},
 }
 DATA = {"dataset", "image_size", "data_dir"}
 TRAINING = {"augment", "teacher", "teacher_epochs", "momentum", "weight_decay"}
+TRAINING |= {"interpolation"}  # of streamed images
 TRAINED = DATA | TRAINING | {"max_blocks"}
 SAID = DATA | {"labels", "teacher", "max_blocks", "dtype"}
 

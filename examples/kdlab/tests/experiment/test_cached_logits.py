@@ -56,13 +56,20 @@ def test_what_it_said_is_read_again(still, monkeypatch):
         ({"loss": "ctkd"}, True),
         ({"cache_teacher": False}, False),
         ({"dataset": "stream:tiny_imagenet", "labels": None, "noise": 0}, False),
+        ({"mixup": 0.8}, False),
+        ({"erasing": 0.25}, False),
+        ({"smoothing": 0.1}, True),
+        ({"loss": "masked_kd"}, False),
     ],
 )
 def test_when_it_is_valid(still, change, valid):
     assert can_cache(make_config(still().config, **change)) is valid
 
 
-@pytest.mark.parametrize("loss", [k for k, v in LOSSES.items() if v.on_logits])
+ON_LOGITS = [k for k, v in LOSSES.items() if v.on_logits and not v.asks_teacher]
+
+
+@pytest.mark.parametrize("loss", ON_LOGITS)
 def test_losses_on_logits_look_at_nothing_else_of_the_teacher(loss, still):
     pupils = still(loss=loss)
     job, plan = pupils.run("kd", 0), pupils.plan("kd")
