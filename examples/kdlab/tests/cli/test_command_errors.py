@@ -142,11 +142,10 @@ def test_options_are_named_and_not_the_arguments_of_functions(command):
     for options, words in (
         (["cifar10"], "into a folder and give it as --data-dir. To"),
         (["eurosat"], "no --data-dir is given"),
-        (["digits", "--image-size", 9], "leave --image-size out"),
     ):
         code, shown = command(*SMALL, "--dataset", *options)
         assert_one_paragraph(code, shown, words)
-        assert "data_dir" not in shown and "image_size" not in shown
+        assert "data_dir" not in shown
 
 
 def test_a_file_in_place_of_the_folder_of_runs(command, tmp_path):

@@ -200,7 +200,8 @@ def prepare_tfds(folder):
         "objects": objects,
     }
 
-    class Coco(tfds.core.GeneratorBasedBuilder):
+    # The name is taken if another test has opened the builders of TFDS.
+    class Coco(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.1.0")
         pkg_dir_path = folder
 

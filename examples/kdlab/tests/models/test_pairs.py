@@ -117,10 +117,17 @@ def differentiate(loss, pupil, teacher):
     return value, grads["network"]["outputs"].get_value(), grads
 
 
+OF_TRANSFORMERS = "masked_kd", "manifold"
+"""Losses on patches, which no convolutional network has."""
+
+
 @functools.cache
 def trace_all(student, teacher):
     """Traces every loss on outputs of these shapes, without arithmetic."""
+    narrower = student.pooled.shape[-1] <= teacher.pooled.shape[-1]
     for name, loss in LOSSES.items():
+        if name in OF_TRANSFORMERS or (name == "vkd_released" and not narrower):
+            continue
         make = functools.partial(pupil_of, loss, student, teacher)
         pupil = Network.of(nnx.eval_shape(make))
         value, slopes, _ = jax.eval_shape(compiled(name), pupil, teacher)
