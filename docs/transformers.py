@@ -1,0 +1,140 @@
+"""Prints the table and draws the pictures of docs/transformers.md.
+
+``python -m docs.transformers`` reads the runs of that page in ``runs/vit`` and writes
+to ``docs/images``. FASHION_MNIST is explained in ``examples/fashion_vit.py``.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from rich.progress import Progress
+
+from examples.fashion_vit import images
+from kdlab.data import AUGMENTATIONS, normalize
+from kdlab.data.augmentation.erasing import erase
+from kdlab.data.augmentation.mixing import cutmix, cutmix_box, mixup
+from kdlab.minima.restore import reopen, restore_student
+
+RUNS, PICTURES = Path("runs/vit"), Path("docs/images")
+ROWS = {
+    "labels only": "labels/labels_only",
+    "DeiT, hard": "hard/kd",
+    "DeiT, soft": "soft/kd",
+    "VkD": "vkd/kd",
+    "VkD, released projector": "vkd_released/kd",
+    "DTO-KD, exact": "vkd/dto_kd",
+    "DTO-KD, shared": "vkd/dto_kd_shared",
+}
+SEEDS = range(3)
+
+
+def read(folder: str) -> list[list[dict]]:
+    """Returns the records of all epochs, for each seed."""
+    texts = [
+        (RUNS / folder / f"seed{seed}" / "metrics.jsonl").read_text() for seed in SEEDS
+    ]
+    return [[json.loads(line) for line in text.splitlines()] for text in texts]
+
+
+def print_table() -> None:
+    """Prints accuracies and, for the last epoch, training losses and weights."""
+    names = "task", "kl", "distill"
+    for label, folder in ROWS.items():
+        runs = read(folder)
+        found = 100 * np.array([run[-1]["test/accuracy"] for run in runs])
+        cells = [f"{found.mean():.1f} ± {found.std(ddof=1):.1f}"]
+        for kind in ("loss", "weight"):
+            keys = [f"train/{kind}/{name}" for name in names]
+            known = [[run[-1][key] for run in runs if key in run[-1]] for key in keys]
+            cells += [f"{np.mean(x):.2f}" if x else "" for x in known]
+        print("| " + " | ".join([label, *cells]) + " |")
+
+
+def draw_accuracy() -> None:
+    """Draws the test accuracy of all rows over the epochs."""
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, (label, folder) in enumerate(ROWS.items()):
+        found = 100 * np.array(
+            [[record["test/accuracy"] for record in run] for run in read(folder)]
+        )
+        mean, spread = found.mean(0), found.std(0, ddof=1)
+        epochs = np.arange(1, len(mean) + 1)
+        axes.plot(epochs, mean, f"C{i}o-", label=label, lw=1.4, ms=3)
+        axes.fill_between(
+            epochs, mean - spread, mean + spread, color=f"C{i}", alpha=0.1
+        )
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)", xticks=[1, 2, 3, 4])
+    figure.legend(loc="outside right center", frameon=False)
+    figure.savefig(PICTURES / "transformers-accuracy.png", dpi=110)
+
+
+def draw_images() -> None:
+    """Draws images as they are, augmented, erased and mixed."""
+    data, count = images(), 8
+    given = jnp.asarray(data.train_images[:count])
+    key = jax.random.key(4)
+    mean, std = data.mean, data.std
+
+    def ready(x: jax.Array) -> jax.Array:
+        return normalize(x, mean, std)
+
+    box = cutmix_box(32, 32, 0.6, 14, 18)
+    rows = {
+        "as they are": ready(given),
+        "crop_flip": ready(AUGMENTATIONS["crop_flip"](key, given)),
+        "rand_augment": ready(AUGMENTATIONS["rand_augment"](key, given)),
+        "three_augment": ready(AUGMENTATIONS["three_augment"](key, given)),
+        "erased": erase(key, ready(given), probability=0.8),
+        "mixup, 0.6": mixup(ready(given), 0.6),
+        "CutMix, 0.6": cutmix(ready(given), box),
+    }
+    figure = Figure(figsize=(count, len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), count)
+    for line, (label, pictures) in zip(grid, rows.items(), strict=True):
+        for axes, picture in zip(line, pictures, strict=True):
+            axes.imshow(picture[..., 0], cmap="gray", vmin=-1, vmax=2.5)
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=7)
+    figure.savefig(PICTURES / "transformers-images.png", dpi=110)
+
+
+def draw_attention() -> None:
+    """Draws where the class token of a student looks in the last block."""
+    data, count = images(), 8
+    given = data.test_images[:count]
+    rows = {}
+    with Progress(disable=True) as progress:
+        for label in ("VkD", "DTO-KD, exact"):
+            folder, method = ROWS[label].split("/")
+            experiment = reopen(RUNS / folder, progress)
+            plan = experiment.students.plan(method)
+            student = restore_student(experiment, plan, method, 0)
+            pictures = normalize(jnp.asarray(given), data.mean, data.std)
+            attention = jax.jit(lambda n, x: n.outputs(x).attention)(student, pictures)
+            rows[label] = np.asarray(attention.mean(1)).reshape(count, 8, 8)
+    figure = Figure(figsize=(count, 1 + len(rows)), layout="constrained")
+    grid = figure.subplots(1 + len(rows), count)
+    for axes, picture in zip(grid[0], given, strict=True):
+        axes.imshow(picture[..., 0], cmap="gray")
+    for line, (label, maps) in zip(grid[1:], rows.items(), strict=True):
+        for axes, seen, picture in zip(line, maps, given, strict=True):
+            axes.imshow(picture[..., 0], cmap="gray")
+            axes.imshow(
+                seen, cmap="inferno", alpha=0.7, extent=(-0.5, 31.5, 31.5, -0.5)
+            )
+        line[0].set_ylabel(label, fontsize=7)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+    figure.savefig(PICTURES / "transformers-attention.png", dpi=110)
+
+
+if __name__ == "__main__":
+    print_table()
+    draw_accuracy()
+    draw_images()
+    draw_attention()
