@@ -38,7 +38,14 @@ class Manifold(KdLoss):
         kl = losses.kd(
             scores, theirs.logits, temperature=1.0, sample_weights=batch.weights
         )
-        pairs = list(zip(ours, _layers(theirs), strict=True))
+        others = _layers(theirs)
+        if [x.shape[:2] for x in ours] != [x.shape[:2] for x in others]:
+            raise ValueError(
+                "--loss manifold compares transformers with as many patches, and as "
+                "many blocks or at least eight each: choose another --teacher, such as "
+                "cait_s24 for deit_ti."
+            )
+        pairs = list(zip(ours, others, strict=True))
         keys = jax.random.split(batch.key, len(pairs))
         found = [
             manifold(*pair, batch.weights, key)
