@@ -62,6 +62,28 @@ def test_a_training_batch_has_its_shape_and_types(imagenet):
     assert batch.weights.tolist() == [1] * 4
 
 
+def test_repeated_images_follow_each_other_with_other_crops():
+    source = Numbered(12)
+    plain = np.concatenate([x.labels for x in take(train(source), 6)])
+    repeated = np.concatenate([x.labels for x in take(train(source, repeats=3), 6)])
+    for epoch in (0, 12):
+        expected = np.repeat(plain[epoch : epoch + 4], 3)
+        np.testing.assert_array_equal(repeated[epoch : epoch + 12], expected)
+    later = take(train(source, repeats=3, start=4), 2)
+    assert_same(take(train(source, repeats=3), 6)[4:], later)
+
+
+def test_repeated_images_are_cropped_anew():
+    source = Numbered(4)
+    noise = np.random.default_rng(0).integers(256, size=(20, 30, 3), dtype=np.uint8)
+    source._files = [_archives.encode(noise)] * 4
+    batch = next(train(source, repeats=2))
+    assert batch.indices[0] == batch.indices[1] != batch.indices[2]
+    assert np.any(batch.images[0] != batch.images[1])
+    cubic = next(train(source, repeats=2, interpolation="bicubic"))
+    assert np.any(cubic.images != batch.images)
+
+
 def test_images_keep_their_labels_and_epochs_differ():
     batches = take(train(Numbered(12)), 6)
     for batch in batches:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import _archives
-from kdlab.data import open_streamed
+from kdlab.data import batches, open_streamed
 from kdlab.data.feed import Feed, Stream, iterate_once
 from kdlab.data.split import Split
 from kdlab.devices.mesh import make_layout
@@ -74,3 +74,9 @@ def test_evaluation_sees_every_image_once(streams, data):
     assert (
         sum(np.asarray(x["weights"]).sum() for x in iterate_once(data, LAYOUT, 4)) == 11
     )
+
+
+def test_repeated_images_in_memory_follow_each_other():
+    plain = [x.indices for x in batches(12, 4, seed=0, epoch=1)]
+    found = [x.indices for x in batches(12, 4, seed=0, epoch=1, repeats=3)]
+    np.testing.assert_array_equal(np.concatenate(found), np.repeat(plain[0], 3))
