@@ -105,6 +105,24 @@ def test_groups_are_standardised_by_themselves(by_group):
         by_group(student, teacher, group=3)
 
 
+def test_channels_that_are_constant_teach_nothing(by_group):
+    """Rounding is not scaled up to the size of other channels, nor is its gradient."""
+    student, teacher = random_outputs(0), random_outputs(1)
+
+    def flatten(outputs, seed):
+        noise = np.random.default_rng(seed).normal(size=(4, 1, 1, 8))
+        coarse = jnp.asarray(1 + 1e-6 * noise, jnp.float32)
+        return outputs._replace(patch_tokens=(*outputs.patch_tokens[:3], coarse))
+
+    half_flat = by_group(student, flatten(teacher, 2))
+    value, grads = jax.jit(jax.value_and_grad(DISTANCES["vkd"]))(
+        flatten(student, 3), flatten(teacher, 2)
+    )
+    np.testing.assert_allclose(value, half_flat, rtol=1e-6)
+    assert value < by_group(student, teacher)
+    np.testing.assert_array_equal(grads.patch_tokens[3], 0)
+
+
 def test_projectors_are_orthogonal_whatever_is_learned():
     skew, base = init_projectors(jax.random.key(0), 8)
     np.testing.assert_allclose(make_orthogonal(skew, base), base, atol=1e-6)

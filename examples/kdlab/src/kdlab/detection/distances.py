@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from kdlab.models.vidt import Detections
 
 NUM_KINDS = 6  # tokens of four scales, of the body, of the neck
-_TINY = 1e-12  # squares and variances up to this one count as 0
+_TINY = 1e-12  # norms up to this one count as 0
+_CONSTANT = 1e-4  # deviations up to this fraction of a channel's values count as 0
 
 Rows = Float[Array, "b m d"]
 
@@ -75,7 +76,10 @@ def standardized_distance(
             images of the batch.
 
     Returns:
-        The loss. A channel that is constant in a group is 0 after standardisation.
+        The loss. Channels whose deviation in a group of images is at most 1e-4 of
+        their root mean square are constant: there is nothing to learn from one of the
+        teacher, and one of the student has no gradient. GroupNorm makes such channels
+        of a map of one patch.
 
     Raises:
         ValueError: If the batch is not a multiple of the group.
@@ -93,9 +97,10 @@ def standardized_distance(
     total = jnp.zeros((), student.body_det.dtype)
     rows = zip(_rows(student), _rows(teacher), projectors, strict=True)
     for ours, theirs, matrix in rows:
-        target = jax.lax.stop_gradient(_standardize(theirs, size))
-        found = _standardize(ours @ matrix, size)
-        total += jnp.mean(optax.losses.huber_loss(found, target))
+        target, varies = jax.lax.stop_gradient(_standardize(theirs, size))
+        found, _ = _standardize(ours @ matrix, size)
+        gaps = optax.losses.huber_loss(found, target)
+        total += jnp.mean(jnp.where(varies, gaps, 0))
     return total
 
 
@@ -148,12 +153,18 @@ def _rows(found: Detections) -> list[Rows]:
     return [*maps, found.body_det, neck]
 
 
-def _standardize(x: Rows, size: int) -> Rows:
-    """Standardises channels over the tokens of each group of images."""
+def _standardize(x: Rows, size: int) -> tuple[Rows, Array]:
+    """Standardises channels over the tokens of each group of images.
+
+    Returns the values, 0 for constant channels, and which channels are not constant.
+    """
     rows = x.reshape(len(x) // size, -1, x.shape[-1])
     gaps = rows - jnp.mean(rows, axis=1, keepdims=True)
-    variance = jnp.sum(gaps**2, axis=1, keepdims=True) / (rows.shape[1] - 1)
-    return gaps / jnp.sqrt(jnp.maximum(variance, _TINY))
+    variance = jnp.sum(gaps**2, axis=1, keepdims=True) / max(rows.shape[1] - 1, 1)
+    squares = jnp.mean(rows**2, axis=1, keepdims=True)
+    varies = variance > _CONSTANT**2 * squares
+    scale = jnp.sqrt(jnp.where(varies, variance, 1))
+    return jnp.where(varies, gaps / scale, 0), varies
 
 
 def _norm(x: Float[Array, "*n d"]) -> Float[Array, "*n"]:
