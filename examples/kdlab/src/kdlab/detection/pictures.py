@@ -11,7 +11,6 @@ from kdlab.basics.reading import reading
 from kdlab.data.decoding import open_image
 from kdlab.data.detection.source import DetectionSource
 
-LEAST_SCORE = 0.3  # of detections that are drawn
 _SIDE = 288  # of an image in the grid, in pixels
 _GAP = 4
 _TRUE, _FOUND = "#21c354", "#ff9f1c"
@@ -27,18 +26,20 @@ def draw_grid(
 ) -> None:
     """Draws the first images with their objects (green) and detections (orange).
 
+    As many detections are drawn as there are objects, the best first: how many a
+    detector finds does not depend on how sure it is.
+
     Args:
         source: The images.
-        results: Detections in the format of COCO; those with a score below 0.3 are
-            not drawn.
+        results: Detections in the format of COCO, those of an image in falling order
+            of their scores.
         path: The PNG file.
         images: Number of images.
         columns: Number of images in a row.
     """
     by_image = defaultdict(list)
     for one in results:
-        if one["score"] >= LEAST_SCORE:
-            by_image[one["image_id"]].append(one)
+        by_image[one["image_id"]].append(one)
     names = {x["id"]: x["name"] for x in source.ground_truth()["categories"]}
     cells = [
         _draw(source, index, by_image[source.image_id(index)], names)
@@ -65,7 +66,7 @@ def _draw(
     brush = ImageDraw.Draw(canvas)
     for box in objects.boxes:
         brush.rectangle([float(x * scale) for x in box], outline=_TRUE, width=2)
-    for one in found:
+    for one in found[: len(objects.labels)]:
         left, top, width, height = (x * scale for x in one["bbox"])
         corners = left, top, left + max(width, 1), top + max(height, 1)
         brush.rectangle(corners, outline=_FOUND, width=2)
