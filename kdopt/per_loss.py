@@ -15,6 +15,7 @@ from kdopt._differentiate import (
     split_losses,
 )
 from kdopt._loss_weights import check_weighs_grads, loss_weights
+from kdopt._masks import fill, mask_tree, select
 from kdopt._present import clear_grads, clear_values, present_mask
 from kdopt._typing import (
     Aux,
@@ -257,9 +258,9 @@ def value_and_shared_grad(
         has_aux: Whether ``encode_fn`` returns auxiliary data.
         weigh_heads: Whether parameters that ``losses_fn`` reaches directly get the
             weighted sum of their gradients, as the network does; False gives them the
-            plain sum, for heads that belong to one loss each. A tree of bools like
-            params, or a prefix of it, says so for each, as where layers of all losses
-            come before the heads: see :func:`reachable`.
+            plain sum, for heads that belong to one loss each. A mask as that of
+            :func:`restrict` says so for each, as where layers of all losses come before
+            the heads: see :func:`reachable`.
         axis_name: Mesh axis over which values and gradient are averaged.
 
     Returns:
@@ -348,7 +349,8 @@ def shared_grad(
         head_grads, cotangent = head_pullback(_varying_as(values, weights))
         if weigh_heads is not True:
             plain, _ = head_pullback(_varying_as(values, jnp.ones_like(weights)))
-            head_grads = _choose(weigh_heads, head_grads, plain)
+            flags = mask_tree(weigh_heads, local)
+            head_grads = fill(select(head_grads, flags), flags, plain)
         (encoder_grads,) = encoder_pullback(cotangent)
         grads = _mean(jax.tree.map(jnp.add, encoder_grads, head_grads), axis_name)
         return mean_values, grads, state, (aux, head_aux)
@@ -509,15 +511,6 @@ def _check_state(balancer: Balancer, state: Any, shared: Any) -> None:
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(jnp.shape, tree)
-
-
-def _choose(flags: Any, chosen: Any, others: Any) -> Any:
-    """Takes leaves of the first tree where a prefix of bools is True."""
-
-    def pick(flag: bool, *trees: Any) -> Any:
-        return trees[0] if flag else trees[1]
-
-    return jax.tree.map(pick, flags, chosen, others)
 
 
 def with_losses(

@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "scalarizers": {*ALGEBRA, *PLUMBING - {"_traces"}, "_loss_weights"},
     "losses": {*BASE, "losses"},
     "_differentiate": BASE,
-    "per_loss": {*BASE, "_differentiate", "_loss_weights", "_present"},
+    "_masks": BASE,
+    "per_loss": {*BASE, "_differentiate", "_loss_weights", "_masks", "_present"},
     "nnx": {*BASE, "_differentiate", "per_loss"},
     "diagnostics": {
         *SMALL,
@@ -60,8 +61,8 @@ MAY_IMPORT = {
     "_reachable": {*BASE, "_differentiate"},
     "wrappers": {
         *BASE,
-        *("_checks", "_gram", "_loss_weights", "_mesh", "_present", "_transform"),
-        *("_cone", "_linalg"),
+        *("_checks", "_gram", "_loss_weights", "_masks", "_mesh", "_present"),
+        *("_cone", "_linalg", "_transform"),
         "diagnostics",
     },
 }
@@ -116,7 +117,7 @@ engine."""
 WITHOUT_TESTS_OF_ITS_OWN = {
     "_typing",
     "losses/_reduce",
-    *("_checks", "_keys", "_loss_weights"),
+    *("_checks", "_keys", "_loss_weights", "_masks"),
     "_traces",
     *SUMS,
 }

@@ -374,6 +374,30 @@ def test_shared_mode_weighs_the_heads_that_it_is_told_to(flag):
         )
 
 
+def test_a_mask_of_the_heads_is_read_as_that_of_restrict():
+    """A function to one serves as well, and one that does not fit is refused."""
+    params = {"encoder": jnp.ones(2), "head": jnp.ones(2)}
+    tx = kdopt.linear([0.2, 0.8])
+
+    def gradient(mask):
+        fn = kdopt.value_and_shared_grad(
+            lambda p: p["encoder"],
+            lambda p, z: (jnp.sum(z * p["head"]), jnp.sum(z**2)),
+            tx,
+            weigh_heads=mask,
+        )
+        return fn(params, state=tx.init(params))[1]
+
+    of_tree = gradient({"encoder": True, "head": False})
+    chex.assert_trees_all_equal(
+        gradient(lambda p: jax.tree.map(lambda x: x is p["encoder"], p)), of_tree
+    )
+    np.testing.assert_allclose(of_tree["head"], 1.0)
+    np.testing.assert_allclose(gradient(True)["head"], 0.2, rtol=1e-6)
+    with pytest.raises(ValueError, match="structure of params, be a prefix"):
+        gradient({"head": False})
+
+
 def test_shared_mode_needs_weights():
     tx = kdopt.dot()
     fn = kdopt.value_and_shared_grad(

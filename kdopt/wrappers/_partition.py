@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from kdopt._masks import fill, mask_tree, select
 from kdopt._typing import Balancer
-from kdopt.wrappers._inner import any_per_loss_tuple, fill, mask_tree, select
+from kdopt.wrappers._inner import any_per_loss_tuple
 
 
 class PartitionState(NamedTuple):

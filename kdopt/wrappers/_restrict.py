@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import optax
 
 from kdopt._gram import combine
+from kdopt._masks import fill, mask_tree, select
 from kdopt._typing import Balancer, PresentLike
-from kdopt.wrappers._inner import any_per_loss_tuple, fill, mask_tree, select
+from kdopt.wrappers._inner import any_per_loss_tuple
 
 
 class RestrictState(NamedTuple):
