@@ -17,9 +17,16 @@ from kdlab.papers.claims.schedule import (
 from kdlab.papers.recipes import find
 
 
-def make_row(name, rate, accuracy):
-    losses = np.full(len(accuracy), 0.5)
-    return Row(name, rate, np.array(accuracy), losses, losses)
+def make_row(name, rate, accuracies):
+    """Makes a row; a seed without accuracy diverged."""
+    losses = {"train/loss/task": 0.5, "train/loss/distill": 0.5}
+    results = [
+        {"diverged": 2, "accuracy/last": 0.99}  # of the epoch before
+        if np.isnan(x)
+        else {"accuracy/last": x / 100, **losses}
+        for x in accuracies
+    ]
+    return Row(name, rate, results)
 
 
 def test_all_but_data_and_networks_is_the_recipe_of_the_paper():
@@ -46,8 +53,9 @@ def test_arms_are_compared_at_their_best_rates():
         make_row("dot", 0.2, [10.0, np.nan]),
     ]
     assert compare(rows) == ["dot - kd +3.00 ± 0.00 points"]
-    assert "| dot | 0.2 | diverged in 1 of 2 |  |  |" in to_markdown(rows)
-    assert "| kd | 0.2 | 81.00 ± 1.41 | 0.500 | 0.500 |" in to_markdown(rows)
+    table = to_markdown(rows)
+    assert "| dot | 0.2 | diverged (1 of 2) | diverged (1 of 2) |" in table
+    assert "| kd | 0.2 | 81.00 ± 1.41 | 0.500 ± 0.000 | 0.500 ± 0.000 |" in table
 
 
 @pytest.mark.parametrize("epochs", [8, 24])

@@ -1,6 +1,6 @@
-"""Lines and tables for terminals of any width; paths are never wrapped."""
+"""Lines and tables: for terminals of any width, where paths stay whole; in Markdown."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -88,6 +88,14 @@ def group_columns(
             groups.append([0])
         groups[-1].append(i)
     return groups
+
+
+def format_markdown(
+    head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int]
+) -> list[str]:
+    """Returns the lines of a Markdown table; columns not in `left` align right."""
+    rule = ["---" if i in left else "---:" for i in range(len(head))]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]
 
 
 def _width(

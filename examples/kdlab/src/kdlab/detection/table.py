@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kdlab.basics.display import format_markdown
 from kdlab.detection.config import DetectConfig
 from kdlab.detection.experiment import TEACHER
 from kdlab.runs import files
@@ -34,11 +35,8 @@ def make_rows(config: DetectConfig) -> list[tuple[str, ...]]:
 
 def to_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Formats the table for a page."""
-    lines = [" | ".join(HEAD), "|".join(["---"] + ["---:"] * (len(HEAD) - 1))]
-    lines += [" | ".join((f"`{row[0]}`", *row[1:])) for row in rows]
-    return "".join(
-        f"| {line} |\n" if "---" not in line else f"|{line}|\n" for line in lines
-    )
+    marked = [(f"`{row[0]}`", *row[1:]) for row in rows]
+    return "\n".join([*format_markdown(HEAD, marked, left=(0,)), ""])
 
 
 def _cell(values: list[float]) -> str:

@@ -13,7 +13,6 @@ from kdlab.basics import display
 from kdlab.basics.writing import write_text
 from kdlab.regret.analysis import Table
 from kdlab.regret.arms import name_fixed
-from kdlab.regret.page import format_markdown
 from kdlab.regret.runner import train_missing
 from kdlab.regret.situation import SITUATIONS
 from kdlab.regret.store import Store
@@ -87,7 +86,7 @@ def run(config: DemoConfig, console: Console) -> None:
         "situation."
     )
     table, picture = folder / "demo.md", folder / "demo.png"
-    write_text(table, "\n".join(format_markdown(HEAD, cells, left=(0,))) + "\n")
+    write_text(table, "\n".join(display.format_markdown(HEAD, cells, left=(0,))) + "\n")
     draw(rows, picture)
     display.print_path(console, table)
     display.print_path(console, picture, "Figure")

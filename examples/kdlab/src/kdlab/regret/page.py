@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdlab.basics.display import format_markdown
 from kdlab.basics.writing import write_text
 from kdlab.regret.analysis import SEARCHED, Regret, Table
 
@@ -103,11 +104,3 @@ def _accuracies(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         cells = [f"{mean:.1f}" for mean in (accuracy, *means)]
         rows.append((situation, best.removeprefix("fixed "), *cells))
     return head, rows
-
-
-def format_markdown(
-    head: tuple[str, ...], rows: list[tuple[str, ...]], left: tuple[int, ...]
-) -> list[str]:
-    """Returns the lines of a Markdown table; columns not in `left` align right."""
-    rule = ["---" if i in left else "---:" for i in range(len(head))]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]

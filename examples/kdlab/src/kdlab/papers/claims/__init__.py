@@ -130,10 +130,8 @@ def make_row(claim: Claim) -> tuple[str, ...]:
 
 def to_markdown(found: list[Claim], seeds: int) -> str:
     """Formats the table as Markdown."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    for claim in found:
-        *row, verdict = make_row(claim)
-        lines.append("| " + " | ".join([*row, f"**{verdict}**"]) + " |")
+    rows = [(*row, f"**{verdict}**") for *row, verdict in map(make_row, found)]
+    lines = display.format_markdown(HEAD, rows, left=range(len(HEAD)))
     return "\n".join([*lines, "", NOTE.format(seeds=seeds), ""])
 
 

@@ -1,13 +1,11 @@
 """``kdlab dot-schedule``: DOT at the schedule of its paper, on Fashion-MNIST."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from kdlab.basics import display
 from kdlab.basics.writing import write_text
@@ -18,6 +16,8 @@ from kdlab.papers.claims import trials
 from kdlab.papers.claims.evidence import judge
 from kdlab.papers.claims.trials import Arm, Trial
 from kdlab.papers.recipes import find
+from kdlab.runs import files
+from kdlab.runs.table import format_spread
 from kdlab.settings.config import Config, configure
 from kdlab.settings.parts import Untimed
 
@@ -26,6 +26,12 @@ RATES = (0.25, 1.0, 4.0)  # times the rate of the recipe
 SETTING = "clean"
 
 HEAD = ("arm", "rate", "accuracy", "task loss", "distill loss")
+COLUMNS = (
+    ("accuracy/last", 100, 2),
+    ("train/loss/task", 1, 3),
+    ("train/loss/distill", 1, 3),
+)
+"""Key, scale and digits of the last columns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,24 +98,27 @@ def make_arms() -> dict[str, Arm]:
 
 
 class Row(NamedTuple):
-    """Results of an arm at one rate, per seed."""
+    """Results of an arm at one rate, one for each seed."""
 
     name: str
     rate: float
-    accuracy: np.ndarray
-    task: np.ndarray
-    distill: np.ndarray
+    results: list[dict[str, float]]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Accuracy of the last epoch in percent; NaN for seeds that diverged."""
+        return np.array(
+            [
+                np.nan if files.DIVERGED in result else 100 * result["accuracy/last"]
+                for result in self.results
+            ]
+        )
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells of the table: means and standard deviations over the seeds."""
-        lost = int(np.isnan(self.accuracy).sum())
-        if lost:
-            of = f"diverged in {lost} of {len(self.accuracy)}"
-            return self.name, f"{self.rate:g}", of, "", ""
-        losses = (f"{loss.mean():.3f}" for loss in (self.task, self.distill))
-        spread = f"{self.accuracy.mean():.2f} ± {self.accuracy.std(ddof=1):.2f}"
-        return self.name, f"{self.rate:g}", spread, *losses
+        """The cells of the table."""
+        spreads = (format_spread(self.results, *column) for column in COLUMNS)
+        return self.name, f"{self.rate:g}", *spreads
 
 
 def run(config: ScheduleConfig, console: Console) -> list[Row]:
@@ -127,24 +136,17 @@ def run(config: ScheduleConfig, console: Console) -> list[Row]:
     folder = config.execution.runs / config.name
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "schedule.md", to_markdown(rows))
-    table = Table(*HEAD, caption="\n".join(compare(rows)))
-    for row in rows:
-        table.add_row(*row.cells)
-    console.print(table)
+    display.print_table(console, HEAD, [row.cells for row in rows])
+    for line in compare(rows):
+        display.print_line(console, line)
     display.print_path(console, folder / "schedule.md")
     return rows
 
 
 def make_rows(trial: Trial, rate: float) -> list[Row]:
     """Returns the results of all arms, in order."""
-    last = functools.partial(trial.last, key="test/accuracy")
     return [
-        Row(
-            arm.rpartition("-")[0],
-            rate * found.rate,
-            100 * last(arm),
-            *(trial.result(arm, f"train/loss/{n}") for n in ("task", "distill")),
-        )
+        Row(arm.rpartition("-")[0], rate * found.rate, trial.results[arm])
         for arm, found in make_arms().items()
     ]
 
@@ -166,6 +168,6 @@ def compare(rows: list[Row]) -> list[str]:
 
 def to_markdown(rows: list[Row]) -> str:
     """Formats the table, and the comparison at the best rates, as Markdown."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
+    cells = [row.cells for row in rows]
+    lines = display.format_markdown(HEAD, cells, left=(0,))
     return "\n".join([*lines, "", *(f"* {line}" for line in compare(rows)), ""])
