@@ -23,7 +23,7 @@ from kdlab.data import AUGMENTATIONS
 from kdlab.losses.base import Batch, Pupil, Setting
 from kdlab.losses.tokens import VkdTokens
 from kdlab.models import Outputs
-from kdlab.models._summary import _equations, _multiply_adds
+from kdlab.models._summary import count_multiply_adds
 from kdlab.models.network import Network
 from kdlab.train.problem import Problem
 
@@ -105,7 +105,7 @@ def count(function: Any, *arguments: Any) -> float:
     """Returns millions of multiply-adds per image."""
     traced = jax.make_jaxpr(function)(*arguments)
     program, _ = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
-    return sum(map(_multiply_adds, _equations(program))) / COUNTED / 1e6
+    return count_multiply_adds(program) / COUNTED / 1e6
 
 
 def print_counts() -> None:

@@ -4,7 +4,6 @@
 to ``docs/images``. FASHION_MNIST is explained in ``examples/fashion_vit.py``.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -18,6 +17,7 @@ from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.augmentation.erasing import erase
 from kdlab.data.augmentation.mixing import cutmix, cutmix_box, mixup
 from kdlab.minima.restore import reopen, restore_student
+from kdlab.runs.plot import draw_band, read_history
 
 RUNS, PICTURES = Path("runs/vit"), Path("docs/images")
 ROWS = {
@@ -29,28 +29,19 @@ ROWS = {
     "DTO-KD, exact": "vkd/dto_kd",
     "DTO-KD, shared": "vkd/dto_kd_shared",
 }
-SEEDS = range(3)
-
-
-def read(folder: str) -> list[list[dict]]:
-    """Returns the records of all epochs, for each seed."""
-    texts = [
-        (RUNS / folder / f"seed{seed}" / "metrics.jsonl").read_text() for seed in SEEDS
-    ]
-    return [[json.loads(line) for line in text.splitlines()] for text in texts]
 
 
 def print_table() -> None:
     """Prints accuracies and, for the last epoch, training losses and weights."""
     names = "task", "kl", "distill"
     for label, folder in ROWS.items():
-        runs = read(folder)
-        found = 100 * np.array([run[-1]["test/accuracy"] for run in runs])
+        history = read_history(RUNS / folder)
+        found = 100 * history["test/accuracy"][:, -1]
         cells = [f"{found.mean():.1f} ± {found.std(ddof=1):.1f}"]
         for kind in ("loss", "weight"):
             keys = [f"train/{kind}/{name}" for name in names]
-            known = [[run[-1][key] for run in runs if key in run[-1]] for key in keys]
-            cells += [f"{np.mean(x):.2f}" if x else "" for x in known]
+            last = [history[key][:, -1] if key in history else [] for key in keys]
+            cells += [f"{np.mean(x):.2f}" if len(x) else "" for x in last]
         print("| " + " | ".join([label, *cells]) + " |")
 
 
@@ -59,15 +50,9 @@ def draw_accuracy() -> None:
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     for i, (label, folder) in enumerate(ROWS.items()):
-        found = 100 * np.array(
-            [[record["test/accuracy"] for record in run] for run in read(folder)]
-        )
-        mean, spread = found.mean(0), found.std(0, ddof=1)
-        epochs = np.arange(1, len(mean) + 1)
-        axes.plot(epochs, mean, f"C{i}o-", label=label, lw=1.4, ms=3)
-        axes.fill_between(
-            epochs, mean - spread, mean + spread, color=f"C{i}", alpha=0.1
-        )
+        history = read_history(RUNS / folder)
+        found = 100 * history["test/accuracy"]
+        draw_band(axes, history["epoch"][0], found, f"C{i}", label, marker="o", ms=3)
     axes.set(xlabel="epoch", ylabel="test accuracy (%)", xticks=[1, 2, 3, 4])
     figure.legend(loc="outside right center", frameon=False)
     figure.savefig(PICTURES / "transformers-accuracy.png", dpi=110)

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdlab.detection.config import DetectConfig
-from kdlab.runs import files
-from kdlab.runs.plot import use_style
+from kdlab.runs.plot import draw_band, read_finished, use_style
 
 _SMOOTH = 5  # measurements in a running mean
 
@@ -79,13 +78,11 @@ def draw_weights(config: DetectConfig, path: Path) -> None:
 
 def read_curve(folder: Path, key: str) -> Curve | None:
     """Reads a metric of the finished seeds of a method; None if there is none."""
-    runs = []
-    for seed in files.list_seed_folders(folder):
-        if not files.has_result(seed) or files.DIVERGED in files.read_result(seed):
-            continue
-        records = [r for r in files.read_metrics(seed) if key in r]
-        if records:
-            runs.append({int(r["step"]): r[key] for r in records})
+    known = (
+        {int(record["step"]): record[key] for record in records if key in record}
+        for records in read_finished(folder)
+    )
+    runs = [run for run in known if run]
     if not runs:
         return None
     steps = sorted(set.intersection(*map(set, runs)))
@@ -108,13 +105,7 @@ def _draw_methods(
         if curve is None:
             continue
         steps, values = curve[0], change(scale * curve[1])
-        mean = values.mean(0)
-        axes.plot(steps, mean, color=f"C{i}", label=method, lw=1.4, marker=marker, ms=3)
-        if len(values) > 1:
-            spread = values.std(0, ddof=1)
-            axes.fill_between(
-                steps, mean - spread, mean + spread, color=f"C{i}", alpha=0.12
-            )
+        draw_band(axes, steps, values, f"C{i}", method, marker=marker, ms=3)
     axes.set_xlabel("step")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdlab.runs import files
+from kdlab.runs.logs import Record
 from kdlab.settings.config import Config
 
 History = dict[str, np.ndarray]
@@ -44,14 +46,22 @@ def use_style() -> Iterator[None]:
         yield
 
 
+def read_finished(folder: Path) -> list[list[Record]]:
+    """Reads the records of the finished seeds in a folder, for each seed.
+
+    Diverged runs, which are shorter than the others, are left out.
+    """
+    found = (
+        files.read_metrics(seed)
+        for seed in files.list_seed_folders(folder)
+        if files.has_result(seed) and files.DIVERGED not in files.read_result(seed)
+    )
+    return [records for records in found if records]
+
+
 def read_history(folder: Path) -> History:
     """Reads the metrics of the finished seeds in a folder."""
-    runs = []
-    for seed in files.list_seed_folders(folder):
-        # Diverged runs are shorter than the others.
-        if files.has_result(seed) and files.DIVERGED not in files.read_result(seed):
-            records = files.read_metrics(seed)
-            runs += [records] if records else []
+    runs = read_finished(folder)
     if not runs:
         return {}
     keys = set.intersection(*(set(record) for run in runs for record in run))
@@ -65,15 +75,28 @@ def draw_lines(
     for i, (method, history) in enumerate(histories.items()):
         if key not in history:
             continue
-        values = scale * history[key]
-        mean, epochs = values.mean(0), history["epoch"][0]
-        axes.plot(epochs, mean, color=f"C{i}", label=method, lw=1.4)
-        if len(values) > 1:
-            spread = values.std(0, ddof=1)
-            axes.fill_between(
-                epochs, mean - spread, mean + spread, color=f"C{i}", alpha=0.12
-            )
+        draw_band(axes, history["epoch"][0], scale * history[key], f"C{i}", method)
     axes.set_xlabel("epoch")
+
+
+def draw_band(
+    axes: Axes, x: np.ndarray, values: np.ndarray, color: str, label: str, **style: Any
+) -> None:
+    """Draws a mean over seeds with a band of one deviation.
+
+    Args:
+        axes: Where to draw.
+        x: Positions, ``[n]``.
+        values: Values, ``[seeds, n]``.
+        color: Colour of both.
+        label: Name in the legend.
+        **style: Other options of the line.
+    """
+    mean = values.mean(0)
+    axes.plot(x, mean, color=color, label=label, lw=1.4, **style)
+    if len(values) > 1:
+        spread = values.std(0, ddof=1)
+        axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.12)
 
 
 def make_panels(columns: int, title: str) -> tuple[Figure, np.ndarray]:
