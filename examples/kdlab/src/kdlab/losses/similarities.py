@@ -5,53 +5,43 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdlab.losses.base import Batch, KdLoss, teacher_outputs
-from kdlab.losses.tokens import distillation_logits
+from kdlab.losses.base import Batch
+from kdlab.losses.tokens import TokenAndFeatureLosses
 from kdlab.models import Outputs
-from kdopt import losses
 
 LAYERS = 4  # at the beginning and at the end
 TOKENS = 192
 
 
-class Manifold(KdLoss):
+class Manifold(TokenAndFeatureLosses):
     """Two losses: KL divergence, and similarities of tokens in eight layers.
 
     The task has weight 0, as in the reference. Both networks have as many patches; the
     layers are the first and the last four of each network.
     """
 
-    names = ("kl", "distill")
     weights = (0.0, 1.0, 1.0)
     any_batch = False
-    own_heads = True
     keeps = ("features",)
 
-    def compare(self, student: Outputs, batch: Batch) -> Any:
-        del batch
-        return distillation_logits(student), _layers(student)
+    def look(self, outputs: Outputs) -> Any:
+        """Returns the tokens of the eight layers."""
+        return _layers(outputs)
 
-    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> Any:
-        del logits
-        scores, ours = compared
-        theirs = teacher_outputs(batch)
-        kl = losses.kd(
-            scores, theirs.logits, temperature=1.0, sample_weights=batch.weights
-        )
-        others = _layers(theirs)
-        if [x.shape[:2] for x in ours] != [x.shape[:2] for x in others]:
+    def distance(self, student: Any, teacher: Any, batch: Batch) -> jax.Array:
+        if [x.shape[:2] for x in student] != [x.shape[:2] for x in teacher]:
             raise ValueError(
                 "--loss manifold compares transformers with as many patches, and as "
                 "many blocks or at least eight each: choose another --teacher, such as "
                 "cait_s24 for deit_ti."
             )
-        pairs = list(zip(ours, others, strict=True))
+        pairs = list(zip(student, teacher, strict=True))
         keys = jax.random.split(batch.key, len(pairs))
         found = [
             manifold(*pair, batch.weights, key)
             for pair, key in zip(pairs, keys, strict=True)
         ]
-        return kl, sum(found) / len(found)
+        return jnp.asarray(sum(found) / len(found))
 
 
 def manifold(

@@ -63,13 +63,40 @@ class DeitSoft(TokenLoss):
         return mean / theirs.shape[-1]
 
 
-class VkdTokens(KdLoss):
-    """Two losses: KL divergence at the token, and VkD on the mean of the patches."""
+class TokenAndFeatureLosses(KdLoss):
+    """Two losses: KL divergence at the token, and a distance of features."""
 
     names = ("kl", "distill")
     weights = (1.0, 1.0, 1.0)
-    has_layers, own_heads = True, True
-    keeps = ("tokens",)
+    own_heads = True
+    keeps: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def look(self, outputs: Outputs) -> Any:
+        """Returns the features of either network: the mean of the patches."""
+        return mean_features(outputs)
+
+    def distance(self, student: Any, teacher: Any, batch: Batch) -> jax.Array:
+        """Computes the second loss on the features of both networks."""
+        raise NotImplementedError
+
+    def compare(self, student: Outputs, batch: Batch) -> Any:
+        del batch
+        return distillation_logits(student), self.look(student)
+
+    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> Any:
+        del logits
+        scores, features = compared
+        theirs = teacher_outputs(batch)
+        kl = losses.kd(
+            scores, theirs.logits, temperature=1.0, sample_weights=batch.weights
+        )
+        return kl, self.distance(features, self.look(theirs), batch)
+
+
+class VkdTokens(TokenAndFeatureLosses):
+    """Two losses: KL divergence at the token, and VkD on the mean of the patches."""
+
+    has_layers = True
     projector_type: ClassVar[type] = projectors.OrthogonalProjector
 
     def __init__(self, setting: Setting, rngs: nnx.Rngs):
@@ -79,17 +106,9 @@ class VkdTokens(KdLoss):
         )
         self.projector = self.projector_type(*vectors, rngs=rngs)
 
-    def compare(self, student: Outputs, batch: Batch) -> Any:
-        del batch
-        return distillation_logits(student), mean_features(student)
-
-    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> Any:
-        del logits
-        scores, features = compared
-        theirs, counted = teacher_outputs(batch), {"sample_weights": batch.weights}
-        kl = losses.kd(scores, theirs.logits, temperature=1.0, **counted)
-        projected = self.projector(features)
-        return kl, losses.vkd(projected, mean_features(theirs), **counted)
+    def distance(self, student: Any, teacher: Any, batch: Batch) -> jax.Array:
+        projected = self.projector(student)
+        return losses.vkd(projected, teacher, sample_weights=batch.weights)
 
 
 class VkdReleased(VkdTokens):
@@ -98,7 +117,7 @@ class VkdReleased(VkdTokens):
     projector_type = projectors.HouseholderProjector
 
 
-class Srd(KdLoss):
+class Srd(TokenAndFeatureLosses):
     r"""Two losses: KL divergence at the token, and correlations of mean features.
 
     .. math:: L = \log \Big( \sum_d |c_d - 1|^4 + 10^{-5} \Big), \qquad
@@ -108,11 +127,7 @@ class Srd(KdLoss):
     measured from its minimum, which suits methods that compare relative decreases.
     """
 
-    names = ("kl", "distill")
-    weights = (1.0, 1.0, 1.0)
-    any_batch = False
-    has_layers, own_heads = True, True
-    keeps = ("tokens",)
+    any_batch, has_layers = False, True
 
     def __init__(self, setting: Setting, rngs: nnx.Rngs):
         widths = (
@@ -121,20 +136,9 @@ class Srd(KdLoss):
         )
         self.projector = nnx.Linear(*widths, rngs=rngs)
 
-    def compare(self, student: Outputs, batch: Batch) -> Any:
-        del batch
-        return distillation_logits(student), mean_features(student)
-
-    def __call__(self, logits: jax.Array, compared: Any, batch: Batch) -> Any:
-        del logits
-        scores, features = compared
-        theirs = teacher_outputs(batch)
-        kl = losses.kd(
-            scores, theirs.logits, temperature=1.0, sample_weights=batch.weights
-        )
-        projected = self.projector(features)
-        found = srd(projected, mean_features(theirs), batch.weights)
-        return kl, found - math.log(SRD_EPS)
+    def distance(self, student: Any, teacher: Any, batch: Batch) -> jax.Array:
+        found = srd(self.projector(student), teacher, batch.weights)
+        return found - math.log(SRD_EPS)
 
 
 def srd(student: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.Array:
