@@ -17,6 +17,7 @@ from kdlab.detection.distances import (
     token_matching,
 )
 from kdlab.detection.networks import Detector, from_tokens
+from kdlab.train.reach import reached_by_all
 from kdopt import diagnostics
 
 MethodName = Literal[
@@ -127,9 +128,9 @@ def make_method(
         weight: Weight of the distillation loss for methods that fix it.
     """
     if name == "dto_kd":
-        return _exact(problem, optimizer, _of_both(reach))
+        return _exact(problem, optimizer, reached_by_all(reach))
     if name == "dto_kd_shared":
-        return _shared(problem, optimizer, _of_both(reach))
+        return _shared(problem, optimizer, reached_by_all(reach))
     if name == "dto_kd_amortized":
         return _amortized(problem, optimizer, reach)
     weights = [1.0, weight] if name in FIXED else [1.0]
@@ -147,7 +148,7 @@ def make_measure(problem: Problem, reach: tuple[Any, ...]) -> Callable[..., dict
         A function of the arguments of ``problem.losses`` that returns cosine, conflict
         and dominance over the parameters that both losses reach.
     """
-    both = _of_both(reach)
+    both = reached_by_all(reach)
 
     def measure(*arguments: Any) -> dict[str, Array]:
         _, grads = kdopt.value_and_grads(problem.losses)(*arguments)
@@ -160,11 +161,6 @@ def make_measure(problem: Problem, reach: tuple[Any, ...]) -> Callable[..., dict
         return {f"gradient/{key}": found[key] for key in wanted}
 
     return measure
-
-
-def _of_both(reach: tuple[Any, ...]) -> Any:
-    """Returns which parameters all losses reach."""
-    return jax.tree.map(lambda *flags: all(flags), *reach)
 
 
 def _fixed(
@@ -219,7 +215,7 @@ def _shared(problem: Problem, optimizer: Any, both: Any) -> Method:
 
 def _amortized(problem: Problem, optimizer: Any, reach: tuple[Any, ...]) -> Method:
     tx = optax.chain(optimizer, kdopt.dto_kd_amortized())
-    both = _of_both(reach)
+    both = reached_by_all(reach)
 
     def step(
         state: State, batch: DetectionBatch, tokens: Any, key: Array

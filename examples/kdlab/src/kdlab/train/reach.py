@@ -26,10 +26,23 @@ class Reach(NamedTuple):
 
     def all(self, params: Any) -> Any:
         """Returns the mask of the parameters that all losses reach."""
-        return self._like(params, [all(row) for row in zip(*self.masks, strict=True)])
+        return reached_by_all(self.each(params))
 
     def _like(self, params: Any, mask: list[bool]) -> Any:
         return jax.tree.unflatten(jax.tree.structure(params), mask)
+
+
+def reached_by_all(masks: tuple[Any, ...]) -> Any:
+    """Returns the mask of the parameters that all losses reach.
+
+    Args:
+        masks: What :func:`kdopt.reachable` returns, a tree of bools for each loss.
+
+    Examples:
+        >>> reached_by_all(({"trunk": True, "head": True}, {"trunk": True, "head": 0}))
+        {'head': False, 'trunk': True}
+    """
+    return jax.tree.map(lambda *flags: all(flags), *masks)
 
 
 def trace_reach(

@@ -47,7 +47,9 @@ def make_update(
         state, at_outputs = states
         found: Any
         if plan.balancer is not None:
-            shared = kdopt.value_and_shared_grad(encode, head, plan.balancer)
+            shared = kdopt.value_and_shared_grad(
+                encode, head, plan.balancer, weigh_heads=plan.weigh_heads
+            )
             found = shared(params, batch, state=at_outputs)
             values, grads, at_outputs = found
         elif plan.weights is not None:
