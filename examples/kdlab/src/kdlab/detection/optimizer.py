@@ -1,6 +1,5 @@
 """The optimiser of ViDT: AdamW after clipping, with its schedule and its exceptions."""
 
-import math
 from typing import Any
 
 import jax
@@ -39,15 +38,13 @@ def make_schedule(
         >>> print(*(f"{rate(10 * e):.3g}" for e in (0, 1, 10, 25, 49)))
         0.0001 0.0001 9.22e-05 5.32e-05 4.94e-07
     """
+    total = steps - warmup if epoch is None else steps // epoch
+    cosine = optax.cosine_decay_schedule(rate, max(total, 1), min_rate / rate)
 
-    def schedule(count: Any) -> jax.Array:
+    def schedule(count: Any) -> jax.typing.ArrayLike:
         count = jnp.asarray(count)
-        if epoch is None:
-            done = (count - warmup) / max(steps - warmup, 1)
-        else:
-            done = jnp.maximum(count // epoch - 1, 0) / max(steps // epoch, 1)
-        wave = 1 + jnp.cos(math.pi * jnp.clip(done, 0, 1))
-        full = min_rate + (rate - min_rate) / 2 * wave
+        done = count - warmup if epoch is None else count // epoch - 1
+        full = cosine(jnp.maximum(done, 0))
         return full * jnp.minimum((count + 1) / max(warmup, 1), 1)
 
     return schedule

