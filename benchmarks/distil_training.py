@@ -10,7 +10,7 @@ import optax
 
 import kdopt
 from benchmarks.distil_network import Network
-from kdlab.data.augment import random_crop_flip
+from kdlab.data.augmentation.crops import random_crop_flip
 from kdopt import losses
 
 MOMENTUM, DECAY, TEMPERATURE = 0.9, 5e-4, 4.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdlab.data import AUGMENTATIONS, normalize
-from kdlab.data.augment import (
+from kdlab.data.augmentation.crops import (
     random_crop_flip,
     random_resized_crop_flip,
     random_rotation_flip,

@@ -1,6 +1,6 @@
 """Data sets for distillation: loading, batching, and augmentation on the device."""
 
-from kdlab.data.augment import normalize
+from kdlab.data.augmentation.crops import normalize
 from kdlab.data.augmentation.table import AUGMENTATIONS
 from kdlab.data.catalogue import (
     DATASETS,

@@ -14,7 +14,7 @@ class Dataset:
     """Images and labels in host memory.
 
     Images stay ``uint8``, which takes a quarter of the memory and transfer of float32.
-    :func:`~kdlab.data.augment.normalize` converts them inside the step.
+    :func:`~kdlab.data.augmentation.crops.normalize` converts them inside the step.
 
     Attributes:
         name: Name under which it was requested.

@@ -1,1 +1,1 @@
-"""Operations on pixels, policies that draw them, erased and mixed images."""
+"""Crops and flips, operations on pixels and policies that draw them, mixed images."""

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from kdlab.data.augment import Images
 from kdlab.data.augmentation import pixels
+from kdlab.data.augmentation.crops import Images
 from kdlab.data.augmentation.pixels import Picture
 
 OPERATIONS = (

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import PRNGKeyArray
 
-from kdlab.data.augment import (
+from kdlab.data.augmentation.crops import (
     Images,
     random_crop_flip,
     random_resized_crop_flip,
