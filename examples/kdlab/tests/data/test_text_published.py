@@ -1,5 +1,7 @@
 """Public sets of texts are read with their own fields, splits and labels."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,13 @@ def test_a_set_without_labels_or_fields_is_explained(root, monkeypatch):
 def test_all_of_glue_is_there():
     tasks = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
     assert {f"glue/{task}" for task in tasks} <= PUBLISHED.keys()
+
+
+def test_a_split_with_missing_records_is_refused(root, tmp_path):
+    """As for images: text and boxes open their records by the same function."""
+    shutil.copytree(root / "trec", tmp_path / "trec")
+    (train,) = tmp_path.glob("trec/*/trec-train*")
+    (test,) = tmp_path.glob("trec/*/trec-test*")
+    shutil.copy(test, train)
+    with pytest.raises(ValueError, match="holds 5 examples of the split 'train', exp"):
+        prepared.load_published("trec", tmp_path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdlab.basics.reading import UserError, reading
 from kdlab.data.detection.source import Annotated, clean
-from kdlab.data.sources.tfds_source import PREPARE, open_records, read_info
+from kdlab.data.sources.tfds_source import PREPARE, open_split, read_info
 
 _ABSENT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _ABSENT)
@@ -35,16 +35,11 @@ class CocoTfds:
 
         self._folder, self._split = folder, split
         info = read_info(folder)
-        if split not in info.splits:
-            raise UserError(
-                f"{folder} has no split {split!r}; it has: {', '.join(info.splits)}"
-            )
+        self._records = open_split(folder, info, split)
         if "objects" not in info.features:
             raise UserError(f"{folder} does not hold objects; expected coco/2017")
         self._features = info.features
         self._skip = {"image": tfds.decode.SkipDecoding()}
-        paths = [Path(path) for path in info.splits[split].filepaths]
-        self._records = open_records(paths, info.file_format)
 
     def __reduce__(self) -> tuple[type["CocoTfds"], tuple[Path, str]]:
         """Makes other processes open the files again."""

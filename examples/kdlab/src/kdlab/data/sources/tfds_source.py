@@ -102,10 +102,7 @@ class TfdsSource:
             "test" not in info.splits or info.name == "imagenet2012"
         ):
             split = "validation"
-        if split not in info.splits:
-            raise ValueError(
-                f"{folder} has no split {split!r}; it has: {', '.join(info.splits)}"
-            )
+        self._records = open_split(folder, info, split)
         self._image_key, self._label_key = info.supervised_keys or ("", "")
         features = dict(info.features.items())
         image = features.get(self._image_key)
@@ -122,13 +119,6 @@ class TfdsSource:
         self.mode = "L" if image.shape[-1] == 1 else "RGB"
         self.num_classes = label.num_classes or 0
         self._paths = [Path(path) for path in info.splits[split].filepaths]
-        self._records = open_records(self._paths, info.file_format)
-        expected = info.splits[split].num_examples
-        if expected and len(self._records) != expected:
-            raise UserError(
-                f"{folder} holds {len(self._records)} examples of the split {split!r}, "
-                f"expected {expected}. {PREPARE}"
-            )
 
     def __reduce__(self) -> tuple[type["TfdsSource"], tuple[Path, str]]:
         """Makes other processes open the files again."""
@@ -160,6 +150,33 @@ class _Records(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
+
+
+def open_split(folder: Path, info: Any, split: str) -> _Records:
+    """Opens the records of a split of a prepared set.
+
+    Args:
+        folder: The set.
+        info: What :func:`read_info` returned for it.
+        split: Name of the split.
+
+    Raises:
+        ValueError: If there is no such split, records are missing, or they are in
+            another format.
+    """
+    if split not in info.splits:
+        raise UserError(
+            f"{folder} has no split {split!r}; it has: {', '.join(info.splits)}"
+        )
+    paths = [Path(path) for path in info.splits[split].filepaths]
+    records = open_records(paths, info.file_format)
+    expected = info.splits[split].num_examples
+    if expected and len(records) != expected:
+        raise UserError(
+            f"{folder} holds {len(records)} examples of the split {split!r}, expected "
+            f"{expected}. {PREPARE}"
+        )
+    return records
 
 
 def open_records(paths: list[Path], file_format: object) -> _Records:

@@ -12,7 +12,7 @@ from kdlab.data.sources.errors import prepare_command
 from kdlab.data.sources.tfds_source import (
     PREPARE,
     find_prepared,
-    open_records,
+    open_split,
     read_info,
 )
 from kdlab.data.text.published import PUBLISHED, Published
@@ -136,12 +136,7 @@ def _find(name: str, data_dir: Path | None) -> Path:
 def _read(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     """Yields the examples of a split, without TensorFlow."""
     info = read_info(folder)
-    if split not in info.splits:
-        raise UserError(
-            f"{folder} has no split {split!r}; it has: {', '.join(info.splits)}."
-        )
-    paths = [Path(path) for path in info.splits[split].filepaths]
-    records = open_records(paths, info.file_format)
+    records = open_split(folder, info, split)
     for i in range(len(records)):
         with reading(f"text {i} of the split {split} of {folder}", PREPARE):
             yield info.features.deserialize_example_np(records[i])
