@@ -228,7 +228,7 @@ def test_rules_of_the_rates(network, expected):
 
 
 def test_layer_norm_of_far_means_and_small_deviations():
-    norm = _layers.LayerNorm(64, layers())
+    norm = _layers.layer_norm(64, layers())
     x = np.random.default_rng(0).normal(size=(1, 3, 64))
     for value in (3000 + x, 1e-3 * x):
         wide = np.asarray(value, np.float32).astype(np.float64)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from kdlab.models._batch_norm import widen
 from kdlab.models._blocks import Layers
+from kdlab.models._layer_norm import LayerNorm
 
 # N(0, 0.02^2) for matrices and embeddings. DeiT cuts it off at +-2, which is a hundred
 # standard deviations, and not at two of them as Flax's truncated normal does.
@@ -33,31 +34,9 @@ def branch_factors(width: int, value: float | None, layers: Layers) -> nnx.Param
     return nnx.Param(jnp.full(width, value, layers.param_dtype))
 
 
-class LayerNorm(nnx.LayerNorm):
-    """Layer normalisation in float32, whatever the dtype of the computation.
-
-    Its epsilon is that of DeiT, 1e-6, and not PyTorch's default of 1e-5. The variance
-    is the mean squared deviation: the mean square less the squared mean, Flax's
-    default, loses the digits of tokens whose mean is far from 0.
-
-    Args:
-        width: Number of channels.
-        layers: Options of the model.
-    """
-
-    def __init__(self, width: int, layers: Layers):
-        super().__init__(
-            width,
-            epsilon=1e-6,
-            use_fast_variance=False,
-            param_dtype=layers.param_dtype,
-            rngs=layers.rngs,
-        )
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises ``[b, n, d]`` over its last axis."""
-        wide = x.astype(widen(x.dtype))
-        return super().__call__(wide, mask=mask).astype(x.dtype)
+def layer_norm(width: int, layers: Layers) -> LayerNorm:
+    """Makes a LayerNorm with the epsilon of DeiT, 1e-6, and not PyTorch's 1e-5."""
+    return LayerNorm(width, layers, epsilon=1e-6)
 
 
 class Mlp(nnx.Module):
@@ -171,9 +150,9 @@ class Block(nnx.Module):
         layers: Layers,
         layer_scale: float | None = None,
     ):
-        self.norm1 = LayerNorm(width, layers)
+        self.norm1 = layer_norm(width, layers)
         self.attn = attention
-        self.norm2 = LayerNorm(width, layers)
+        self.norm2 = layer_norm(width, layers)
         self.mlp = Mlp(width, layers)
         self.gamma_1 = branch_factors(width, layer_scale, layers)
         self.gamma_2 = branch_factors(width, layer_scale, layers)

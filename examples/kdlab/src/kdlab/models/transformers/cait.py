@@ -9,11 +9,11 @@ from kdlab.models._outputs import Model, Outputs
 from kdlab.models.transformers._layers import (
     Attention,
     Block,
-    LayerNorm,
     Mlp,
     attend,
     branch_factors,
     embedding,
+    layer_norm,
     matrix_layers,
     scale_branch,
     score,
@@ -109,9 +109,9 @@ class ClassBlock(nnx.Module):
     """
 
     def __init__(self, width: int, heads: int, layers: Layers, layer_scale: float):
-        self.norm1 = LayerNorm(width, layers)
+        self.norm1 = layer_norm(width, layers)
         self.attn = ClassAttention(width, heads, layers)
-        self.norm2 = LayerNorm(width, layers)
+        self.norm2 = layer_norm(width, layers)
         self.mlp = Mlp(width, layers)
         self.gamma_1 = branch_factors(width, layer_scale, layers)
         self.gamma_2 = branch_factors(width, layer_scale, layers)
@@ -198,7 +198,7 @@ class CaiT(Model):
                 for _ in layers.blocks(class_depth)
             ]
         )
-        self.norm = LayerNorm(width, layers)
+        self.norm = layer_norm(width, layers)
         self.classifier = layers.linear(width, num_classes)
 
     def __call__(self, x: jax.Array, patches: jax.Array | None = None) -> Outputs:

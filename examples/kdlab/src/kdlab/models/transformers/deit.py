@@ -12,8 +12,8 @@ from kdlab.models._outputs import Model, Outputs
 from kdlab.models.transformers._layers import (
     Attention,
     Block,
-    LayerNorm,
     embedding,
+    layer_norm,
     matrix_layers,
 )
 from kdlab.models.transformers._patches import (
@@ -149,7 +149,7 @@ class DeiT(Model):
             remat=remat,
             rngs=layers.rngs,
         )
-        self.norm = LayerNorm(width, layers)
+        self.norm = layer_norm(width, layers)
         self.classifier = layers.linear(width, num_classes)
         self.distill_classifier = (
             layers.linear(width, num_classes) if distilled else None

@@ -8,8 +8,8 @@ from kdlab.models._outputs import Model, Outputs
 from kdlab.models.transformers._layers import (
     Attention,
     Block,
-    LayerNorm,
     embedding,
+    layer_norm,
     matrix_layers,
 )
 from kdlab.models.transformers._patches import (
@@ -80,7 +80,7 @@ class DeiT3(Model):
             remat=remat,
             rngs=layers.rngs,
         )
-        self.norm = LayerNorm(width, layers)
+        self.norm = layer_norm(width, layers)
         self.classifier = layers.linear(width, num_classes)
 
     def __call__(self, x: jax.Array, patches: jax.Array | None = None) -> Outputs:

@@ -9,6 +9,7 @@ from flax import nnx
 
 from kdlab.models._batch_norm import widen
 from kdlab.models._blocks import Layers
+from kdlab.models._layer_norm import LayerNorm
 
 # PyTorch cuts at +-2, a hundred standard deviations away.
 trunc_normal = nnx.initializers.normal(0.02)
@@ -27,18 +28,6 @@ def count_on_host(rngs: nnx.Rngs) -> nnx.Rngs:
     return own
 
 
-class LayerNorm(nnx.LayerNorm):
-    """LayerNorm with statistics of at least float32.
-
-    The variance is the mean squared deviation: Flax's default, the mean square less the
-    squared mean, loses the digits of patches whose mean is far from 0.
-    """
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises ``[..., d]``."""
-        return super().__call__(x.astype(widen(x.dtype))).astype(x.dtype)
-
-
 class GroupNorm(nnx.GroupNorm):
     """GroupNorm with statistics of at least float32."""
 
@@ -49,13 +38,7 @@ class GroupNorm(nnx.GroupNorm):
 
 def layer_norm(width: int, layers: Layers) -> LayerNorm:
     """Makes a LayerNorm with PyTorch's epsilon."""
-    return LayerNorm(
-        width,
-        epsilon=1e-5,
-        use_fast_variance=False,
-        param_dtype=layers.param_dtype,
-        rngs=layers.rngs,
-    )
+    return LayerNorm(width, layers, epsilon=1e-5)
 
 
 def group_norm(width: int, layers: Layers) -> GroupNorm:
