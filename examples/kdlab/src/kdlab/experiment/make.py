@@ -1,13 +1,14 @@
-"""Checks the names in the settings against the tables of known names."""
+"""Checks the names in the settings against the known ones, and loads the data set."""
 
 from typing import Any
 
 from kdlab.basics.importing import import_function, is_reference
-from kdlab.data import AUGMENTATIONS, is_streamed
+from kdlab.data import AUGMENTATIONS, Dataset, is_streamed, load
 from kdlab.losses.table import LOSSES, loss_weights
 from kdlab.models import MODELS
 from kdlab.settings.checks import check_known
 from kdlab.settings.config import Config, configure
+from kdlab.settings.parts import Data
 from kdlab.train.methods import METHODS
 
 
@@ -52,3 +53,13 @@ def check_names(config: Config) -> Config:
             "--labels None --noise 0."
         )
     return config
+
+
+def load_dataset(data: Data) -> Dataset:
+    """Loads the data set of the settings, with the image size of the settings.
+
+    Raises:
+        FileNotFoundError: If files are missing; the message says how to get them.
+        ValueError: If there is no data set of that name, or it does not fit in memory.
+    """
+    return load(data.dataset, data_dir=data.data_dir, image_size=data.image_size)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from rich.progress import Progress
 
 from kdlab.basics.reading import read_json
-from kdlab.data import Dataset, load
+from kdlab.data import Dataset
 from kdlab.data.split import Split
 from kdlab.devices import checkpoint
-from kdlab.experiment.make import make_config
+from kdlab.experiment.make import load_dataset, make_config
 from kdlab.experiment.students import Students, Teacher
 from kdlab.experiment.teachers import get_teacher
 from kdlab.minima import measure
@@ -97,9 +97,7 @@ def reopen(
         FileNotFoundError: If the data set is missing.
     """
     config = read_config(folder, data_dir)
-    dataset = load(
-        config.data.dataset, data_dir=data_dir, image_size=config.data.image_size
-    )
+    dataset = load_dataset(config.data)
     claim_inputs(config, data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     return Experiment(config, dataset, teacher, Students(config, teacher))

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import Progress
 
-from kdlab.data import load, num_batches
+from kdlab.data import num_batches
+from kdlab.experiment.make import load_dataset
 from kdlab.experiment.progress import show_run
 from kdlab.experiment.students import Students
 from kdlab.experiment.teachers import get_teacher
@@ -166,7 +167,7 @@ def _run_one(
         epochs=max(1, round(setting.epochs * base.training.epochs)),
     )
     claim(config)
-    dataset = load(config.data.dataset, data_dir=config.data.data_dir)
+    dataset = load_dataset(config.data)
     claim_inputs(config, data=dataset.fingerprint)
     teacher = get_teacher(config, dataset, progress)
     students = Students(config, teacher)
