@@ -47,9 +47,9 @@ test-lib: lint  ## the library alone: its tests, doctests and pages
 test-all: lint  ## the same and the slow ones, of programs as users compile them
 	KDOPT_TESTS=optimised $(PYTEST) -q -n 2 --dist worksteal -m 'not peers and not aot'
 
-test-peers: $(VENV)/.test  ## compare with TorchJD, PyTorch, Tunix (installs them)
+test-peers: $(VENV)/.test  ## compare with TorchJD, PyTorch, Tunix, Keras (installs them)
 	$(BIN)/python -m pip install --quiet 'torch>=2.3' 'torchjd[full]>=0.17' \
-	  'google-tunix>=0.1.7'
+	  'google-tunix>=0.1.7' 'keras>=3.12'
 	$(PYTEST) -q -m peers
 
 lint: $(VENV)/.test  ## format check, lint, types
