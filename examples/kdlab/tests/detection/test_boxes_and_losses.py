@@ -11,9 +11,9 @@ from scipy.optimize import linear_sum_assignment
 
 from _detection import golden_targets
 from kdlab.data.detection.batch import Targets
-from kdlab.detection.boxes import giou, iou, pairwise, to_corners
-from kdlab.detection.criterion import detection_losses, focal_loss
-from kdlab.detection.matching import match, match_image, matching_cost
+from kdlab.detection.losses.boxes import giou, iou, pairwise, to_corners
+from kdlab.detection.losses.criterion import detection_losses, focal_loss
+from kdlab.detection.losses.matching import match, match_image, matching_cost
 
 pytestmark = pytest.mark.usefixtures("standard")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdlab.detection.coco_metrics import compute_metrics
+from kdlab.detection.evaluation.coco_metrics import compute_metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "det_coco_tiny.json"
 

@@ -12,8 +12,8 @@ from flax import nnx
 import kdopt
 from _detection import golden_targets
 from _vidt import GOLDEN, golden_batch, golden_vidt
-from kdlab.detection.criterion import detection_losses
-from kdlab.detection.distances import (
+from kdlab.detection.losses.criterion import detection_losses
+from kdlab.detection.losses.distances import (
     init_projectors,
     make_orthogonal,
     standardized_distance,

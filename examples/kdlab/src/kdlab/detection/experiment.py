@@ -10,7 +10,7 @@ from rich.progress import Progress
 import kdopt
 from kdlab.basics.reading import UserError
 from kdlab.basics.writing import write_json
-from kdlab.detection.distances import init_projectors
+from kdlab.detection.losses.distances import init_projectors
 from kdlab.detection.methods import FIXED, Problem, make_measure, make_method
 from kdlab.detection.networks import TokenCache, make_detector
 from kdlab.detection.optimizer import make_optimizer, make_schedule

@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 import kdopt
 from kdlab.data.detection.batch import DetectionBatch
-from kdlab.detection.criterion import detection_losses
-from kdlab.detection.distances import (
+from kdlab.detection.losses.criterion import detection_losses
+from kdlab.detection.losses.distances import (
     make_orthogonal,
     standardized_distance,
     token_matching,
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
         student: The detector of the student.
         distance: ``vkd``, ``token_matching``, or None for the task loss alone.
         base: Constant matrices of VkD's projectors, ``[6, d, d]``.
-        group: See :func:`kdlab.detection.distances.standardized_distance`.
+        group: See :func:`kdlab.detection.losses.distances.standardized_distance`.
     """
 
     student: Detector

@@ -25,7 +25,7 @@ class Task(NamedTuple):
         train: All training images, which the teacher learns from.
         val: Images to evaluate on.
         num_classes: Number of class logits: the largest category and one.
-        scale: See :func:`kdlab.detection.coco_metrics.compute_metrics`.
+        scale: See :func:`kdlab.detection.evaluation.coco_metrics.compute_metrics`.
         config: The settings.
     """
 

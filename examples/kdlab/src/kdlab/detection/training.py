@@ -12,10 +12,10 @@ import numpy as np
 
 from kdlab.data.detection.batch import DetectionBatch
 from kdlab.data.detection.source import DetectionSource
-from kdlab.detection.coco_metrics import CocoMetrics, compute_metrics
+from kdlab.detection.evaluation.coco_metrics import CocoMetrics, compute_metrics
+from kdlab.detection.evaluation.predict import Scored, detect, select_best
 from kdlab.detection.methods import Method, State
 from kdlab.detection.networks import Detector, tokens_of
-from kdlab.detection.predict import Scored, detect, select_best
 from kdlab.detection.task import Task
 from kdlab.devices import interrupt, mesh
 from kdlab.devices.checkpoint import Position, Saver

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from kdlab.data.detection.batch import DetectionBatch
 from kdlab.data.detection.source import DetectionSource
-from kdlab.detection.boxes import to_corners
+from kdlab.detection.losses.boxes import to_corners
 from kdlab.models.vidt import Detections
 
 MOST = 100  # detections per image

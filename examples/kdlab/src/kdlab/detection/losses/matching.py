@@ -6,7 +6,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from kdlab.data.detection.batch import Targets
-from kdlab.detection.boxes import giou, pairwise, to_corners
+from kdlab.detection.losses.boxes import giou, pairwise, to_corners
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 2.0, 5.0, 2.0

@@ -8,8 +8,8 @@ import optax
 from jaxtyping import Array, Float
 
 from kdlab.data.detection.batch import Targets
-from kdlab.detection.boxes import giou, to_corners
-from kdlab.detection.matching import (
+from kdlab.detection.losses.boxes import giou, to_corners
+from kdlab.detection.losses.matching import (
     CLASS_WEIGHT,
     FOCAL_ALPHA,
     FOCAL_GAMMA,
@@ -85,7 +85,7 @@ def detection_losses(
         The losses of each level.
 
     Raises:
-        ValueError: See :func:`kdlab.detection.matching.match_image`.
+        ValueError: See :func:`kdlab.detection.losses.matching.match_image`.
     """
     queries = match(logits, boxes, targets)
     present = targets.present.astype(boxes.dtype)

@@ -1,0 +1,1 @@
+"""Detections of a network, and their precision by the rules of COCO."""

@@ -1,0 +1,1 @@
+"""Losses of detectors: boxes, matching, the criterion and distances of tokens."""
