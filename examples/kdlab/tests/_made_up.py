@@ -12,7 +12,7 @@ from kdlab.train.fit import summarize
 METHODS = ("kd", "dot", "dto_kd")
 
 
-def history(seed, seeds=2, epochs=4):
+def history(seed, seeds=2, epochs=4, losses=("distill",)):
     rng = np.random.default_rng(seed)
 
     def values(low=0.0, high=1.0):
@@ -22,15 +22,16 @@ def history(seed, seeds=2, epochs=4):
         "epoch": np.tile(np.arange(1.0, epochs + 1), (seeds, 1)),
         "seconds": values(1, 2),
         "test/accuracy": np.sort(values(0.5, 1), axis=1),
-        "gradient/cosine/distill": values(-1, 1),
         "gradient/lambda/low": values(0, 0.2),
         "gradient/lambda/high": values(0.8, 1),
         "gradient/lambda/vertex": values(-0.5, 1.5),
-        "gradient/dominance/distill": values(0.5, 2),
-        "train/gradient/conflict/distill": values(),
         "train/gradient/dominance/distill": values(0.5, 2),
     }
-    for name in ("task", "distill"):
+    for name in losses:
+        out[f"gradient/cosine/{name}"] = values(-1, 1)
+        out[f"gradient/dominance/{name}"] = values(0.5, 2)
+        out[f"train/gradient/conflict/{name}"] = values()
+    for name in ("task", *losses):
         out[f"gradient/norm/{name}"] = values(0.5, 2)
         out[f"train/loss/{name}"] = values(0.1, 2)
         out[f"train/weight/{name}"] = values()
@@ -52,7 +53,7 @@ def measures(seed, points=5, plane=4):
     return out
 
 
-def experiment(folder, methods=METHODS, seeds=2):
+def experiment(folder, methods=METHODS, seeds=2, losses=("distill",)):
     """Writes an experiment of made-up numbers, by the code that writes real ones."""
     config = configure(
         name=folder.name,
@@ -71,7 +72,7 @@ def experiment(folder, methods=METHODS, seeds=2):
     files.write_step_times(folder, times)
     files.write_teacher(folder, {"accuracy/last": 0.975})
     for i, method in enumerate(methods):
-        told = history(i, seeds)
+        told = history(i, seeds, losses=losses)
         for seed in range(seeds):
             run = files.seed_folder(folder, method, seed)
             run.mkdir(parents=True)
@@ -81,6 +82,7 @@ def experiment(folder, methods=METHODS, seeds=2):
             ]
             for record in records:
                 files.append_metrics(run, record)
-            files.write_result(run, summarize(records))
+            ends = {key: x for key, x in records[-1].items() if "train/loss/" in key}
+            files.write_result(run, summarize(records) | ends)
         measure.write(files.seed_folder(folder, method, 0), measures(i))
     return folder

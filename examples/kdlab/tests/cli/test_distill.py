@@ -11,7 +11,7 @@ from rich.console import Console
 from kdlab.cli.main import main
 from kdlab.experiment.make import make_config
 from kdlab.experiment.run import run
-from kdlab.runs.table import make_rows
+from kdlab.runs.table import make_table
 from kdlab.settings.config import NAMES
 from kdlab.train.methods import METHODS
 
@@ -45,7 +45,7 @@ def finished(settings):
 
 def test_every_method_is_in_the_table(finished):
     config, shown = finished
-    assert [row[0] for row in make_rows(config)] == list(METHODS)
+    assert [row[0] for row in make_table(config)[1]] == list(METHODS)
     assert all(method in shown for method in METHODS)
     assert (config.directory / "table.md").read_text().count("\n|") == len(METHODS) + 1
 

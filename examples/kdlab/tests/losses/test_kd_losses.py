@@ -226,7 +226,7 @@ def test_diverged_run_does_not_stop_the_others(tmp_path):
     settings = SETTINGS | {"teacher_epochs": 1, "learning_rate": 1e20, "seeds": 2}
     config = make_config(runs=tmp_path, methods=("labels_only", "kd"), **settings)
     experiment.run(config, Console(width=200))
-    assert [row[1] for row in table.make_rows(config)] == ["diverged (2 of 2)"] * 2
+    assert [row[1] for row in table.make_table(config)[1]] == ["diverged (2 of 2)"] * 2
 
 
 def test_losses_command(tmp_path, monkeypatch, capsys):

@@ -11,11 +11,11 @@ from kdlab.models import table as models_table
 from kdlab.papers.recipes import RECIPES
 from kdlab.papers.recipes.listing import print_recipes
 from kdlab.runs import compare
-from kdlab.runs.table import COLUMNS
+from kdlab.runs.table import make_columns
 
-HEAD = ("run", *COLUMNS[1:])
+HEAD = ("run", *(column.head for column in make_columns()), "step time")
 ROWS = [
-    [f"runs/experiment number {i}/dto_kd", *["93.17 ± 0.25"] * len(COLUMNS[1:])]
+    [f"runs/experiment number {i}/dto_kd", *["93.17 ± 0.25"] * len(HEAD[1:])]
     for i in range(3)
 ]
 PATH = "/home/somebody/a folder with spaces/[brackets]/" + 30 * "deep/" + "image.png"

@@ -56,18 +56,17 @@ def render(sources: Sequence[Source], skipped: Sequence[tuple[str, str]]) -> str
 
 
 def _results(sources: Sequence[Source]) -> tuple[list[str], list[dict], str]:
-    head = ["run", "seeds", *(column[0] for column in compare.COLUMNS), "ms/step"]
-    head.append("step / kd")
     groups = [group for source in sources for group in source.groups]
+    columns = compare.list_columns(one for group in groups for one in group.results)
+    head = ["run", "seeds", *(column.head for column in columns), "ms/step"]
+    head.append("step / kd")
     means = {group.name: _mean_accuracy(group) for group in groups}
     leader = max(means, key=lambda name: means[name])
     rows = []
     for source in sources:
         for group in source.groups:
             cells = [group.name, str(len(group.results))]
-            cells += [
-                format_spread(group.results, *column[1:]) for column in compare.COLUMNS
-            ]
+            cells += [format_spread(group.results, *column[1:]) for column in columns]
             times = source.step_times.get(group.method, {})
             for key, digits in (("milliseconds", 1), ("relative", 2)):
                 cells.append(f"{times[key]:.{digits}f}" if key in times else "")

@@ -12,7 +12,8 @@ from kdlab.minima.measure import Measures
 from kdlab.report import figures
 from kdlab.report.sources import Group
 from kdlab.report.svg import Line, draw_chart
-from kdlab.runs.plot import use_style
+from kdlab.runs import files
+from kdlab.runs.plot import share_of, use_style
 
 MOST_IMAGES = 8  # maximum number of minima in one figure
 
@@ -30,6 +31,7 @@ class Section(NamedTuple):
 def make_sections(groups: Sequence[Group]) -> Iterator[Section]:
     """Yields all sections, including empty ones."""
     draw = _Drawer(groups)
+    names = files.list_losses(group.history for group in groups)
     yield Section(
         "curves",
         "Curves",
@@ -38,7 +40,10 @@ def make_sections(groups: Sequence[Group]) -> Iterator[Section]:
         draw.many(
             ("Test accuracy (%)", "test/accuracy", 100, False),
             ("Task loss, training", "train/loss/task", 1, True),
-            ("Distillation loss, training", "train/loss/distill", 1, True),
+            *(
+                (f"{_title(name)}, training", f"train/loss/{name}", 1, True)
+                for name in names
+            ),
             ("Task loss, test", "test/loss/task", 1, True),
         ),
         [],
@@ -46,21 +51,13 @@ def make_sections(groups: Sequence[Group]) -> Iterator[Section]:
     yield Section(
         "balance",
         "Balance",
-        "Which loss drives the student. Weight: share of the distillation loss in the "
-        "update. Gradients: all parameters, last batch of each epoch. Steps in "
-        "conflict: all steps, for methods that compute both gradients anyway. Buffers: "
-        "DOT's momenta, compared with the update.",
+        "Which loss drives the student. Weight: share of a distillation loss in the "
+        "sum of the weights. Gradients: all parameters, last batch of each epoch. "
+        "Steps in conflict: all steps, for methods that compute every gradient anyway. "
+        "Buffers: DOT's momenta, compared with the update.",
         [
-            *draw.one("Weight of the distillation loss", _share),
+            *(chart for name in names for chart in _balance_of(draw, name)),
             *draw.many(
-                ("Cosine of the two gradients", "gradient/cosine/distill", 1, False),
-                ("Norm, distillation / task", "gradient/dominance/distill", 1, True),
-                (
-                    "Steps in conflict (%)",
-                    "train/gradient/conflict/distill",
-                    100,
-                    False,
-                ),
                 (
                     "Distance from Pareto stationarity",
                     "gradient/stationarity",
@@ -144,17 +141,30 @@ class _Drawer:
         return [drawn] if drawn else []
 
 
-def _share(group: Group) -> np.ndarray | None:
-    task, distill = (
-        group.history.get(f"train/weight/{name}") for name in ("task", "distill")
+def _title(name: str) -> str:
+    return "Distillation loss" if name == "distill" else f"Loss {name}"
+
+
+def _balance_of(draw: _Drawer, name: str) -> Iterator[str]:
+    """Yields the charts of a distillation loss beside the task loss."""
+    title = _title(name)
+    yield from draw.one(f"{title}: weight", lambda group: share_of(group.history, name))
+    yield from draw.many(
+        (f"{title}: cosine with the task", f"gradient/cosine/{name}", 1, False),
+        (f"{title}: norm / task's", f"gradient/dominance/{name}", 1, True),
+        (
+            f"{title}: steps in conflict (%)",
+            f"train/gradient/conflict/{name}",
+            100,
+            False,
+        ),
     )
-    return None if task is None or distill is None else distill / (task + distill)
 
 
 def _lambda_images(groups: Sequence[Group]) -> list[dict[str, str]]:
     """Draws the parabola of the first method that adapts its weights, if any."""
     for group in groups:
-        moves = _share(group)
+        moves = share_of(group.history, "distill")
         if moves is not None and "gradient/lambda/low" in group.history:
             if np.ptp(moves) < 1e-3:
                 continue

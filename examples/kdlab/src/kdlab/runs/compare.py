@@ -5,7 +5,7 @@ A row is a group: a folder of runs that differ only in their seed.
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,17 +16,9 @@ from rich.console import Console
 from kdlab.basics import display
 from kdlab.basics.writing import write_json, write_text
 from kdlab.runs import files
-from kdlab.runs.table import format_spread
+from kdlab.runs.table import Column, format_spread, make_columns
 from kdlab.settings.parts import expand_home
 
-COLUMNS = (
-    ("last epoch (%)", "accuracy/last", 100, 2),
-    ("best epoch (%)", "accuracy/best", 100, 2),
-    ("task loss", "train/loss/task", 1, 3),
-    ("distill loss", "train/loss/distill", 1, 3),
-    ("conflict (%)", "conflict_rate", 100, 0),
-    ("s/epoch", "seconds/epoch", 1, 1),
-)
 NOTE = (
     "Mean ± sample standard deviation over finished seeds. Accuracies: test set; "
     "the best epoch was chosen on the test set. Losses: whole training set, after the "
@@ -138,12 +130,18 @@ def collect(runs: Sequence[Path]) -> Comparison:
     return Comparison(groups, skipped)
 
 
+def list_columns(results: Iterable[files.Result]) -> list[Column]:
+    """Returns the columns of a comparison of runs with these results."""
+    return [*make_columns(results), Column("s/epoch", "seconds/epoch", 1, 1)]
+
+
 def make_tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Yields title, head and rows of the results and, if any, of the differences."""
-    head = ["run", "seeds", *(column[0] for column in COLUMNS)]
+    columns = list_columns(one for group in found.groups for one in group.results)
+    head = ["run", "seeds", *(column.head for column in columns)]
     rows = []
     for group in found.groups:
-        cells = (format_spread(group.results, *column[1:]) for column in COLUMNS)
+        cells = (format_spread(group.results, *column[1:]) for column in columns)
         rows.append([group.name, str(len(group.results)), *cells])
     yield "Results", head, rows
     experiments = {group.experiment: group.settings for group in found.groups}

@@ -7,7 +7,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +185,18 @@ def write_step_times(experiment: Path, times: dict[str, dict[str, float]]) -> No
 def write_teacher(experiment: Path, result: Result) -> None:
     """Writes the accuracy of the teacher of an experiment."""
     write_json(experiment / TEACHER, result)
+
+
+def list_losses(recorded: Iterable[Iterable[str]]) -> list[str]:
+    """Returns the names of the distillation losses that any of some runs recorded.
+
+    Args:
+        recorded: The keys of the results or metrics of each run.
+
+    Examples:
+        >>> list_losses([["train/loss/task", "train/loss/kl", "train/loss/distill"]])
+        ['distill', 'kl']
+    """
+    start = "train/loss/"
+    found = {key for keys in recorded for key in keys if key.startswith(start)}
+    return sorted(key.removeprefix(start) for key in found - {f"{start}task"})

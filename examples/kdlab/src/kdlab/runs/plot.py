@@ -127,9 +127,12 @@ def draw_accuracy(histories: dict[str, History]) -> Figure:
 
 
 def draw_losses(histories: dict[str, History]) -> Figure:
-    """Draws task and distillation loss over epochs (as in DOT, Fig. 3)."""
-    figure, axes = make_panels(2, "Training losses, mean over the batches of an epoch")
-    for ax, name in zip(axes, ("task", "distill"), strict=True):
+    """Draws the training losses over epochs (as in DOT, Fig. 3)."""
+    names = "task", *_losses(histories)
+    figure, axes = make_panels(
+        len(names), "Training losses, mean over the batches of an epoch"
+    )
+    for ax, name in zip(axes, names, strict=True):
         draw_lines(ax, histories, f"train/loss/{name}")
         ax.set_yscale("log")
         ax.set_title(f"{name} loss")
@@ -138,28 +141,51 @@ def draw_losses(histories: dict[str, History]) -> Figure:
 
 
 def draw_gradients(histories: dict[str, History]) -> Figure:
-    """Draws the cosine of the two gradients and the ratio of norms (DTO-KD, Fig. 1)."""
-    figure, axes = make_panels(2, "Gradients of the two losses, all parameters")
-    draw_lines(axes[0], histories, "gradient/cosine/distill")
-    axes[0].axhline(0, color="0.6", lw=0.8)
-    axes[0].set_title("cosine (negative: conflict)")
-    draw_lines(axes[1], histories, "gradient/dominance/distill")
-    axes[1].set_yscale("log")
-    axes[1].axhline(1, color="0.6", lw=0.8)
-    axes[1].set_title("norm: distillation / task (dominance)")
+    """Draws cosines with the task gradient and ratios of norms (DTO-KD, Fig. 1)."""
+    names = _losses(histories)
+    figure, axes = make_panels(
+        2 * len(names), "Gradients of the losses, all parameters"
+    )
+    for name, (left, right) in zip(names, axes.reshape(-1, 2), strict=True):
+        draw_lines(left, histories, f"gradient/cosine/{name}")
+        left.axhline(0, color="0.6", lw=0.8)
+        left.set_title(f"cosine of {name} and task (negative: conflict)")
+        draw_lines(right, histories, f"gradient/dominance/{name}")
+        right.set_yscale("log")
+        right.axhline(1, color="0.6", lw=0.8)
+        right.set_title(f"norm: {name} / task (dominance)")
     add_legend(figure, axes)
     return figure
 
 
 def draw_weights(histories: dict[str, History]) -> Figure:
-    """Draws the relative weight of the distillation loss, for methods with weights."""
-    figure, axes = make_panels(1, "Weight of the distillation loss, as a share of both")
-    shares = dict(histories)  # including methods without weights: colours stay the same
-    for method, history in histories.items():
-        if "train/weight/distill" in history:
-            task, distill = (history[f"train/weight/{n}"] for n in ("task", "distill"))
-            shares[method] = history | {"share": distill / (task + distill)}
-    draw_lines(axes[0], shares, "share")
-    axes[0].set_ylim(-0.03, 1.03)
+    """Draws the share of the distillation losses in the weights of each method."""
+    names = _losses(histories)
+    figure, axes = make_panels(len(names), "Weight of a loss, as a share of all")
+    for ax, name in zip(axes, names, strict=True):
+        # Methods without weights are kept, so that colours stay the same.
+        shares = {method: dict(history) for method, history in histories.items()}
+        for method, history in histories.items():
+            share = share_of(history, name)
+            if share is not None:
+                shares[method]["share"] = share
+        draw_lines(ax, shares, "share")
+        ax.set_title(f"{name} loss")
+        ax.set_ylim(-0.03, 1.03)
     add_legend(figure, axes)
     return figure
+
+
+def share_of(history: History, name: str) -> np.ndarray | None:
+    """Returns the share of a loss in the sum of the weights; None without weights."""
+    weights = {
+        key.removeprefix("train/weight/"): values
+        for key, values in history.items()
+        if key.startswith("train/weight/")
+    }
+    return weights[name] / sum(weights.values()) if name in weights else None
+
+
+def _losses(histories: dict[str, History]) -> list[str]:
+    """Returns the names of the distillation losses, or the usual one."""
+    return files.list_losses(histories.values()) or ["distill"]

@@ -1,6 +1,9 @@
 """Makes the table of an experiment from the files of its runs."""
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -10,39 +13,53 @@ from kdlab.basics.writing import write_text
 from kdlab.runs import files
 from kdlab.settings.config import Config
 
-COLUMNS = (
-    "method",
-    "last epoch (%)",
-    "best epoch (%)",
-    "task loss",
-    "distill loss",
-    "conflict (%)",
-    "step time",
-)
+
+class Column(NamedTuple):
+    """A column of a table of runs.
+
+    Attributes:
+        head: Its name.
+        key: Key of the results.
+        scale: Factor of the values.
+        digits: Number of decimal places.
+    """
+
+    head: str
+    key: str
+    scale: float = 1
+    digits: int = 3
 
 
-def make_rows(config: Config) -> list[tuple[str, ...]]:
-    """Returns one row per method: mean and standard deviation over finished seeds."""
+def make_columns(results: Iterable[files.Result] = ()) -> list[Column]:
+    """Returns the columns of a table, with one for each loss of the results."""
+    names = "task", *(files.list_losses(results) or ["distill"])
+    return [
+        Column("last epoch (%)", "accuracy/last", 100, 2),
+        Column("best epoch (%)", "accuracy/best", 100, 2),
+        *(Column(f"{name} loss", f"train/loss/{name}") for name in names),
+        Column("conflict (%)", "conflict_rate", 100, 0),
+    ]
+
+
+def make_table(config: Config) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns head and rows, one per method: mean and deviation over finished seeds."""
     times = files.read_step_times(config.directory)
-    out: list[tuple[str, ...]] = []
-    for method in config.methods:
-        results = files.read_results(config.directory / method)
+    found = {
+        name: files.read_results(config.directory / name) for name in config.methods
+    }
+    columns = make_columns(chain.from_iterable(found.values()))
+    rows: list[tuple[str, ...]] = []
+    for method, results in found.items():
         if not results:
             continue
         done = [result for result in results if files.DIVERGED not in result]
+        cells = [
+            format_spread(results if "accuracy" in column.key else done, *column[1:])
+            for column in columns
+        ]
         relative = times.get(method, {}).get("relative")
-        out.append(
-            (
-                method,
-                format_spread(results, "accuracy/last", 100, 2),
-                format_spread(results, "accuracy/best", 100, 2),
-                format_spread(done, "train/loss/task", 1, 3),
-                format_spread(done, "train/loss/distill", 1, 3),
-                format_spread(done, "conflict_rate", 100, 0),
-                "" if relative is None else f"{relative:.2f}",
-            )
-        )
-    return out
+        rows.append((method, *cells, "" if relative is None else f"{relative:.2f}"))
+    return ("method", *(column.head for column in columns), "step time"), rows
 
 
 def format_spread(results: list[dict], key: str, scale: float, digits: int) -> str:
@@ -81,15 +98,13 @@ NOTES = (
 
 def show(config: Config, console: Console) -> None:
     """Prints the table."""
-    display.print_table(console, COLUMNS, make_rows(config))
+    display.print_table(console, *make_table(config))
     display.print_line(console, f"{describe(config)} {NOTES}")
 
 
 def write(config: Config) -> Path:
     """Writes the table as Markdown into the directory of the experiment."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1)]
-    lines[1] += "|"
-    lines += ["| " + " | ".join(row) + " |" for row in make_rows(config)]
+    lines = display.format_markdown(*make_table(config), left=(0,))
     path = config.directory / files.TABLE
     write_text(path, "\n".join([*lines, "", f"{describe(config)} {NOTES}", ""]))
     return path
