@@ -1,7 +1,8 @@
-"""Prints the table and draws the pictures of docs/transformers.md.
+"""Prints the tables and draws the pictures of docs/transformers.md.
 
-``python -m docs.transformers`` reads the runs of that page in ``runs/vit`` and writes
-to ``docs/images``. FASHION_MNIST is explained in ``examples/fashion_vit.py``.
+``python -m docs.transformers`` reads the runs of that page in ``runs/vit`` and
+``runs/vit_wide``, and writes to ``docs/images``. FASHION_MNIST is explained in
+``examples/fashion_vit.py``.
 """
 
 from pathlib import Path
@@ -12,14 +13,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.progress import Progress
 
-from examples.fashion_vit import images
+from examples.fashion_vit import padded_images
 from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.augmentation.erasing import erase
 from kdlab.data.augmentation.mixing import cutmix, cutmix_box, mixup
 from kdlab.minima.restore import reopen, restore_student
 from kdlab.runs.plot import draw_band, read_history
 
-RUNS, PICTURES = Path("runs/vit"), Path("docs/images")
+RUNS, WIDE = Path("runs/vit"), Path("runs/vit_wide")
+PICTURES = Path("docs/images")
 ROWS = {
     "labels only": "labels/labels_only",
     "DeiT, hard": "hard/kd",
@@ -31,11 +33,13 @@ ROWS = {
 }
 
 
-def print_table() -> None:
+def print_table(runs: Path) -> None:
     """Prints accuracies and, for the last epoch, training losses and weights."""
     names = "task", "kl", "distill"
     for label, folder in ROWS.items():
-        history = read_history(RUNS / folder)
+        history = read_history(runs / folder)
+        if not history:
+            continue
         found = 100 * history["test/accuracy"][:, -1]
         cells = [f"{found.mean():.1f} ± {found.std(ddof=1):.1f}"]
         for kind in ("loss", "weight"):
@@ -60,7 +64,7 @@ def draw_accuracy() -> None:
 
 def draw_images() -> None:
     """Draws images as they are, augmented, erased and mixed."""
-    data, count = images(), 8
+    data, count = padded_images(), 8
     given = jnp.asarray(data.train_images[:count])
     key = jax.random.key(4)
     mean, std = data.mean, data.std
@@ -90,7 +94,7 @@ def draw_images() -> None:
 
 def draw_attention() -> None:
     """Draws where the class token of a student looks in the last block."""
-    data, count = images(), 8
+    data, count = padded_images(), 8
     given = data.test_images[:count]
     rows = {}
     with Progress(disable=True) as progress:
@@ -119,7 +123,8 @@ def draw_attention() -> None:
 
 
 if __name__ == "__main__":
-    print_table()
+    print_table(RUNS)
+    print_table(WIDE)
     draw_accuracy()
     draw_images()
     draw_attention()
