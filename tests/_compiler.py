@@ -7,10 +7,18 @@ they are hardly optimised. Tests of the program that users get compile it with
 """
 
 import os
+import platform
 from importlib.metadata import version
+from pathlib import Path
 
 DEVICES = 8
 """Fake devices: sharding is tested everywhere."""
+
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / f"xla-{platform.node()}"
+"""Compiled programs, shared by all test processes and kept for the next run.
+
+A program is for the processor that compiled it. ``make clean`` removes all.
+"""
 
 
 def _known(options: dict) -> dict:
@@ -49,6 +57,10 @@ def environment(devices: int = DEVICES) -> dict[str, str]:
     given = os.environ.get("KDOPT_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
     return (
         {
+            "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
+            "JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS": "false",
             "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": str(not optimised).lower(),
         }

@@ -16,8 +16,12 @@ _modules: list = []  # the module of the last test
 
 
 def pytest_collection_finish():
-    """Keeps the collector off what lives to the end: the modules and the tests."""
+    """Keeps the collector off what lives to the end: the modules and the tests.
+
+    What a test leaves behind is collected when the test module changes, see below.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 20, 1000)
 
 
 def pytest_runtest_setup(item):
