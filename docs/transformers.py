@@ -30,6 +30,7 @@ ROWS = {
     "VkD, released projector": "vkd_released/kd",
     "DTO-KD, exact": "vkd/dto_kd",
     "DTO-KD, shared": "vkd/dto_kd_shared",
+    "VkD, fixed weights of DTO-KD, shared": "fixed/kd",
 }
 
 
@@ -41,7 +42,8 @@ def print_table(runs: Path) -> None:
         if not history:
             continue
         found = 100 * history["test/accuracy"][:, -1]
-        cells = [f"{found.mean():.1f} ± {found.std(ddof=1):.1f}"]
+        spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
+        cells = [f"{found.mean():.1f}{spread}"]
         for kind in ("loss", "weight"):
             keys = [f"train/{kind}/{name}" for name in names]
             last = [history[key][:, -1] if key in history else [] for key in keys]
@@ -55,6 +57,8 @@ def draw_accuracy() -> None:
     axes = figure.subplots()
     for i, (label, folder) in enumerate(ROWS.items()):
         history = read_history(RUNS / folder)
+        if not history:
+            continue
         found = 100 * history["test/accuracy"]
         draw_band(axes, history["epoch"][0], found, f"C{i}", label, marker="o", ms=3)
     axes.set(xlabel="epoch", ylabel="test accuracy (%)", xticks=[1, 2, 3, 4])
