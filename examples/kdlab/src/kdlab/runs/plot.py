@@ -164,11 +164,11 @@ def draw_weights(histories: dict[str, History]) -> Figure:
     figure, axes = make_panels(len(names), "Weight of a loss, as a share of all")
     for ax, name in zip(axes, names, strict=True):
         # Methods without weights are kept, so that colours stay the same.
-        shares = {method: dict(history) for method, history in histories.items()}
+        shares = dict(histories)
         for method, history in histories.items():
             share = share_of(history, name)
             if share is not None:
-                shares[method]["share"] = share
+                shares[method] = history | {"share": share}
         draw_lines(ax, shares, "share")
         ax.set_title(f"{name} loss")
         ax.set_ylim(-0.03, 1.03)

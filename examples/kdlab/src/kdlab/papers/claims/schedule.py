@@ -17,7 +17,7 @@ from kdlab.papers.claims.evidence import judge
 from kdlab.papers.claims.trials import Arm, Trial
 from kdlab.papers.recipes import find
 from kdlab.runs import files
-from kdlab.runs.table import format_spread
+from kdlab.runs.table import Column, format_spread
 from kdlab.settings.config import Config, configure
 from kdlab.settings.parts import Untimed
 
@@ -25,13 +25,12 @@ RECIPE = "cifar100/dot/resnet32x4-resnet8x4"
 RATES = (0.25, 1.0, 4.0)  # times the rate of the recipe
 SETTING = "clean"
 
-HEAD = ("arm", "rate", "accuracy", "task loss", "distill loss")
 COLUMNS = (
-    ("accuracy/last", 100, 2),
-    ("train/loss/task", 1, 3),
-    ("train/loss/distill", 1, 3),
+    Column("accuracy", "accuracy/last", 100, 2),
+    Column("task loss", "train/loss/task"),
+    Column("distill loss", "train/loss/distill"),
 )
-"""Key, scale and digits of the last columns."""
+HEAD = ("arm", "rate", *(column.head for column in COLUMNS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Row(NamedTuple):
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells of the table."""
-        spreads = (format_spread(self.results, *column) for column in COLUMNS)
+        spreads = (format_spread(self.results, *column[1:]) for column in COLUMNS)
         return self.name, f"{self.rate:g}", *spreads
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from flax import nnx
 
-from kdlab.data import load
 from kdlab.devices import mesh
+from kdlab.experiment.make import load_dataset
 from kdlab.experiment.networks import make_teacher
 from kdlab.models import weights
 from kdlab.models.network import Network
@@ -62,7 +62,7 @@ def write_untrained_teacher(config: Config) -> Path:
         The Orbax folder.
     """
     path = config.directory / "teacher"
-    model = make_teacher(config, load(config.data.dataset))
+    model = make_teacher(config, load_dataset(config.data))
     # Several processes write the replicated arrays together.
     network = mesh.make_layout().replicate(Network.of(model))
     weights.save_orbax(path, nnx.merge(*network))
