@@ -15,7 +15,8 @@ import kdopt
 class BalancedDistiller(Distiller):
     """A distiller that balances at the logits; Keras differentiates its one scalar.
 
-    It takes one distillation loss, of the logits.
+    It takes one distillation loss, of the logits. Like Keras's own it ignores
+    ``sample_weight``.
 
     Attributes:
         balancer: Any balancer without a memory.
