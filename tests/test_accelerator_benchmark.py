@@ -57,6 +57,7 @@ def errors(rows):
     ]
 
 
+@pytest.mark.slow
 def test_every_part_yields_its_rows(accelerator):
     found, printed = accelerator
     assert {row["ceiling"] for row in found["ceilings"]} >= {"copy"}
@@ -76,6 +77,7 @@ def test_every_part_yields_its_rows(accelerator):
         assert part in printed
 
 
+@pytest.mark.slow
 def test_every_check_of_correctness_passes(accelerator):
     found, _ = accelerator
     rows = found["correctness"]
@@ -91,6 +93,7 @@ def test_every_check_of_correctness_passes(accelerator):
     assert all(row["ok"] for row in rows), correctness.show(rows)
 
 
+@pytest.mark.slow
 def test_prototypes_equal_today(accelerator):
     """Their results, not only their times."""
     found, _ = accelerator

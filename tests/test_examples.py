@@ -23,10 +23,17 @@ def test_balancing_serves_both_losses_where_a_sum_does_not():
     assert np.all(np.asarray(balanced) < np.asarray(summed) / 2)
 
 
-def test_cifar_runs_by_every_method(capsys):
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ("dot", "dto_kd"),
+        pytest.param(cifar.METHODS[1:], marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_cifar_runs(methods, capsys):
     small = ["--epochs", "2", "--widths", "8", "4"]
-    accuracies = cifar.main([*small, "--method", *cifar.METHODS[1:]])
-    assert list(accuracies) == ["teacher", *cifar.METHODS[1:]]
+    accuracies = cifar.main([*small, "--method", *methods])
+    assert list(accuracies) == ["teacher", *methods]
     assert accuracies["teacher"] > 40 and min(accuracies.values()) > 10
     assert "dot               epoch   2  losses" in capsys.readouterr().out
 

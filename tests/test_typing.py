@@ -25,7 +25,9 @@ grads + 1
 """
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
+@pytest.mark.parametrize(
+    "checker", ["basedpyright", pytest.param("mypy", marks=pytest.mark.slow)]
+)
 def test_a_users_script_is_typed_and_mistakes_are_found(checker, tmp_path):
     mistakes = tmp_path / "mistakes.py"
     mistakes.write_text(MISTAKES)

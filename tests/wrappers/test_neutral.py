@@ -33,6 +33,14 @@ NEUTRAL = {
 NEED_WEIGHTS = {"ema", "every"}
 
 
+def combinations():
+    """Every method in every wrapper; by default each method in every third one."""
+    for i, name in enumerate(BALANCERS):
+        for j, wrapper in enumerate(NEUTRAL):
+            marks = [] if (i + j) % 3 == 0 else [pytest.mark.slow]
+            yield pytest.param(name, wrapper, marks=marks)
+
+
 def params():
     return {"a": jnp.linspace(1.0, 2.0, 3), "b": jnp.ones((2, 2))}
 
@@ -68,8 +76,7 @@ def alone(name):
     return train(method.make(method.few), method, method.few)
 
 
-@pytest.mark.parametrize("wrapper", NEUTRAL)
-@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize(("name", "wrapper"), list(combinations()))
 def test_a_neutral_wrapper_changes_nothing(name, wrapper, standard):
     method = BALANCERS[name]
     k, (expected, state) = method.few, alone(name)

@@ -99,6 +99,7 @@ def test_two_processes_train_as_one(pair, tmp_path):
     assert_alike(tmp_path / "two", tmp_path / "one", name)
 
 
+@pytest.mark.slow
 def test_two_processes_stream_as_one(pair, tmp_path):
     """Each decodes its half of every batch."""
     _archives.write_imagenet(tmp_path / "data", num_train=11, num_validation=6)

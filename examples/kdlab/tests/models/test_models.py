@@ -81,9 +81,6 @@ CAPS = {"mobilenet_v2_tiny": 6}
 FIRSTS = ["cnn_student", "mlp", "resnet8", "wrn_16_1", "vgg8", "mobilenet_v1"]
 FIRSTS += ["mobilenet_v2", "mobilenet_v2_tiny", "shufflenet_v1", "shufflenet_v2"]
 FIRSTS += ["resnet18_imagenet"]
-# All others are one of these where they have one block a stage.
-ONE_BLOCK = [*FIRSTS, "cnn_teacher", "resnet8x4", "wrn_16_2", "resnet18", "resnet50"]
-ONE_BLOCK += ["resnet50_imagenet"]
 
 
 def slow(chosen, names):
@@ -218,7 +215,7 @@ def test_every_norm_runs_once_and_types_are_kept(name, monkeypatch):
     assert {leaf.dtype for leaf in parameters} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", slow(ONE_BLOCK, MODELS))
+@pytest.mark.parametrize("name", slow(FIRSTS, MODELS))
 def test_training_and_evaluation(name):
     """One block per stage has every kind of layer."""
     channels = models.MODELS[name].image_shape[-1]

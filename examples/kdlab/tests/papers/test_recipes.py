@@ -285,9 +285,8 @@ def features(recipe):
     return parts | {("network", values[role]) for role in ("student", "teacher")}
 
 
+# The networks of the others take long to compile.
 CONVOLUTIONAL = [x for x in RECIPES.values() if x.name not in imagenet_deit.RECIPES]
-TRANSFORMERS = ("imagenet/dto_kd/regnety160-deit_ti",)
-"""Of the others, whose networks take long to compile, one for the default suite."""
 
 
 def covering():
@@ -319,9 +318,7 @@ def test_default_suite_covers_networks_losses_and_methods():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name, marks=() if name in (*COVERING, *TRANSFORMERS) else pytest.mark.slow
-        )
+        pytest.param(name, marks=() if name in COVERING else pytest.mark.slow)
         for name in RECIPES
     ],
 )
@@ -336,13 +333,8 @@ def test_smoke_run_with_diagnoses_and_figures(tmp_path):
     assert list((tmp_path / smoke.FOLDER / DIVIDED[1] / "figures").glob("*.png"))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        DIVIDED[1],
-        *(pytest.param(x, marks=pytest.mark.slow) for x in (DIVIDED[0], *DIVIDED[2:])),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIVIDED)
 def test_smoke_run_on_eight_devices_loses_the_same(
     name, tmp_path, only_training, monkeypatch
 ):
