@@ -130,6 +130,12 @@ def test_chart_leaves_gaps_and_may_be_empty():
     assert len(points(draw_chart("t", [line([1.0, 0.0, 10.0])], log=True))) == 2
 
 
+def test_run_of_one_epoch_is_a_dot():
+    drawn = draw_chart("t", [line([2.0]), line([3.0])])
+    assert drawn.count('data-dot="1" data-line="1"') == 2
+    np.testing.assert_array_equal(points(drawn)[0], points(drawn)[1])
+
+
 @pytest.mark.parametrize("span", [(0, 1), (-3e-9, 2e-9), (5, 5.001), (0, 12345)])
 def test_ticks_are_round_and_inside(span):
     ticks = nice_ticks(*span)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kdlab.runs import files
 from kdlab.runs.logs import Record
@@ -77,12 +78,13 @@ def draw_lines(
             continue
         draw_band(axes, history["epoch"][0], scale * history[key], f"C{i}", method)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def draw_band(
     axes: Axes, x: np.ndarray, values: np.ndarray, color: str, label: str, **style: Any
 ) -> None:
-    """Draws a mean over seeds with a band of one deviation.
+    """Draws a mean over seeds with a band of one deviation; a point with a bar if alone.
 
     Args:
         axes: Where to draw.
@@ -93,9 +95,13 @@ def draw_band(
         **style: Other options of the line.
     """
     mean = values.mean(0)
+    spread = values.std(0, ddof=1) if len(values) > 1 else None
+    if len(x) == 1:
+        style = {"fmt": "o", "ms": 4, "capsize": 3} | style
+        axes.errorbar(x, mean, spread, color=color, label=label, lw=1.4, **style)
+        return
     axes.plot(x, mean, color=color, label=label, lw=1.4, **style)
-    if len(values) > 1:
-        spread = values.std(0, ddof=1)
+    if spread is not None:
         axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.12)
 
 
