@@ -84,7 +84,7 @@ def draw_lines(
 def draw_band(
     axes: Axes, x: np.ndarray, values: np.ndarray, color: str, label: str, **style: Any
 ) -> None:
-    """Draws a mean over seeds with a band of one deviation; a point with a bar if alone.
+    """Draws a mean over seeds with a band of one deviation; a single point with a bar.
 
     Args:
         axes: Where to draw.
@@ -97,7 +97,7 @@ def draw_band(
     mean = values.mean(0)
     spread = values.std(0, ddof=1) if len(values) > 1 else None
     if len(x) == 1:
-        style = {"fmt": "o", "ms": 4, "capsize": 3} | style
+        style = dict[str, Any](fmt="o", ms=4, capsize=3) | style
         axes.errorbar(x, mean, spread, color=color, label=label, lw=1.4, **style)
         return
     axes.plot(x, mean, color=color, label=label, lw=1.4, **style)
