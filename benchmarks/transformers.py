@@ -5,7 +5,8 @@ products per image, of the student's forward and backward passes and of the teac
 forward pass, under each way to balance the losses: by tracing alone. Strided
 convolutions, as in the stem of VkD's students, would be counted with the zeros of their
 gradients. ``--memory`` compiles the gradients of a batch of 256 images in bfloat16 for
-this machine and prints the memory for temporary arrays.
+this machine and prints the memory for temporary arrays. ``--scan`` compares blocks in a
+loop with blocks in turn: the time to compile the gradient, and that of one step.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from flax import nnx
 from jax.interpreters.partial_eval import dce_jaxpr
 
 import kdopt
+from benchmarks._measure import compile_timed, ratios, seconds
 from kdlab import models
 from kdlab.data import AUGMENTATIONS
 from kdlab.losses.base import Batch, Pupil, Setting
@@ -135,10 +137,34 @@ def print_memory() -> None:
             print(f"{label:20} {used / 2**30:6.1f} GiB")
 
 
+def print_scan(rounds: int = 20) -> None:
+    """Prints what gradients take with the blocks in turn and in a loop."""
+    for name, size in ((STUDENTS[0], 4), ("vit_tiny32", 32)):
+        calls, compiled = {}, {}
+        images = jnp.ones((size, *models.find(name).image_shape))
+        for label, scan in (("in turn", False), ("in a loop", True)):
+            net = Network.of(models.create(name, rngs=nnx.Rngs(0), scan=scan))
+            call = jax.grad(functools.partial(_square_logits, net, images))
+            program, compiled[label] = compile_timed(call, net.params)
+            calls[label] = functools.partial(program, net.params)
+        times = ratios(seconds(calls, rounds), "in turn")
+        print(f"\n{name}, {size} images")
+        for label, ratio in times.items():
+            print(f"{label:10} compiled in {compiled[label]:.1f} s, a step {ratio:.2f}")
+
+
+def _square_logits(network: Network, images: jax.Array, params: Any) -> jax.Array:
+    return jnp.sum(network._replace(params=params).outputs(images).logits ** 2)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", action="store_true")
-    if parser.parse_args().memory:
+    parser.add_argument("--scan", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.scan:
+        print_scan()
+    elif chosen.memory:
         print_memory()
     else:
         print_counts()

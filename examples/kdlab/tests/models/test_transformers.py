@@ -54,9 +54,9 @@ def test_parameters_and_tensors(name):
 
 @pytest.mark.parametrize("name", slow([FIRST]))
 def test_multiply_adds(name):
-    """Also of rematerialised blocks, which are a program within the program."""
+    """Also of blocks in a loop and in a program within the program."""
     _, millions, _ = TRANSFORMERS[name]
-    counts = models.summary(name, remat=True).multiply_adds / 1e6
+    counts = models.summary(name, remat=True, scan=True).multiply_adds / 1e6
     if millions is not None:
         assert counts == pytest.approx(millions, abs=0.051)
 
@@ -154,27 +154,50 @@ def test_blocks_are_rematerialised_by_option(kind):
     assert counts == [0, 2]
 
 
-def test_rematerialisation_changes_no_gradient():
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_turns_of_a_loop_by_option(kind):
+    (model, _), x = tiny(kind, jnp.float32), normal(1, 32, 32, 3)
+    looped, _ = tiny(kind, jnp.float32, scan=True)
+    expected, found = (run(*nnx.split(one), x) for one in (model, looped))
+    for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    program = jax.make_jaxpr(functools.partial(run, nnx.graphdef(looped)))(
+        nnx.state(looped), x
+    )
+    assert str(program).count("scan[") == 1
+
+
+def test_remat_and_scan_change_no_gradient():
     """Also with stochastic depth, whose draw is made before the blocks."""
 
-    def gradient(remat, x):
+    def gradient(x, **options):
         trunk = Trunk(
-            [_layers.Block(_layers.Attention(8, 2, layers()), 8, layers())],
-            [0.5],
-            remat=remat,
+            [_layers.Block(_layers.Attention(8, 2, layers()), 8, layers())] * 2,
+            [0.5, 0.25],
             rngs=nnx.Rngs(0),
+            **options,
         )
         graphdef, params, rest = nnx.split(trunk, nnx.Param, ...)
 
         def loss(params):
-            return jnp.sum(nnx.merge(graphdef, params, rest, copy=True)(x)[-1] ** 2)
+            ends = nnx.merge(graphdef, params, rest, copy=True)(x)
+            assert len(ends) == 3
+            return sum(jnp.sum(end**2) for end in ends[1:])
 
         return jax.grad(loss)(params)
 
-    both = jax.jit(lambda x: (gradient(False, x), gradient(True, x)))
-    for kept, again in zip(*map(jax.tree.leaves, both(normal(4, 3, 8))), strict=True):
-        assert np.any(kept)
-        np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-5)
+    @jax.jit
+    def gradients(x):
+        plain = gradient(x, remat=False)
+        options = {"remat": True}, {"remat": False, "scan": True}
+        options += ({"remat": True, "scan": True},)
+        return plain, [gradient(x, **chosen) for chosen in options]
+
+    plain, others = gradients(normal(4, 3, 8))
+    for other in others:
+        for kept, again in zip(*map(jax.tree.leaves, (plain, other)), strict=True):
+            assert np.any(kept)
+            np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-5)
 
 
 def test_branches_are_dropped_at_their_rates_and_scaled():

@@ -26,11 +26,13 @@ def make_model(
     max_blocks: int | None = None,
     drop_path: float = 0.0,
     remat: bool = False,
+    scan: bool = False,
 ) -> models.Model:
     """Makes a network for the images and classes of a data set."""
     # Only transformers have these.
     options: dict[str, Any] = {"drop_path": drop_path} if drop_path else {}
     options |= {"remat": True} if remat else {}
+    options |= {"scan": True} if scan else {}
     return models.create(
         name,
         num_classes=dataset.num_classes,

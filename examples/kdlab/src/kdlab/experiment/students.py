@@ -173,6 +173,7 @@ class Students:
             max_blocks=config.networks.max_blocks,
             drop_path=config.networks.drop_path,
             remat=config.networks.remat,
+            scan=config.networks.scan,
         )
         teacher = self._teacher.network
         if teacher is None and not self._loss.teacher_free:

@@ -96,7 +96,7 @@ def count_multiply_adds(program: Jaxpr) -> int:
     """Counts the multiplications in convolutions and matrix products of a program.
 
     Args:
-        program: The program, without loops.
+        program: The program, without loops but ``jax.lax.scan``.
 
     Examples:
         >>> import jax
@@ -104,18 +104,20 @@ def count_multiply_adds(program: Jaxpr) -> int:
         >>> count_multiply_adds(jax.make_jaxpr(lambda x: x @ x.T)(x).jaxpr)
         36
     """
-    return sum(map(_multiply_adds, _equations(program)))
+    return sum(turns * _multiply_adds(x) for x, turns in _equations(program))
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Yields the equations of a program and its calls; models have no loops."""
+def _equations(jaxpr: Jaxpr, turns: int = 1) -> Iterator[tuple[JaxprEqn, int]]:
+    """Yields the equations of a program and its calls, and how often each is run."""
     for equation in jaxpr.eqns:
-        yield equation
+        yield equation, turns
+        scan = equation.primitive.name == "scan"
+        inside = turns * (equation.params["length"] if scan else 1)
         for inner in equation.params.values():
             if isinstance(inner, ClosedJaxpr):
-                yield from _equations(inner.jaxpr)
+                yield from _equations(inner.jaxpr, inside)
             elif isinstance(inner, Jaxpr):  # of a rematerialised block
-                yield from _equations(inner)
+                yield from _equations(inner, inside)
 
 
 def _multiply_adds(equation: JaxprEqn) -> int:

@@ -80,6 +80,9 @@ class Networks:
     remat: bool = False
     """Transformers: compute the student's blocks again in each backward pass, which
     saves memory."""
+    scan: bool = False
+    """Transformers: run the student's blocks in a loop, which compiles one block
+    instead of all; each loss then counts as one that reaches all of them."""
 
     def __post_init__(self) -> None:
         """Refuses wrong types and numbers out of range."""

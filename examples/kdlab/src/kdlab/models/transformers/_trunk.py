@@ -1,6 +1,7 @@
 """The blocks of a transformer in turn, with stochastic depth."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,9 @@ class Trunk(nnx.Module):
         rates: Rate of stochastic depth of each block.
         remat: Whether backward passes compute the blocks again instead of keeping
             what they computed, which saves memory.
+        scan: Whether the blocks, which must be alike, are the turns of one loop. The
+            program has then one block to compile, and every output depends on the
+            parameters of all blocks as far as :func:`kdopt.reachable` can tell.
         rngs: Random streams.
     """
 
@@ -74,20 +78,36 @@ class Trunk(nnx.Module):
         rates: Sequence[float],
         *,
         remat: bool,
+        scan: bool = False,
         rngs: nnx.Rngs,
     ):
         self.blocks = nnx.List(blocks)
         self.drop_path = StochasticDepth(rates, rngs)
-        self.remat = remat
+        self.remat, self.scan = remat, scan
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         """Returns the tokens ``[b, n, d]`` before the first and after each block."""
         kept = self.drop_path(len(x))
+        if self.scan:
+            return [x, *self._scan(x, kept)]
         run: Callable[..., jax.Array] = nnx.remat(_run) if self.remat else _run
         ends = [x]
         for i, block in enumerate(self.blocks):
             ends.append(run(block, ends[-1], None if kept is None else kept[i]))
         return ends
+
+    def _scan(self, x: jax.Array, kept: jax.Array | None) -> jax.Array:
+        """Returns the tokens after each block, ``[depth, b, n, d]``."""
+        graphdefs, states = zip(*map(nnx.split, self.blocks), strict=True)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+        def turn(x: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
+            state, kept = xs
+            x = _run(nnx.merge(graphdefs[0], state), x, kept)
+            return x, x
+
+        turn = jax.checkpoint(turn) if self.remat else turn
+        return jax.lax.scan(turn, x, (stacked, kept))[1]
 
 
 def _run(block: Block, x: jax.Array, kept: jax.Array | None) -> jax.Array:

@@ -151,6 +151,8 @@ class CaiT(Model):
             those of the class token are never dropped.
         remat: Whether backward passes compute the blocks of the patches again, to save
             memory.
+        scan: Whether the blocks of the patches are the turns of one loop; see
+            ``Trunk``.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
         layers: Factory of the layers.
@@ -174,6 +176,7 @@ class CaiT(Model):
         patch: int = 16,
         drop_path: float = 0.0,
         remat: bool = False,
+        scan: bool = False,
         num_classes: int,
         image_shape: tuple[int, int, int],
         layers: Layers,
@@ -190,6 +193,7 @@ class CaiT(Model):
             ],
             [drop_path] * depth,
             remat=remat,
+            scan=scan,
             rngs=layers.rngs,
         )
         self.class_blocks = nnx.List(

@@ -97,6 +97,7 @@ class DeiT(Model):
         drop_path: Rate of stochastic depth of the last block; that of the others
             increases linearly from 0.
         remat: Whether backward passes compute the blocks again, to save memory.
+        scan: Whether the blocks are the turns of one loop; see ``Trunk``.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
         layers: Factory of the layers.
@@ -125,6 +126,7 @@ class DeiT(Model):
         patch: int = 16,
         drop_path: float = 0.0,
         remat: bool = False,
+        scan: bool = False,
         num_classes: int,
         image_shape: tuple[int, int, int],
         layers: Layers,
@@ -147,6 +149,7 @@ class DeiT(Model):
             ],
             linear_rates(drop_path, depth),
             remat=remat,
+            scan=scan,
             rngs=layers.rngs,
         )
         self.norm = layer_norm(width, layers)

@@ -36,6 +36,7 @@ class DeiT3(Model):
         patch: Side of the patches in pixels.
         drop_path: Rate of stochastic depth, the same for all blocks.
         remat: Whether backward passes compute the blocks again, to save memory.
+        scan: Whether the blocks are the turns of one loop; see ``Trunk``.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
         layers: Factory of the layers.
@@ -62,6 +63,7 @@ class DeiT3(Model):
         patch: int = 16,
         drop_path: float = 0.0,
         remat: bool = False,
+        scan: bool = False,
         num_classes: int,
         image_shape: tuple[int, int, int],
         layers: Layers,
@@ -78,6 +80,7 @@ class DeiT3(Model):
             ],
             [drop_path] * depth,
             remat=remat,
+            scan=scan,
             rngs=layers.rngs,
         )
         self.norm = layer_norm(width, layers)
