@@ -93,6 +93,7 @@ OTHERS = {
     "repeats": 3,
     "drop_path": 0.1,
     "remat": True,
+    "scan": True,
     "last_rate": 1e-5,
     "warmup_rate": 1e-6,
     "decayed": "deit",

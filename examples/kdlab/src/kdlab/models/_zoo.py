@@ -23,7 +23,7 @@ from kdlab.models.convolutional.shufflenet_v1 import ShuffleNetV1
 from kdlab.models.convolutional.shufflenet_v2 import ShuffleNetV2
 from kdlab.models.convolutional.vgg import VGG
 from kdlab.models.convolutional.wrn import WideResNet
-from kdlab.models.own import make_user_model
+from kdlab.models.own import check_options, make_user_model
 from kdlab.models.transformers.cait import CaiT
 from kdlab.models.transformers.deit import DeiT
 from kdlab.models.transformers.deit3 import DeiT3
@@ -177,7 +177,7 @@ def create(
         A model in training mode.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is no such model, or it does not take one of the options.
     """
     if is_reference(name):
         if num_classes is None or image_shape is None:
@@ -195,6 +195,7 @@ def create(
             },
         )
     spec = find(name)
+    check_options(name, spec.make, options)
     layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group, max_blocks)
     return spec.make(
         num_classes=spec.num_classes if num_classes is None else num_classes,

@@ -1,7 +1,8 @@
 """Makes networks by users' functions."""
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -12,12 +13,31 @@ from kdlab.basics.importing import import_function
 from kdlab.basics.reading import UserError
 from kdlab.models._outputs import Model, Outputs
 
-OPTIONS = {
-    "dtype": "--dtype",
-    "batch_norm_group": "--batch-norm-group",
-    "max_blocks": "--max-blocks",
-}
-"""Optional arguments of a function, with the options that set them."""
+
+def check_options(
+    name: str, make: Callable[..., Any], options: Collection[str]
+) -> None:
+    """Refuses options that the constructor of a network does not take.
+
+    Args:
+        name: Name of the network.
+        make: A function or class, or ``functools.partial`` of one.
+        options: Names of arguments.
+
+    Raises:
+        UserError: Names the option.
+    """
+    make = make.func if isinstance(make, functools.partial) else make
+    make = make.__init__ if isinstance(make, type) else make
+    parameters = inspect.signature(make).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise UserError(
+                f"{name} takes no argument {option!r}: leave "
+                f"--{option.replace('_', '-')} out, or take a network that has it."
+            )
 
 
 class LogitsOnly(Model):
@@ -49,9 +69,10 @@ def make_user_model(
 
     Args:
         name: ``MODULE:FUNCTION``. The function takes ``num_classes``, ``image_shape``
-            and ``rngs`` by keyword, and may take ``dtype``, ``batch_norm_group`` and
-            ``max_blocks``. It returns an ``nnx.Module`` that maps images
-            ``[b, h, w, d]`` to logits ``[b, c]`` or to :class:`Outputs`.
+            and ``rngs`` by keyword, and may take ``dtype``, ``batch_norm_group``,
+            ``max_blocks``, ``drop_path``, ``remat`` and ``scan``. It returns an
+            ``nnx.Module`` that maps images ``[b, h, w, d]`` to logits ``[b, c]`` or to
+            :class:`Outputs`.
         num_classes: Number of classes.
         image_shape: ``(height, width, channels)``.
         rngs: Random streams of the initial values.
@@ -62,14 +83,7 @@ def make_user_model(
     """
     function = import_function(name)
     given = {key: value for key, value in options.items() if value is not None}
-    parameters = inspect.signature(function).parameters.values()
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for option in given:
-        if not takes_all and option not in {p.name for p in parameters}:
-            raise UserError(
-                f"{name} takes no argument {option!r}: add it, or leave "
-                f"{OPTIONS[option]} out."
-            )
+    check_options(name, function, given)
     made = function(
         num_classes=num_classes, image_shape=image_shape, rngs=rngs, **given
     )
