@@ -58,9 +58,10 @@ def zeroed(
     max_blocks: int | None,
     drop_path: float = 0.0,
     remat: bool = False,
+    scan: bool = False,
 ) -> Model:
     """Replaces `make_model`."""
-    assert max_blocks is None and not remat
+    assert max_blocks is None and not remat and not scan
     del drop_path  # changes no shape
     graphdef, shapes = network(name, data.name, batch_norm_group)
     return nnx.merge(graphdef, jax.tree.map(_zeros, shapes))
