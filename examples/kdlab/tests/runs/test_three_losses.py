@@ -1,4 +1,4 @@
-"""Tables and figures show every loss of a run, and runs of a single epoch."""
+"""Tables and figures show every loss of a run, however many there are."""
 
 import numpy as np
 import pytest
@@ -27,15 +27,6 @@ def test_figures_have_a_panel_for_each_loss():
     assert len(plot.draw_losses(HISTORIES).axes) == 3
     assert len(plot.draw_gradients(HISTORIES).axes) == 4
     assert len(plot.draw_weights(HISTORIES).axes) == 2
-
-
-def test_run_of_one_epoch_is_a_point_with_a_bar():
-    histories = {"kd": history(0, epochs=1), "dot": history(1, seeds=1, epochs=1)}
-    for axes in plot.draw_losses(histories).axes:
-        (found, bar), (alone, no_bar) = ((c.lines[0], c) for c in axes.containers)
-        assert len(found.get_xdata()) == len(alone.get_xdata()) == 1
-        assert found.get_marker() == "o"
-        assert bar.has_yerr and not no_bar.has_yerr
 
 
 def test_shares_of_the_weights_sum_to_one():

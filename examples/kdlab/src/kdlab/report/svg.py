@@ -63,11 +63,8 @@ def draw_chart(
             around = np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]])
             paths.append(f'<path {style} data-band="1" d="{_path(*around)}Z"/>')
         if len(x) == 1:  # a path through one point is not drawn
-            style, x, mean = (
-                f'{style} data-dot="1"',
-                np.repeat(x, 2),
-                np.repeat(mean, 2),
-            )
+            style += ' data-dot="1"'
+            x, mean = np.repeat(x, 2), np.repeat(mean, 2)
         paths.append(f'<path {style} data-line="1" d="{_path(x, mean)}"/>')
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     return (

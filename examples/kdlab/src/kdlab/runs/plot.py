@@ -97,8 +97,7 @@ def draw_band(
     mean = values.mean(0)
     spread = values.std(0, ddof=1) if len(values) > 1 else None
     if len(x) == 1:
-        style = dict[str, Any](fmt="o", ms=4, capsize=3) | style
-        axes.errorbar(x, mean, spread, color=color, label=label, lw=1.4, **style)
+        axes.errorbar(x, mean, spread, color=color, label=label, fmt="o", capsize=3)
         return
     axes.plot(x, mean, color=color, label=label, lw=1.4, **style)
     if spread is not None:
