@@ -115,7 +115,7 @@ def test_what_is_no_network_is_refused(text, message, folder):
 
 def test_options_that_a_network_does_not_take_are_named():
     shapes = {"num_classes": 10, "image_shape": (8, 8, 1), "rngs": nnx.Rngs(0)}
-    with pytest.raises(ValueError, match="'dtype': leave --dtype out, or take"):
+    with pytest.raises(ValueError, match="'dtype': add it, or leave --dtype out"):
         create("nets:make", dtype="bfloat16", **shapes)
 
 

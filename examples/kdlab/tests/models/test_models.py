@@ -396,7 +396,11 @@ def test_initial_values_of_convolutions_with_groups():
         ("cnn_student", {"image_shape": (3, 28, 1)}, "at least 4 pixels"),
         ("vgg8", {"image_shape": (7, 7, 3)}, "at least 8 pixels"),
         ("mlp", {"depth": 0}, "at least 1 hidden layer"),
-        ("resnet20", {"drop_path": 0.1}, "'drop_path': leave --drop-path out"),
+        (
+            "resnet20",
+            {"drop_path": 0.1},
+            "'drop_path': take .*, or leave --drop-path out",
+        ),
         ("cnn_student", {"scan": True}, "cnn_student takes no argument 'scan'"),
     ],
 )

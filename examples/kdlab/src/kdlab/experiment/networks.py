@@ -30,9 +30,7 @@ def make_model(
 ) -> models.Model:
     """Makes a network for the images and classes of a data set."""
     # Only transformers have these.
-    options: dict[str, Any] = {"drop_path": drop_path} if drop_path else {}
-    options |= {"remat": True} if remat else {}
-    options |= {"scan": True} if scan else {}
+    options: dict[str, Any] = {"drop_path": drop_path, "remat": remat, "scan": scan}
     return models.create(
         name,
         num_classes=dataset.num_classes,
@@ -42,7 +40,7 @@ def make_model(
         dtype=None if dtype == "float32" else jnp.dtype(dtype),
         batch_norm_group=batch_norm_group,
         max_blocks=max_blocks,
-        **options,
+        **{name: value for name, value in options.items() if value},
     )
 
 

@@ -195,7 +195,7 @@ def create(
             },
         )
     spec = find(name)
-    check_options(name, spec.make, options)
+    check_options(name, spec.make, options, "take another network")
     layers = Layers(rngs, dtype, param_dtype, axis_name, batch_norm_group, max_blocks)
     return spec.make(
         num_classes=spec.num_classes if num_classes is None else num_classes,

@@ -15,7 +15,7 @@ from kdlab.models._outputs import Model, Outputs
 
 
 def check_options(
-    name: str, make: Callable[..., Any], options: Collection[str]
+    name: str, make: Callable[..., Any], options: Collection[str], instead: str
 ) -> None:
     """Refuses options that the constructor of a network does not take.
 
@@ -23,6 +23,7 @@ def check_options(
         name: Name of the network.
         make: A function or class, or ``functools.partial`` of one.
         options: Names of arguments.
+        instead: What to do, if not to leave the option out.
 
     Raises:
         UserError: Names the option.
@@ -35,8 +36,8 @@ def check_options(
     for option in options:
         if option not in parameters:
             raise UserError(
-                f"{name} takes no argument {option!r}: leave "
-                f"--{option.replace('_', '-')} out, or take a network that has it."
+                f"{name} takes no argument {option!r}: {instead}, or leave "
+                f"--{option.replace('_', '-')} out."
             )
 
 
@@ -83,7 +84,7 @@ def make_user_model(
     """
     function = import_function(name)
     given = {key: value for key, value in options.items() if value is not None}
-    check_options(name, function, given)
+    check_options(name, function, given, "add it")
     made = function(
         num_classes=num_classes, image_shape=image_shape, rngs=rngs, **given
     )
