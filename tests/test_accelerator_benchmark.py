@@ -102,6 +102,7 @@ def test_prototypes_equal_today(accelerator):
     assert all(row["from_today"] < 1e-4 for row in compared)
 
 
+@pytest.mark.slow
 def test_distillation_runs(tmp_path):
     path = tmp_path / "out.json"
     found = document(run("benchmarks.distil", "--out", path), path)

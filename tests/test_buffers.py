@@ -9,6 +9,7 @@ import pytest
 
 import kdopt
 from tests._methods import METHOD, METHODS, transform
+from tests._turns import in_turn
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -24,7 +25,7 @@ def assert_apart(*trees):
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("name", [m.name for m in METHODS])
+@pytest.mark.parametrize("name", in_turn([m.name for m in METHODS], 2))
 def test_no_two_arrays_share_a_buffer(name):
     method, k = METHOD[name], METHOD[name].few
     tx, params = transform(name, k), {"w": jnp.ones((4, 3))}

@@ -1,9 +1,9 @@
 """The contract of every method, each test over the whole table of methods.
 
-Mathematics, faults, ``vmap`` and ``scan`` are tested for every row. What surrounds the
-weights of a method (pytrees, dtypes, chains, shardings, accumulation) is tested once
-per engine: half of the rows are a function of the Gram matrix in one ``from_gram``
-call.
+Mathematics and faults are tested for every row; by default ``vmap`` and ``scan`` for
+every third. What surrounds the weights of a method (pytrees, dtypes, chains, shardings,
+accumulation) is tested once per engine: half of the rows are a function of the Gram
+matrix in one ``from_gram`` call.
 """
 
 import functools
@@ -33,6 +33,7 @@ from tests._methods import (
     transform,
     with_k,
 )
+from tests._turns import in_turn
 
 AXIS_TYPES = (AxisType.Auto, AxisType.Explicit)
 
@@ -40,12 +41,13 @@ ENGINES = one_per_engine(METHODS)
 
 
 def if_often(name, k):
-    """Marks of a method at K losses: by default at few and most, an engine at all."""
-    often = name in ENGINES or k in (METHOD[name].few, METHOD[name].ks[-1])
+    """Marks of a method at K losses: by default at most, an engine at all."""
+    often = name in ENGINES or k == METHOD[name].ks[-1]
     return [] if often else [pytest.mark.slow]
 
 
-every_method = pytest.mark.parametrize("name", [m.name for m in METHODS if m.plumbing])
+PLUMBED = [method.name for method in METHODS if method.plumbing]
+every_method = pytest.mark.parametrize("name", PLUMBED)
 every_engine = pytest.mark.parametrize("name", ENGINES)
 every_method_and_k = pytest.mark.parametrize(
     ("name", "k"),
@@ -229,7 +231,7 @@ def test_second_step_does_not_recompile(name):
     assert sizes[0] >= 1 and len(set(sizes)) == 1
 
 
-@every_method
+@pytest.mark.parametrize("name", in_turn(PLUMBED, 0))
 def test_injected_hyperparameters_under_scan_and_cond(standard, name):
     """The state is stable, and injected numbers act like Python numbers."""
     method, k = METHOD[name], few(name)
@@ -263,7 +265,7 @@ def test_injected_hyperparameters_under_scan_and_cond(standard, name):
     chex.assert_trees_all_close(scanned, expected, rtol=1e-5, atol=1e-6)
 
 
-@every_method
+@pytest.mark.parametrize("name", in_turn(PLUMBED, 1))
 def test_vmap_equals_a_loop(name):
     k = few(name)
     tx, step = transform(name, k), jitted(name, k)
@@ -379,7 +381,7 @@ def block_sharding(kind):
     return NamedSharding(mesh, PartitionSpec("data", "model"))
 
 
-@every_engine
+@pytest.mark.parametrize("name", in_turn(ENGINES, 0, of=2))
 @pytest.mark.parametrize("kind", AXIS_TYPES)
 def test_sharded_parameters_give_the_same_update(name, kind):
     """Eight devices hold an eighth of each array, without telling the method."""

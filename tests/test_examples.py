@@ -79,6 +79,7 @@ def test_missing_data_is_one_clear_error(tmp_path):
         imagenet.main(["--batch-size", "12"])
 
 
+@pytest.mark.slow
 def test_imagenet_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     """In the student's second epoch, on eight devices; the teacher stays as it is."""
     monkeypatch.setattr(imagenet, "SYNTHETIC", [((1, 1), 8), ((1, 1), 4)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdopt import _lambda_weights
+from tests._turns import in_turn
 
 rate_weights = jax.jit(_lambda_weights.rate_weights)
 harmless_weights = jax.jit(_lambda_weights.harmless_weights)
@@ -51,7 +52,7 @@ def terms(rows, pair):
     return (np.abs(pair) @ np.linalg.norm(rows, axis=1)) ** 2
 
 
-@pytest.mark.parametrize("previous", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("previous", in_turn([0.0, 0.3, 0.5, 1.0], 1, of=2))
 def test_rate_comes_as_near_as_any(rows, previous):
     """If several do, the previous weights decide."""
     rates = rate(rows, PAIRS)
@@ -111,7 +112,7 @@ def test_vertex_has_the_least_rate(rows):
     assert np.all(cosines(rows, got) >= -1e-5)
 
 
-@pytest.mark.parametrize("wanted", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("wanted", in_turn([0.0, 0.5, 0.9, 1.0], 0, of=2))
 def test_harmless_weights_are_the_nearest(rows, wanted):
     start = np.array([1 - wanted, wanted])
     got = np.asarray(harmless_weights(single(rows), jnp.float32(start)), float)

@@ -15,6 +15,7 @@ import pytest
 import kdopt
 from tests import _samplers
 from tests._methods import BALANCERS, METHOD, METHODS, transform
+from tests._turns import in_turn
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -56,7 +57,7 @@ def weights_of(state, values, present):
 
 
 @pytest.mark.parametrize(
-    "name", [m.name for m in METHODS if m.plumbing and most(m.name) > 1]
+    "name", in_turn([m.name for m in METHODS if m.plumbing and most(m.name) > 1], 0)
 )
 def test_what_an_absent_loss_holds_does_not_matter(name):
     k = most(name)
@@ -104,11 +105,14 @@ LEADS = {
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize(
     "name",
-    [
-        m.name
-        for m in BALANCERS
-        if max(m.ks) > 2 and m.plumbing and m.name not in {*EXCEPT, *ALONE}
-    ],
+    in_turn(
+        [
+            m.name
+            for m in BALANCERS
+            if max(m.ks) > 2 and m.plumbing and m.name not in {*EXCEPT, *ALONE}
+        ],
+        1,
+    ),
 )
 def test_others_go_on_as_without_it(name, position):
     fewer = max(2, METHOD[name].ks[0])

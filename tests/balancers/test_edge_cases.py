@@ -87,7 +87,7 @@ def single_precision(name, k):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 def test_finite(name, k):
     matrices = edge_jacobians(k)
     weights, _ = single_precision(name, k)

@@ -52,6 +52,7 @@ def test_training_lowers_the_perplexity():
     np.testing.assert_allclose(lm.task_loss(start, tokens, TINY, 64), np.log(before))
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up():
     """With weights that are fixed, up to the rounding of bfloat16."""
     student, teacher = (lm.init(jax.random.key(i), TINY, 8) for i in range(2))

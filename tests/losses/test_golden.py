@@ -11,6 +11,7 @@ import pytest
 
 from kdopt import losses
 from kdopt.losses._crd import _contrast
+from tests._turns import in_turn
 from tests.losses._inputs import (
     LABELS,
     logits,
@@ -98,7 +99,7 @@ def test_double_precision(name, x64):
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", in_turn(GOLDEN, 0))
 def test_single_precision(name):
     loss, expected = GOLDEN[name]
     value = jax.jit(loss, static_argnums=0)(np.float32)

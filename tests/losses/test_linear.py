@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 import kdopt
 from kdopt import losses
 from tests._compiler import OPTIMISED
+from tests._turns import in_turn
 
 B, T, D, C = 2, 7, 5, 9
 
@@ -66,7 +67,7 @@ def by_the_logits():
     return differentiated(whole, *inputs(np.float64))
 
 
-@pytest.mark.parametrize("size", [1, 4, 6, 14, 100])
+@pytest.mark.parametrize("size", in_turn([1, 4, 6, 14, 100], 1))
 def test_values_and_gradients_are_those_of_the_logits(size, x64):
     """Of linear_losses and of the whole logits, loss by loss, by both arguments."""
     found = differentiated(functools.partial(chunked, size=size), *inputs(np.float64))

@@ -10,11 +10,18 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kdopt import losses
+from tests._turns import in_turn
 from tests.losses._table import CASES
 
 B, T, C = 4, 3, 6
 ON_LOGITS = [case for case in CASES if case.kind == "logits"]
 SUMS = [case for case in ON_LOGITS if not case.relations]
+
+
+def each(cases, start):
+    return pytest.mark.parametrize(
+        "case", in_turn(cases, start), ids=lambda case: case.name
+    )
 
 
 def sample():
@@ -37,7 +44,7 @@ def on_one_device(case):
     return both(*sample())
 
 
-@pytest.mark.parametrize("case", ON_LOGITS, ids=lambda case: case.name)
+@each(ON_LOGITS, 0)
 def test_tokens_are_examples(case):
     (value, slope), (expected, slopes) = on_one_device(case)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -46,11 +53,10 @@ def test_tokens_are_examples(case):
 
 
 def on_meshes():
-    """Every loss on an explicit mesh, and every fourth one on an automatic one."""
-    for i, case in enumerate(ON_LOGITS):
-        for kind in (AxisType.Auto, AxisType.Explicit):
-            often = kind == AxisType.Explicit or i % 4 == 0
-            marks = [] if often else [pytest.mark.slow]
+    """Every third loss on an explicit mesh, and every ninth one on an automatic one."""
+    for kind, of in ((AxisType.Auto, 9), (AxisType.Explicit, 3)):
+        for i, case in enumerate(ON_LOGITS):
+            marks = [pytest.mark.slow] if i % of else []
             yield pytest.param(case, kind, marks=marks, id=f"{case.name}-{kind.name}")
 
 
@@ -70,7 +76,7 @@ def test_tokens_on_a_mesh(case, kind):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", SUMS, ids=lambda case: case.name)
+@each(SUMS, 1)
 def test_denominators(case):
     s, t, labels, weights = sample()
     labels = jnp.maximum(labels, 0)
@@ -101,7 +107,7 @@ def test_denominators(case):
     assert zero == 0
 
 
-@pytest.mark.parametrize("case", SUMS, ids=lambda case: case.name)
+@each(SUMS, 0)
 def test_micro_batches_add_up(case):
     """Of five tokens and of six, divided by all eleven."""
     inputs, ((value, slope), _) = sample(), on_one_device(case)

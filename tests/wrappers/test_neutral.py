@@ -34,10 +34,10 @@ NEED_WEIGHTS = {"ema", "every"}
 
 
 def combinations():
-    """Every method in every wrapper; by default each method in every third one."""
+    """Every method in every wrapper; by default each method in every fifth one."""
     for i, name in enumerate(BALANCERS):
         for j, wrapper in enumerate(NEUTRAL):
-            marks = [] if (i + j) % 3 == 0 else [pytest.mark.slow]
+            marks = [] if (i + j) % 5 == 0 else [pytest.mark.slow]
             yield pytest.param(name, wrapper, marks=marks)
 
 

@@ -88,6 +88,7 @@ def run_alone(*arguments):
         command.run(arguments, "distill", Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(pair, tmp_path):
     arguments = [f"--{key.replace('_', '-')}={x}" for key, x in SETTINGS.items()]
     end = pair(*arguments, f"--runs={tmp_path / 'two'}")

@@ -79,8 +79,7 @@ LINEAR |= {"mobilenet_v2": (1, 2, 3, 4), "mobilenet_v2_tiny": (1, 2, 3)}
 CAPS = {"mobilenet_v2_tiny": 6}
 # The cheapest of each architecture.
 FIRSTS = ["cnn_student", "mlp", "resnet8", "wrn_16_1", "vgg8", "mobilenet_v1"]
-FIRSTS += ["mobilenet_v2", "mobilenet_v2_tiny", "shufflenet_v1", "shufflenet_v2"]
-FIRSTS += ["resnet18_imagenet"]
+FIRSTS += ["mobilenet_v2_tiny", "shufflenet_v1", "shufflenet_v2"]
 
 
 def slow(chosen, names):
@@ -112,7 +111,7 @@ def test_the_table_of_the_documentation():
         pytest.param(
             *row,
             id=row[0] + "_tiny" * bool(row[1]),
-            marks=[pytest.mark.slow] * (row[0] == "regnety_040"),
+            marks=[] if row[0] in FIRSTS or row[1] else [pytest.mark.slow],
         )
         for row in ROWS
     ],
@@ -156,7 +155,9 @@ def test_options_and_shapes_are_free():
 
 
 @pytest.mark.parametrize("max_blocks", slow([1], [1, None]))
-@pytest.mark.parametrize("name", [*MODELS, "deit_ti_conv"])
+@pytest.mark.parametrize(
+    "name", slow([*FIRSTS, "deit_ti_conv"], [*MODELS, "deit_ti_conv"])
+)
 def test_statistics_move_in_training_and_stay_in_evaluation(name, max_blocks):
     """Read off the traced program, where unchanged values are passed through."""
     model = nnx.eval_shape(

@@ -127,7 +127,7 @@ WRAPPED = {
 }
 
 
-WITH_MODEL = ("as it is", "of both", "in Lightning", "in a distiller")
+WITH_MODEL = ("in Lightning", "in a distiller")
 
 
 def wrapped_networks():

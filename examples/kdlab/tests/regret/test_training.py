@@ -48,7 +48,7 @@ def test_every_program_has_an_arm():
     assert {arm.program for arm in ARMS.values()} == set(PROGRAMS)
 
 
-FEW = ("fixed 0.5", "dto_kd", "dto_kd_shared", "reference_cosine", "weight_search")
+FEW = ("fixed 0.5", "dto_kd_shared", "weight_search")
 SLOW = [
     pytest.param(name, marks=() if name in FEW else pytest.mark.slow)
     for name in (*PROGRAMS, "fixed 0.5", "dynamic_lambda from 0.9")

@@ -12,7 +12,13 @@ pytestmark = pytest.mark.usefixtures("standard")
 @pytest.mark.parametrize(
     # The weights of the third follow from the values of the whole batch.
     "method",
-    ["kd", "dto_kd", "dto_kd_amortized", "dto_kd_shared", "dot"],
+    [
+        pytest.param("kd", marks=pytest.mark.slow),
+        "dto_kd",
+        "dto_kd_amortized",
+        "dto_kd_shared",
+        pytest.param("dot", marks=pytest.mark.slow),
+    ],
 )
 def test_parts_of_a_batch_train_as_the_whole(method):
     """The last batch has two examples: two of four parts are all padding."""
