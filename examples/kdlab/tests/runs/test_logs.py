@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import struct
 import sys
 import types
 
@@ -10,29 +9,6 @@ import pytest
 
 from kdlab.cli.main import main
 from kdlab.runs import files, logs
-
-
-def read_events(folder):
-    """Reads scalars by tag and step, like TensorBoard, from all files in order."""
-    from tensorboardX.proto import event_pb2
-
-    shown = {}
-    for path in sorted(folder.glob("*.tfevents.*")):
-        data, position = path.read_bytes(), 0
-        while position < len(data):
-            # Length, its checksum, the event, its checksum.
-            (length,) = struct.unpack_from("<Q", data, position)
-            event = event_pb2.Event.FromString(data[position + 12 :][:length])
-            position += 12 + length + 4
-            if event.HasField("session_log"):
-                for points in shown.values():
-                    for step in [step for step in points if step >= event.step]:
-                        del points[step]
-            for value in event.summary.value:
-                points = shown.setdefault(value.tag, {})
-                assert event.step not in points  # TensorBoard would draw both
-                points[event.step] = value.simple_value
-    return shown
 
 
 def log(directory, done, values, **wanted):
@@ -44,15 +20,17 @@ def log(directory, done, values, **wanted):
 
 def test_events_are_read_back(tmp_path):
     log(tmp_path, 0, {10: 0.5, 20: 0.25}, tensorboard=True)
-    assert read_events(tmp_path / "tensorboard") == {"loss/task": {10: 0.5, 20: 0.25}}
+    assert logs.read_tensorboard(tmp_path / "tensorboard") == {
+        "loss/task": [(10, 0.5), (20, 0.25)]
+    }
 
 
 def test_a_resumed_run_shows_every_step_once(tmp_path):
     """Killed at step 30 after a checkpoint at 10; both starts within a second."""
     log(tmp_path, 0, {10: 0.5, 20: 7, 30: 7}, tensorboard=True)
     log(tmp_path, 10, {20: 0.25, 30: 0.125}, tensorboard=True)
-    assert read_events(tmp_path / "tensorboard") == {
-        "loss/task": {10: 0.5, 20: 0.25, 30: 0.125}
+    assert logs.read_tensorboard(tmp_path / "tensorboard") == {
+        "loss/task": [(10, 0.5), (20, 0.25), (30, 0.125)]
     }
 
 

@@ -58,15 +58,20 @@ def run(config: DetectConfig, console: Console) -> None:
 
 
 def report(config: DetectConfig, console: Console) -> None:
-    """Prints the table of the finished trainings, and writes it and the curves."""
+    """Prints the tables of the finished trainings, and writes them and the curves."""
     rows = table.make_rows(config)
     display.print_table(console, table.HEAD, rows)
     console.print(
         "On the images to evaluate on (%), after the last step: mean ± standard "
         "deviation over seeds."
     )
+    text = table.to_markdown(table.HEAD, rows)
+    if gradients := table.make_gradient_rows(config):
+        display.print_table(console, table.GRADIENT_HEAD, gradients)
+        console.print(table.GRADIENT_CAPTION)
+        text += "\n" + table.to_markdown(table.GRADIENT_HEAD, gradients)
     path = config.directory / files.TABLE
-    write_text(path, table.to_markdown(rows))
+    write_text(path, text)
     display.print_path(console, path)
     folder = config.directory / files.FIGURES
     folder.mkdir(exist_ok=True)

@@ -8,12 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdlab.detection.config import DetectConfig
-from kdlab.runs.plot import draw_band, read_finished, use_style
+from kdlab.detection.curves import read_curve
+from kdlab.runs.plot import draw_band, use_style
 
 _SMOOTH = 5  # measurements in a running mean
-
-Curve = tuple[np.ndarray, np.ndarray]
-"""Steps and values ``[seeds, steps]``."""
 
 
 def draw_precision(config: DetectConfig, path: Path) -> None:
@@ -74,20 +72,6 @@ def draw_weights(config: DetectConfig, path: Path) -> None:
         if axes.lines:
             axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
-
-
-def read_curve(folder: Path, key: str) -> Curve | None:
-    """Reads a metric of the finished seeds of a method; None if there is none."""
-    known = (
-        {int(record["step"]): record[key] for record in records if key in record}
-        for records in read_finished(folder)
-    )
-    runs = [run for run in known if run]
-    if not runs:
-        return None
-    steps = sorted(set.intersection(*map(set, runs)))
-    values = [[run[step] for step in steps] for run in runs]
-    return np.array(steps), np.array(values)
 
 
 def _draw_methods(

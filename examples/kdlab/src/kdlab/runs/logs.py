@@ -1,8 +1,9 @@
-"""Logs metrics to TensorBoard and Weights & Biases."""
+"""Logs metrics to TensorBoard and Weights & Biases, and reads the former back."""
 
 import contextlib
 import importlib
 import importlib.util
+import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -107,6 +108,34 @@ def _tensorboard(directory: Path, done: int) -> Iterator[Write]:
         yield write
     finally:
         writer.close()
+
+
+def read_tensorboard(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """Reads what TensorBoard shows of a folder that `--tensorboard` filled.
+
+    Args:
+        directory: The folder `tensorboard` of a run.
+
+    Returns:
+        Pairs of step and value by metric, without those that an interruption lost.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    shown: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(directory.glob("*.tfevents.*")):
+        data, position = path.read_bytes(), 0
+        while position < len(data):
+            # Length, its checksum, the event, its checksum.
+            (length,) = struct.unpack_from("<Q", data, position)
+            event = Event.FromString(data[position + 12 :][:length])
+            position += 12 + length + 4
+            if event.HasField("session_log"):  # a start, which hides later steps
+                for name, points in shown.items():
+                    shown[name] = [x for x in points if x[0] < event.step]
+            for value in event.summary.value:
+                points = shown.setdefault(value.tag, [])
+                points.append((event.step, value.simple_value))
+    return shown
 
 
 @contextlib.contextmanager
