@@ -42,7 +42,7 @@ def make_rows(config: DetectConfig) -> list[tuple[str, ...]]:
 
 def make_gradient_rows(config: DetectConfig) -> list[tuple[str, ...]]:
     """Makes one row per student that has a teacher: see `GRADIENT_CAPTION`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for method in config.methods:
 
         def values(key: str, method: str = method) -> np.ndarray | None:

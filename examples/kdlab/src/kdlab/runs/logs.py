@@ -119,7 +119,7 @@ def read_tensorboard(directory: Path) -> dict[str, list[tuple[int, float]]]:
     Returns:
         Pairs of step and value by metric, without those that an interruption lost.
     """
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyrefly: ignore
 
     shown: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(directory.glob("*.tfevents.*")):
