@@ -1,7 +1,9 @@
 """Strict arrays for every test: no silent promotion of rank or dtype."""
 
+import functools
 import gc
 import os
+import threading
 
 from tests import _compiler
 
@@ -9,10 +11,27 @@ os.environ.update(_compiler.environment())  # before jax starts
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 _modules: list = []  # the module of the last test
+_lowering = threading.local()  # its MLIR context, in each thread
+
+
+def _share_mlir_context(make):
+    """Lowers all programs of a test module in one context.
+
+    To make a context takes as long as to lower a small program, of which there are tens
+    of thousands. Contexts of earlier modules are dropped, with all that they hold.
+    """
+    if getattr(_lowering, "modules", None) != _modules:
+        _lowering.modules, _lowering.context = list(_modules), make()
+    return _lowering.context
+
+
+if hasattr(mlir, "make_ir_context"):  # private to JAX
+    mlir.make_ir_context = functools.partial(_share_mlir_context, mlir.make_ir_context)
 
 
 def pytest_collection_finish():
