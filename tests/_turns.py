@@ -17,3 +17,9 @@ def in_turn(rows: Iterable[Any], start: int, of: int = 3) -> list[Any]:
         row if (i - start) % of == 0 else pytest.param(row, marks=marks)
         for i, row in enumerate(rows)
     ]
+
+
+def every_third(cases: Iterable[Any], start: int) -> pytest.MarkDecorator:
+    """Makes a test run for every third loss of `tests/losses/_table.py`, by name."""
+    rows = in_turn(cases, start)
+    return pytest.mark.parametrize("case", rows, ids=lambda case: case.name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests._precision import loose_products
-from tests._turns import in_turn
+from tests._turns import every_third, in_turn
 from tests.losses._table import CASES
 
 BATCH = 6
@@ -148,7 +148,7 @@ def test_negative_weight_is_none_and_nan_is_seen(case):
     assert np.isnan(value)
 
 
-@pytest.mark.parametrize("case", in_turn(CASES, 0), ids=lambda case: case.name)
+@every_third(CASES, 0)
 def test_half_precision_is_reduced_in_single(case):
     s, t = (
         jax.tree.map(lambda x: x.astype(jnp.bfloat16), sample(case.kind, seed))

@@ -9,19 +9,13 @@ import pytest
 
 from kdopt import losses
 from tests._compiler import OPTIMISED
-from tests._turns import in_turn
+from tests._turns import every_third
 from tests.losses._inputs import LABELS, logits
 from tests.losses._table import CASES
 
 ON_LOGITS = [case for case in CASES if case.kind == "logits"]
 SUMS_OVER_CLASSES = [case for case in ON_LOGITS if not case.name.startswith("binary")]
 WEIGHTS = jnp.array([1.0, 2.0, 0.5, 1.0])
-
-
-def each(cases, start):
-    return pytest.mark.parametrize(
-        "case", in_turn(cases, start), ids=lambda case: case.name
-    )
 
 
 @functools.cache
@@ -116,7 +110,7 @@ def test_unknown_kind():
 
 
 # What a head makes of hidden states is never impossible.
-@each([case for case in SUMS_OVER_CLASSES if case.name != "linear_losses"], 0)
+@every_third([case for case in SUMS_OVER_CLASSES if case.name != "linear_losses"], 0)
 def test_a_class_that_is_impossible_for_both_changes_nothing(case):
     """As the entries that fill up a vocabulary."""
     y, (s, t) = jnp.asarray(LABELS), logits(np.float32)
@@ -133,7 +127,7 @@ def test_a_class_that_is_impossible_for_both_changes_nothing(case):
 LOOSER = {"batch_correlation": 0.1, "class_correlation": 0.1, "dist": 1e-2}
 
 
-@each(ON_LOGITS, 1)
+@every_third(ON_LOGITS, 1)
 @pytest.mark.parametrize("gap", [1e-3, 1e-2])
 def test_single_precision_near_agreement(case, gap):
     y, (_, t) = jnp.asarray(LABELS), logits(np.float32)
@@ -151,7 +145,7 @@ def test_single_precision_near_agreement(case, gap):
     assert value >= 0
 
 
-@each([case for case in SUMS_OVER_CLASSES if case.name != "soft_mse"], 2)
+@every_third([case for case in SUMS_OVER_CLASSES if case.name != "soft_mse"], 2)
 def test_logits_of_any_size_under_a_softmax(case):
     """In the program that users get, in which a division may become a product."""
     y, (s, t) = jnp.asarray(LABELS), logits(np.float32)

@@ -10,18 +10,12 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from kdopt import losses
-from tests._turns import in_turn
+from tests._turns import every_third
 from tests.losses._table import CASES
 
 B, T, C = 4, 3, 6
 ON_LOGITS = [case for case in CASES if case.kind == "logits"]
 SUMS = [case for case in ON_LOGITS if not case.relations]
-
-
-def each(cases, start):
-    return pytest.mark.parametrize(
-        "case", in_turn(cases, start), ids=lambda case: case.name
-    )
 
 
 def sample():
@@ -44,7 +38,7 @@ def on_one_device(case):
     return both(*sample())
 
 
-@each(ON_LOGITS, 0)
+@every_third(ON_LOGITS, 0)
 def test_tokens_are_examples(case):
     (value, slope), (expected, slopes) = on_one_device(case)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -76,7 +70,7 @@ def test_tokens_on_a_mesh(case, kind):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
 
 
-@each(SUMS, 1)
+@every_third(SUMS, 1)
 def test_denominators(case):
     s, t, labels, weights = sample()
     labels = jnp.maximum(labels, 0)
@@ -107,7 +101,7 @@ def test_denominators(case):
     assert zero == 0
 
 
-@each(SUMS, 0)
+@every_third(SUMS, 0)
 def test_micro_batches_add_up(case):
     """Of five tokens and of six, divided by all eleven."""
     inputs, ((value, slope), _) = sample(), on_one_device(case)
