@@ -1,8 +1,8 @@
 """Prints the tables and draws the pictures of docs/transformers.md.
 
-``python -m docs.transformers`` reads the runs of that page in ``runs/vit`` and
-``runs/vit_wide``, and writes to ``docs/images``. FASHION_MNIST is explained in
-``examples/fashion_vit.py``.
+``python -m docs.transformers`` reads the runs of that page in ``runs/vit``,
+``runs/vit_wide`` and ``runs/vit_large``, and writes to ``docs/images``. The variable
+FASHION_MNIST is explained in ``examples/fashion_vit.py``.
 """
 
 from pathlib import Path
@@ -18,10 +18,14 @@ from kdlab.data import AUGMENTATIONS, normalize
 from kdlab.data.augmentation.erasing import erase
 from kdlab.data.augmentation.mixing import cutmix, cutmix_box, mixup
 from kdlab.minima.restore import reopen, restore_student
+from kdlab.runs.files import has_result, list_seed_folders
+from kdlab.runs.logs import read_tensorboard
 from kdlab.runs.plot import draw_band, read_history
 
-RUNS, WIDE = Path("runs/vit"), Path("runs/vit_wide")
+RUNS, WIDE, LARGE = Path("runs/vit"), Path("runs/vit_wide"), Path("runs/vit_large")
 PICTURES = Path("docs/images")
+BATCH = 32  # images
+MEAN = 11  # logged steps, of which there are 187
 ROWS = {
     "labels only": "labels/labels_only",
     "DeiT, hard": "hard/kd",
@@ -64,6 +68,29 @@ def draw_accuracy() -> None:
     axes.set(xlabel="epoch", ylabel="test accuracy (%)", xticks=[1, 2, 3, 4])
     figure.legend(loc="outside right center", frameon=False)
     figure.savefig(PICTURES / "transformers-accuracy.png", dpi=110)
+
+
+def draw_losses() -> None:
+    """Draws the losses within the only epoch of the large students."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    names = {"task": "labels", "kl": "KL divergence", "distill": "features"}
+    for axes, (name, title) in zip(figure.subplots(1, 3), names.items(), strict=True):
+        for i, (label, folder) in enumerate(ROWS.items()):
+            if name != "task" and not folder.startswith("vkd/"):
+                continue  # the others have no distance of features
+            key, curves = f"step/loss/{name}", []
+            for seed in filter(has_result, list_seed_folders(LARGE / folder)):
+                seen = read_tensorboard(seed / "tensorboard").get(key, [])
+                points = np.array(seen[: len(seen) // MEAN * MEAN])
+                curves.append(points.reshape(-1, MEAN, 2).mean(1))
+            if not curves:
+                continue
+            steps, values = np.stack(curves).transpose(2, 0, 1)
+            shown = label if name == "task" else ""
+            draw_band(axes, BATCH * steps[0] / 1000, values, f"C{i}", shown)
+        axes.set(xlabel="thousands of images", title=title)
+    figure.legend(loc="outside right center", frameon=False)
+    figure.savefig(PICTURES / "transformers-losses.png", dpi=110)
 
 
 def draw_images() -> None:
@@ -129,6 +156,8 @@ def draw_attention() -> None:
 if __name__ == "__main__":
     print_table(RUNS)
     print_table(WIDE)
+    print_table(LARGE)
     draw_accuracy()
+    draw_losses()
     draw_images()
     draw_attention()

@@ -17,7 +17,7 @@ from kdlab.models._blocks import Layers
 from kdlab.models.transformers.deit import DeiT
 
 TESTED = 2000
-SMALL, WIDE = (48, 2, 2), (96, 4, 3)  # channels, blocks and heads
+SMALL, WIDE, LARGE = (48, 2, 2), (96, 4, 3), (128, 5, 4)  # channels, blocks and heads
 
 
 def images() -> Dataset:
@@ -64,6 +64,16 @@ def plain_wide_student(**options: Any) -> DeiT:
     return _make(WIDE, distilled=False, **options)
 
 
+def large_student(**options: Any) -> DeiT:
+    """Makes a DeiT of a million parameters, with a distillation token."""
+    return _make(LARGE, distilled=True, **options)
+
+
+def plain_large_student(**options: Any) -> DeiT:
+    """Makes one without that token, to learn from labels alone."""
+    return _make(LARGE, distilled=False, **options)
+
+
 def _make(
     size: tuple[int, int, int],
     *,
@@ -71,6 +81,7 @@ def _make(
     image_shape: tuple[int, int, int],
     rngs: nnx.Rngs,
     distilled: bool,
+    scan: bool = False,
 ) -> DeiT:
     """Makes a network that sees patches of 4 by 4 pixels."""
     return DeiT(
@@ -80,4 +91,5 @@ def _make(
         num_classes=num_classes,
         image_shape=image_shape,
         layers=Layers(rngs),
+        scan=scan,
     )
