@@ -18,6 +18,7 @@ def test_gradients_are_averaged_over_steps_and_seeds(tmp_path):
             }
             record |= {"loss/task": 10.0 / step, "loss/distill": 2.0 - seed}
             record |= {"gradient/cosine/distill": cosine}
+            record |= {"gradient/conflict/distill": float(cosine < 0)}
             record |= {"gradient/dominance/distill": float(step)}
             files.append_metrics(folder, record)
         files.write_result(folder, {"coco/ap50": 0.5})

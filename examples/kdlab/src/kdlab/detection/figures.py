@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdlab.detection.config import DetectConfig
-from kdlab.detection.curves import read_curve
+from kdlab.detection.curves import read_curves, share_of_distillation
 from kdlab.runs.plot import draw_band, use_style
 
 _SMOOTH = 5  # measurements in a running mean
@@ -58,14 +58,11 @@ def draw_weights(config: DetectConfig, path: Path) -> None:
         figure = Figure(figsize=(4.2, 3.2), layout="constrained")
         axes = figure.subplots()
         for i, method in enumerate(config.methods):
-            task, distill = (
-                read_curve(config.directory / method, f"weight/{name}")
-                for name in ("task", "distill")
-            )
-            if task is None or distill is None:
+            share = share_of_distillation(read_curves(config.directory / method))
+            if share is None:
                 continue
-            share = _smooth(distill[1] / (task[1] + distill[1])).mean(0)
-            axes.plot(task[0], share, color=f"C{i}", label=method, lw=1.4)
+            mean = _smooth(share[1]).mean(0)
+            axes.plot(share[0], mean, color=f"C{i}", label=method, lw=1.4)
         axes.set_ylabel("share of distillation in the weights")
         axes.set_xlabel("step")
         axes.set_ylim(0, 1)
@@ -85,7 +82,7 @@ def _draw_methods(
 ) -> None:
     """Draws one line per method: the mean over seeds, with a band of one deviation."""
     for i, method in enumerate(config.methods):
-        curve = read_curve(config.directory / method, key)
+        curve = read_curves(config.directory / method).get(key)
         if curve is None:
             continue
         steps, values = curve[0], change(scale * curve[1])

@@ -6,7 +6,7 @@ import numpy as np
 
 from kdlab.basics.display import format_markdown
 from kdlab.detection.config import DetectConfig
-from kdlab.detection.curves import read_curve
+from kdlab.detection.curves import read_curves, share_of_distillation
 from kdlab.detection.experiment import TEACHER
 from kdlab.runs import files
 
@@ -44,27 +44,18 @@ def make_gradient_rows(config: DetectConfig) -> list[tuple[str, ...]]:
     """Makes one row per student that has a teacher: see `GRADIENT_CAPTION`."""
     rows: list[tuple[str, ...]] = []
     for method in config.methods:
-
-        def values(key: str, method: str = method) -> np.ndarray | None:
-            curve = read_curve(config.directory / method, key)
-            return None if curve is None else curve[1]
-
-        cosine, task, distill = map(
-            values, ("gradient/cosine/distill", "weight/task", "weight/distill")
-        )
-        lengths = values("gradient/dominance/distill")
-        if cosine is None or task is None or distill is None or lengths is None:
+        curves = read_curves(config.directory / method)
+        share = share_of_distillation(curves)
+        if share is None or "gradient/cosine/distill" not in curves:
             continue
-        cells = [
-            f"{cosine.mean():.2f}",
-            f"{(cosine < 0).mean():.0%}",
-            f"{lengths.mean():.2f}",
-            f"{(distill / (task + distill)).mean():.0%}",
-        ]
-        for name in ("loss/task", "loss/distill"):
-            losses = values(name)
-            cells.append("" if losses is None else f"{losses[:, -1].mean():.2f}")
-        rows.append((method, *cells))
+        cosine, conflict, length = (
+            curves[f"gradient/{name}/distill"][1].mean()
+            for name in ("cosine", "conflict", "dominance")
+        )
+        losses = (curves[f"loss/{x}"][1][:, -1].mean() for x in ("task", "distill"))
+        cells = f"{cosine:.2f}", f"{conflict:.0%}", f"{length:.2f}"
+        last = (f"{loss:.2f}" for loss in losses)
+        rows.append((method, *cells, f"{share[1].mean():.0%}", *last))
     return rows
 
 
