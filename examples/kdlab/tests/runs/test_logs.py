@@ -34,6 +34,13 @@ def test_a_resumed_run_shows_every_step_once(tmp_path):
     }
 
 
+def test_an_event_that_was_cut_off_is_left_out(tmp_path):
+    log(tmp_path, 0, {10: 0.5, 20: 0.25}, tensorboard=True)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    file.write_bytes(file.read_bytes()[:-3])
+    assert logs.read_tensorboard(tmp_path / "tensorboard") == {"loss/task": [(10, 0.5)]}
+
+
 def test_nothing_is_written_or_imported_unasked(tmp_path, monkeypatch):
     for name in ("tensorboardX", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it would fail

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import importlib.util
-import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -126,7 +125,9 @@ def read_tensorboard(directory: Path) -> dict[str, list[tuple[int, float]]]:
         data, position = path.read_bytes(), 0
         while position < len(data):
             # Length, its checksum, the event, its checksum.
-            (length,) = struct.unpack_from("<Q", data, position)
+            length = int.from_bytes(data[position : position + 8], "little")
+            if len(data) < position + 12 + length + 4:
+                break  # the writer was killed
             event = Event.FromString(data[position + 12 :][:length])
             position += 12 + length + 4
             if event.HasField("session_log"):  # a start, which hides later steps
