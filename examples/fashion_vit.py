@@ -6,8 +6,8 @@ the folder in the environment variable FASHION_MNIST, or from where the Debian p
 """
 
 import dataclasses
+import functools
 import os
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -44,36 +44,6 @@ def padded_images() -> Dataset:
     )
 
 
-def student(**options: Any) -> DeiT:
-    """Makes a DeiT of two blocks with a distillation token."""
-    return _make(SMALL, distilled=True, **options)
-
-
-def plain_student(**options: Any) -> DeiT:
-    """Makes one without that token, to learn from labels alone."""
-    return _make(SMALL, distilled=False, **options)
-
-
-def wide_student(**options: Any) -> DeiT:
-    """Makes a DeiT of four blocks, twice as wide, with a distillation token."""
-    return _make(WIDE, distilled=True, **options)
-
-
-def plain_wide_student(**options: Any) -> DeiT:
-    """Makes one without that token, to learn from labels alone."""
-    return _make(WIDE, distilled=False, **options)
-
-
-def large_student(**options: Any) -> DeiT:
-    """Makes a DeiT of a million parameters, with a distillation token."""
-    return _make(LARGE, distilled=True, **options)
-
-
-def plain_large_student(**options: Any) -> DeiT:
-    """Makes one without that token, to learn from labels alone."""
-    return _make(LARGE, distilled=False, **options)
-
-
 def _make(
     size: tuple[int, int, int],
     *,
@@ -83,7 +53,7 @@ def _make(
     distilled: bool,
     scan: bool = False,
 ) -> DeiT:
-    """Makes a network that sees patches of 4 by 4 pixels."""
+    """Makes a DeiT that sees patches of 4 by 4 pixels."""
     return DeiT(
         *size,
         distilled=distilled,
@@ -93,3 +63,12 @@ def _make(
         layers=Layers(rngs),
         scan=scan,
     )
+
+
+# With a distillation token, and without one, to learn from labels alone.
+student = functools.partial(_make, SMALL, distilled=True)
+plain_student = functools.partial(_make, SMALL, distilled=False)
+wide_student = functools.partial(_make, WIDE, distilled=True)
+plain_wide_student = functools.partial(_make, WIDE, distilled=False)
+large_student = functools.partial(_make, LARGE, distilled=True)
+plain_large_student = functools.partial(_make, LARGE, distilled=False)
