@@ -39,8 +39,11 @@ ROWS = {
 
 
 def print_table(runs: Path) -> None:
-    """Prints accuracies and, for the last epoch, training losses and weights."""
-    names = "task", "kl", "distill"
+    """Prints accuracies and, for the last epoch, training losses and weights.
+
+    Then accuracies seed by seed, for differences between rows.
+    """
+    names, seeds = ("task", "kl", "distill"), []
     for label, folder in ROWS.items():
         history = read_history(runs / folder)
         if not history:
@@ -53,6 +56,8 @@ def print_table(runs: Path) -> None:
             last = [history[key][:, -1] if key in history else [] for key in keys]
             cells += [f"{np.mean(x):.2f}" if len(x) else "" for x in last]
         print("| " + " | ".join([label, *cells]) + " |")
+        seeds.append(f"{label}: {np.round(found, 2)}")
+    print(*seeds, sep="\n")
 
 
 def draw_accuracy() -> None:
@@ -70,25 +75,37 @@ def draw_accuracy() -> None:
     figure.savefig(PICTURES / "transformers-accuracy.png", dpi=110)
 
 
+def read_steps(folder: Path) -> dict[str, np.ndarray]:
+    """Reads the logged steps of the finished seeds: pairs of step and mean value."""
+    logs = [
+        read_tensorboard(seed / "tensorboard")
+        for seed in list_seed_folders(folder)
+        if has_result(seed)
+    ]
+    found = {}
+    for key in logs[0] if logs else ():
+        points = np.array([log[key] for log in logs])
+        whole = points[:, : points.shape[1] // MEAN * MEAN]
+        found[key] = whole.reshape(len(logs), -1, MEAN, 2).mean(2)
+    return found
+
+
 def draw_losses() -> None:
     """Draws the losses within the only epoch of the large students."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     names = {"task": "labels", "kl": "KL divergence", "distill": "features"}
-    for axes, (name, title) in zip(figure.subplots(1, 3), names.items(), strict=True):
-        for i, (label, folder) in enumerate(ROWS.items()):
-            if name != "task" and not folder.startswith("vkd/"):
-                continue  # the others have no distance of features
-            key, curves = f"step/loss/{name}", []
-            for seed in filter(has_result, list_seed_folders(LARGE / folder)):
-                seen = read_tensorboard(seed / "tensorboard").get(key, [])
-                points = np.array(seen[: len(seen) // MEAN * MEAN])
-                curves.append(points.reshape(-1, MEAN, 2).mean(1))
-            if not curves:
+    panels = list(zip(figure.subplots(1, 3), names, strict=True))
+    for axes, name in panels:
+        axes.set(xlabel="thousands of images", title=names[name])
+    for i, (label, folder) in enumerate(ROWS.items()):
+        found = read_steps(LARGE / folder)
+        for axes, name in panels:
+            key, shown = f"step/loss/{name}", label if name == "task" else ""
+            # With one loss of distillation it is none of features.
+            if key not in found or (name != "task" and "step/loss/kl" not in found):
                 continue
-            steps, values = np.stack(curves).transpose(2, 0, 1)
-            shown = label if name == "task" else ""
+            steps, values = found[key].transpose(2, 0, 1)
             draw_band(axes, BATCH * steps[0] / 1000, values, f"C{i}", shown)
-        axes.set(xlabel="thousands of images", title=title)
     figure.legend(loc="outside right center", frameon=False)
     figure.savefig(PICTURES / "transformers-losses.png", dpi=110)
 
