@@ -16,18 +16,19 @@ from jax._src.interpreters import mlir
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 _modules: list = []  # the module of the last test
-_lowering = threading.local()  # its MLIR context, in each thread
+_contexts: dict = {}  # its MLIR context in each thread
 
 
 def _share_mlir_context(make):
     """Lowers all programs of a test module in one context.
 
     To make a context takes as long as to lower a small program, of which there are tens
-    of thousands. Contexts of earlier modules are dropped, with all that they hold.
+    of thousands.
     """
-    if getattr(_lowering, "modules", None) != _modules:
-        _lowering.modules, _lowering.context = list(_modules), make()
-    return _lowering.context
+    thread = threading.get_ident()
+    if thread not in _contexts:
+        _contexts[thread] = make()
+    return _contexts[thread]
 
 
 if hasattr(mlir, "make_ir_context"):  # private to JAX
@@ -44,13 +45,14 @@ def pytest_collection_finish():
 
 
 def pytest_runtest_setup(item):
-    """Forgets compiled programs when the test module changes.
+    """Forgets compiled programs and MLIR contexts when the test module changes.
 
-    Each takes several memory mappings, of which Linux allows a process 65,530.
+    Each program takes several memory mappings, of which Linux allows a process 65,530.
     """
     module = getattr(item, "module", None)  # None for all doctests
     if _modules and _modules != [module]:
         jax.clear_caches()
+        _contexts.clear()
         gc.collect()
     _modules[:] = [module]
 

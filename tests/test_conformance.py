@@ -41,8 +41,8 @@ ENGINES = one_per_engine(METHODS)
 
 
 def if_often(name, k):
-    """Marks of a method at K losses: by default at most, an engine at all."""
-    often = name in ENGINES or k == METHOD[name].ks[-1]
+    """Marks of a method at K losses: by default at few and most, an engine at all."""
+    often = name in ENGINES or k in (METHOD[name].few, METHOD[name].ks[-1])
     return [] if often else [pytest.mark.slow]
 
 

@@ -278,13 +278,15 @@ def only_training(monkeypatch):
     monkeypatch.setattr(experiment.plot, "draw_figures", lambda _: ())
 
 
+PARTS = "loss", "methods", "augment", "dataset"
+
+
 def features(recipe):
     """Returns what the smoke run of a recipe exercises beside its networks."""
     values = flatten(recipe.config)
     return {(x, values[x]) for x in PARTS}
 
 
-PARTS = "loss", "methods", "augment", "dataset"
 # The networks of the others take long to compile.
 CONVOLUTIONAL = [x for x in RECIPES.values() if x.name not in imagenet_deit.RECIPES]
 
