@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 GOLDEN = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
@@ -39,11 +38,22 @@ def _is_option(x) -> bool:
     return x is None or isinstance(x, str | int)
 
 
+def _number(x):
+    """Keeps a float, which takes on the dtype of the matrices; a sequence in numpy."""
+    return x if isinstance(x, float) else np.asarray(x)
+
+
 def batched(weights_fn, matrices: np.ndarray, dtype=None, **kwargs) -> np.ndarray:
     """Weights for a batch of Gram matrices, ``[count, k]``, in float64."""
-    numbers = {name: jnp.asarray(x) for name, x in kwargs.items() if not _is_option(x)}
+    numbers = {name: _number(x) for name, x in kwargs.items() if not _is_option(x)}
     fn = _compiled(weights_fn, **{n: x for n, x in kwargs.items() if _is_option(x)})
-    return np.asarray(fn(jnp.asarray(matrices, dtype), numbers)).astype(np.float64)
+    return np.asarray(fn(np.asarray(matrices, dtype), numbers)).astype(np.float64)
+
+
+def first_step(tx, grads, **kwargs):
+    """Takes the first step; returns the update and the state, in numpy."""
+    step = jax.jit(lambda grads, kw: tx.update(grads, tx.init(grads[0]), **kw))
+    return jax.device_get(step(grads, kwargs))
 
 
 def rates(matrices: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Aligned-MTL: orthogonal, equally long, with the preference."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,11 +18,9 @@ REDUCE["mean"] = np.mean
 def test_aligned_gradients_are_orthogonal_and_equally_long(scale, x64):
     """The weights for unit preferences are the rows of the balance matrix."""
     gram = grams(jacobians(4, 9, count=1))[0]
-    rows = [
-        kdopt.aligned_mtl_weights(jnp.asarray(gram), scale=scale, preference=row)
-        for row in jnp.eye(4)
-    ]
-    balance = np.stack([np.asarray(row) for row in rows])
+    weights = functools.partial(kdopt.aligned_mtl_weights, scale=scale)
+    rows = jax.vmap(lambda row: weights(jnp.asarray(gram), preference=row))
+    balance = np.asarray(jax.jit(rows)(np.eye(4)))
     length = REDUCE[scale](np.linalg.eigvalsh(gram))
     aligned = balance @ gram @ balance.T
     np.testing.assert_allclose(aligned, length * np.eye(4), atol=1e-8 * length)
@@ -40,7 +41,7 @@ def test_closed_form_of_two():
 
 
 def test_dependent_gradients_count_once():
-    weights = kdopt.aligned_mtl_weights(jnp.ones((2, 2)))
+    weights = jax.jit(kdopt.aligned_mtl_weights)(np.ones((2, 2)))
     np.testing.assert_allclose(weights, [0.5, 0.5], rtol=1e-5)
 
 

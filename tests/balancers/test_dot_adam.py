@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import kdopt
+from tests.balancers._inputs import first_step
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
 
@@ -51,13 +52,9 @@ PAIRS = {
 
 
 def _grads(seed):
-    keys = jax.random.split(jax.random.key(seed), 4)
+    rng = np.random.default_rng(seed)
     return tuple(
-        {
-            "w": jax.random.normal(keys[i], (2, 3)),
-            "b": jax.random.normal(keys[i + 2], (3,)),
-        }
-        for i in range(2)
+        {"w": rng.normal(size=(2, 3)), "b": rng.normal(size=3)} for _ in range(2)
     )
 
 
@@ -84,10 +81,10 @@ def test_adam_moments_by_hand(standard):
     """Two steps of a scalar: each moment has its own decay and its own correction."""
     tx = kdopt.scale_by_dot_adam(0.8, 0.9, delta=0.1, eps=0.0)
     rows = [(1.0, 3.0), (2.0, -1.0)]
-    state, m, nu = tx.init(jnp.zeros(1)), np.zeros(2), 0.0
+    step, state, m, nu = jax.jit(tx.update), tx.init(jnp.zeros(1)), np.zeros(2), 0.0
     betas = np.array([0.7, 0.9])
     for t, row in enumerate(rows, start=1):
-        update, state = tx.update(tuple(jnp.full(1, g) for g in row), state)
+        update, state = step(tuple(np.full(1, g) for g in row), state)
         m = betas * m + (1 - betas) * np.array(row)
         nu = 0.9 * nu + 0.1 * sum(row) ** 2
         expected = np.sum(m / (1 - betas**t)) / np.sqrt(nu / (1 - 0.9**t))
@@ -98,12 +95,12 @@ def test_adam_moments_by_hand(standard):
 def test_distillation_is_remembered_for_longer(core, standard):
     """One pulse in each gradient: the task forgets, distillation does not."""
     tx = core()
-    state = tx.init(jnp.zeros(1))
-    _, state = tx.update((jnp.ones(1), jnp.ones(1)), state)
-    first = [m[0] for m in state.mu]
+    step, state = jax.jit(tx.update), tx.init(jnp.zeros(1))
+    _, state = step((np.ones(1), np.ones(1)), state)
+    first = np.ravel(state.mu)
     for _ in range(20):
-        _, state = tx.update((jnp.zeros(1), jnp.zeros(1)), state)
-    left = [m[0] / f for m, f in zip(state.mu, first, strict=True)]
+        _, state = step((np.zeros(1), np.zeros(1)), state)
+    left = np.ravel(state.mu) / first
     assert left[1] > left[0] * 1.1
 
 
@@ -111,19 +108,20 @@ def test_distillation_is_remembered_for_longer(core, standard):
 def test_half_precision_stays_and_zero_gradients_are_finite(name, standard):
     split, _ = PAIRS[name]
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, state = split.update((zeros, zeros), split.init(params), params)
+    zeros = jax.tree.map(np.zeros_like, params)
+    step = jax.jit(lambda g, p: split.update(g, split.init(p), p))
+    updates, state = step((zeros, zeros), params)
     jax.tree.map(lambda u: np.testing.assert_equal(u.dtype, jnp.bfloat16), updates)
-    assert jnp.all(jnp.isfinite(updates["w"])) and jnp.all(jnp.isfinite(updates["b"]))
-    before = jax.tree.map(jnp.shape, split.init(params))
+    assert all(np.all(np.isfinite(np.asarray(u, float))) for u in updates.values())
+    before = jax.tree.map(jnp.shape, jax.eval_shape(split.init, params))
     assert jax.tree.map(jnp.shape, state) == before
 
 
 def test_what_one_loss_reaches_moves_with_plain_memory(standard):
     reach = ({"w": True, "b": True}, {"w": True, "b": False})
     tx = kdopt.scale_by_dot_adam(0.8, delta=0.1, reach=reach)
-    ones = jax.tree.map(jnp.ones_like, PARAMS)
-    _, state = tx.update((ones, ones), tx.init(PARAMS), PARAMS)
+    ones = jax.tree.map(np.ones_like, PARAMS)
+    _, state = jax.jit(tx.update)((ones, ones), tx.init(PARAMS), PARAMS)
     np.testing.assert_allclose(state.mu[0]["b"], 0.2, rtol=1e-5)
     np.testing.assert_allclose(state.mu[0]["w"], 0.3, rtol=1e-5)
 
@@ -131,18 +129,18 @@ def test_what_one_loss_reaches_moves_with_plain_memory(standard):
 @pytest.mark.parametrize("factory", [kdopt.scale_by_dot_adam, kdopt.scale_by_dot_lion])
 def test_an_element_that_is_not_finite_keeps_its_moments(factory):
     tx = factory()
-    good = (jnp.ones(2), jnp.ones(2))
-    _, state = tx.update(good, tx.init(jnp.zeros(2)))
-    updates, held = tx.update((jnp.array([jnp.nan, 1.0]), good[1]), state)
-    assert jnp.isnan(updates[0]) and jnp.isfinite(updates[1])
+    good = (np.ones(2), np.ones(2))
+    step = jax.jit(tx.update)
+    _, state = jax.device_get(step(good, tx.init(jnp.zeros(2))))
+    bad = (np.array([np.nan, 1.0]), good[1])
+    updates, held = jax.device_get(step(bad, state))
+    assert np.isnan(updates[0]) and np.isfinite(updates[1])
     assert held.mu[0][0] == state.mu[0][0] and held.mu[0][1] != state.mu[0][1]
-    updates, _ = tx.update(good, held)
-    assert jnp.all(jnp.isfinite(updates))
+    updates, _ = step(good, held)
+    assert np.all(np.isfinite(updates))
 
 
 def test_a_second_moment_that_half_precision_cannot_hold_is_left_out(standard):
-    tx = kdopt.scale_by_dot_adam()
-    params = jnp.zeros(1, jnp.float16)
-    huge = jnp.full(1, 3e4, jnp.float16)
-    _, state = tx.update((huge, huge), tx.init(params))
-    assert jnp.all(jnp.isfinite(state.nu))
+    huge = np.full(1, 3e4, np.float16)
+    _, state = first_step(kdopt.scale_by_dot_adam(), (huge, huge))
+    assert np.all(np.isfinite(state.nu))

@@ -13,7 +13,7 @@ def test_three_steps_by_hand(x64):
     state, update = tx.init(jnp.zeros(4)), jax.jit(tx.update)
     squares, weights, first = np.zeros((2, 4)), np.full(2, 0.5), None
     for matrix in np.random.default_rng(0).normal(size=(3, 2, 4)):
-        u, state = update(tuple(jnp.asarray(matrix)), state)
+        u, state = update(tuple(matrix), state)
         squares += matrix**2
         risks = np.sum(matrix**2 / np.sqrt(squares + eps), axis=1)
         if first is None:
@@ -28,10 +28,11 @@ def test_three_steps_by_hand(x64):
 def test_bad_gradients_are_left_out():
     tx = kdopt.excess_mtl()
     state = tx.init(jnp.zeros(2))
-    _, after = tx.update((jnp.array([jnp.inf, 0.0]), jnp.ones(2)), state)
+    bad = (np.array([np.inf, 0.0]), np.ones(2))
+    _, after = jax.device_get(jax.jit(tx.update)(bad, state))
     assert after.notfinite_count == 1
     np.testing.assert_array_equal(after.squares[1], state.squares[1])
-    assert jnp.all(jnp.isnan(after.first_risks))
+    assert np.all(np.isnan(after.first_risks))
 
 
 def test_a_weight_that_vanished_comes_back():
@@ -41,8 +42,8 @@ def test_a_weight_that_vanished_comes_back():
 
     def follow(state, first, second, steps):
         for _ in range(steps):
-            _, state = step((jnp.full(1, first), jnp.full(1, second)), state)
-        return state
+            _, state = step((np.full(1, first), np.full(1, second)), state)
+        return jax.device_get(state)
 
     state = follow(state, 1.0, 1.0, 1)
     state = follow(state, 1.0, 1e-6, 20)
@@ -57,7 +58,7 @@ def test_a_loss_that_comes_later_starts_with_its_share():
     tx = kdopt.excess_mtl(num_losses=3, learning_rate=1.0)
     step, state = jax.jit(tx.update), tx.init(jnp.zeros(1))
     for scale in (0.0, 0.0, 1.0):
-        grads = tuple(jnp.full(1, x) for x in (1.0, 1.0, scale))
+        grads = tuple(np.full(1, x) for x in (1.0, 1.0, scale))
         _, state = step(grads, state)
         np.testing.assert_allclose(state.loss_weights, 1 / 3, rtol=1e-5)
-    assert jnp.all(state.first_risks > 0)
+    assert np.all(np.asarray(state.first_risks) > 0)

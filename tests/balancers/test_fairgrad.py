@@ -33,8 +33,8 @@ def test_alpha_one_is_nash():
 
 
 def test_orthogonal_gradients_in_closed_form():
-    norms = jnp.array([1e-15, 1.0, 30.0])
-    weights = kdopt.fairgrad_weights(jnp.diag(norms**2), alpha=2.0)
+    norms = np.array([1e-15, 1.0, 30.0])
+    weights = jax.jit(kdopt.fairgrad_weights)(np.diag(norms**2), alpha=2.0)
     np.testing.assert_allclose(weights, norms ** (-4 / 3), rtol=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_single_precision_over_all_norms(alpha, k):
 
 def test_opposite_short_gradients_stay_finite():
     """There is no solution, and what comes near it is larger than any number."""
-    rows = jnp.array([[1e-18, 0.0], [-1e-18, 0.0]])
-    weights = kdopt.fairgrad_weights(rows @ rows.T, alpha=10.0)
-    assert jnp.all(jnp.isfinite(weights) & (weights > 0))
+    rows = np.array([[1e-18, 0.0], [-1e-18, 0.0]])
+    weights = np.asarray(jax.jit(kdopt.fairgrad_weights)(rows @ rows.T, alpha=10.0))
+    assert np.all(np.isfinite(weights) & (weights > 0))
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)

@@ -27,9 +27,8 @@ solve = jax.jit(kdopt.ferero_weights)
 
 
 def weights_of(rows, values, preference, **options):
-    gram = jnp.asarray(rows @ rows.T)
-    given = jnp.asarray(values), jnp.asarray(preference)
-    return np.asarray(solve(gram, given[0], preference=given[1], **options))
+    found = solve(rows @ rows.T, values, preference=preference, **options)
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize(("matrix", "values", "preference", "expected"), GOLDEN)
@@ -73,10 +72,11 @@ def test_reaches_the_ray():
         update, state = tx.update(grads, state, x, values=values)
         return (x - 0.05 * update, state), values
 
-    start = jnp.array([-1.0, 0.5])
-    _, values = jax.jit(
-        lambda: jax.lax.scan(step, (start, tx.init(start)), length=500)
-    )()
+    @jax.jit
+    def train(start):
+        return jax.lax.scan(step, (start, tx.init(start)), length=500)
+
+    values = np.asarray(train(np.array([-1.0, 0.5]))[1])
     np.testing.assert_allclose(values[-1, 1] / values[-1, 0], 3, rtol=1e-3)
     x = (np.sqrt(values[-1] - 0.1) / np.sqrt(2)).sum()
     np.testing.assert_allclose(x, 2, rtol=1e-2)  # on the segment between the minima

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import kdopt
+from tests.balancers._inputs import first_step
 
 pytestmark = pytest.mark.usefixtures("standard")
 
@@ -27,7 +28,7 @@ def run(tx, steps, dtype=jnp.float32):
     update, state = jax.jit(tx.update), tx.init(LIKE)
     out = []
     for grads in steps:
-        one, state = update(jax.tree.map(lambda x: jnp.asarray(x, dtype), grads), state)
+        one, state = update(jax.tree.map(lambda x: np.asarray(x, dtype), grads), state)
         out.append(one)
     return out
 
@@ -82,11 +83,11 @@ def test_factors_of_the_other_losses_do_not_matter(name):
 
 def test_an_element_with_a_fault_is_held():
     tx = kdopt.scale_by_multi_adam()
-    ones = {"w": jnp.ones(2)}
-    _, state = tx.update((ones, ones), tx.init(ones))
-    bad = {"w": jnp.array([jnp.nan, 1.0])}
-    update, after = tx.update((bad, ones), state)
-    assert jnp.isnan(update["w"][0]) and update["w"][1] > 0
+    ones = {"w": np.ones(2)}
+    _, state = first_step(tx, (ones, ones))
+    bad = {"w": np.array([np.nan, 1.0])}
+    update, after = jax.device_get(jax.jit(tx.update)((bad, ones), state))
+    assert np.isnan(update["w"][0]) and update["w"][1] > 0
     for i in range(2):
         assert after.mu[i]["w"][0] == state.mu[i]["w"][0]
         assert after.nu[i]["w"][0] == state.nu[i]["w"][0]
@@ -94,7 +95,7 @@ def test_an_element_with_a_fault_is_held():
 
 def test_a_leaf_that_the_first_loss_does_not_reach():
     tx = kdopt.scale_by_mt_adam()
-    head = {"w": jnp.zeros(2)}, {"w": jnp.array([5.0, -5.0])}
-    update, state = tx.update(head, tx.init(head[0]))
+    head = {"w": np.zeros(2)}, {"w": np.array([5.0, -5.0])}
+    update, state = first_step(tx, head)
     np.testing.assert_allclose(update["w"], [1, -1], rtol=1e-5)
     assert state.norms[0][0] == 0

@@ -17,8 +17,8 @@ solve = jax.jit(kdopt.pcd_weights, static_argnames="relative_eps")
 
 def weights_of(matrix, tau, dtype=None, **options):
     rows = np.array(matrix, float)
-    taus = jnp.broadcast_to(jnp.asarray(tau, dtype), len(rows) - 1)
-    gram = jnp.asarray(rows @ rows.T, dtype)
+    taus = np.broadcast_to(np.asarray(tau, dtype), len(rows) - 1)
+    gram = np.asarray(rows @ rows.T, dtype)
     return np.asarray(solve(gram, tau=taus, **options), float), rows
 
 
@@ -47,32 +47,32 @@ def test_golden_values_in_single_precision(name):
 
 def test_running_means_of_the_norms(x64):
     tx = kdopt.pcd(num_losses=3, tau=0.2, decay=0.9, relative_eps=False)
-    state, update = tx.init(jnp.zeros(6)), jax.jit(tx.update)
+    state, update = jax.jit(tx.init)(np.zeros(6)), jax.jit(tx.update)
     for t, expected in enumerate(SEQUENCE):
         rows = np.array([1 + t, 0.5**t, 1])[:, None] * sines(3, 6)
-        _, state = update(tuple(jnp.asarray(rows)), state)
+        _, state = update(tuple(rows), state)
         np.testing.assert_allclose(state.loss_weights, expected, rtol=1e-12)
 
 
 def pair(cosine, ratio):
-    return jnp.array([1.0, 0.0]), ratio * jnp.array([cosine, (1 - cosine**2) ** 0.5])
+    return np.array([1.0, 0.0]), ratio * np.array([cosine, (1 - cosine**2) ** 0.5])
 
 
 @pytest.mark.parametrize("tau", [0.02, 0.5, 1.0])
 def test_closed_form_of_two(x64, tau):
     least = (tau - (tau**2 + 4) ** 0.5) / 2
     tx = kdopt.pcd(tau=tau, eps=0.0)
-    step = jax.jit(tx.update)
+    step = jax.jit(lambda grads: tx.update(grads, tx.init(grads[0])))
     for cosine in (-0.999, least - 1e-3, least + 1e-3, -0.3, tau - 1e-3, tau + 1e-3):
         if cosine > 1:
             continue
         grads = pair(cosine, 3.0)
-        update, state = step(grads, tx.init(grads[0]))
+        update, state = jax.device_get(step(grads))
         length = (1 - cosine**2 + tau**2) ** 0.5
         expected = (1, (tau - cosine) / 3) / np.float64(length)
         expected = expected if cosine < tau else np.array([1, 0])
         np.testing.assert_allclose(state.loss_weights, expected, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(jnp.linalg.norm(update), 1, rtol=1e-9)
+        np.testing.assert_allclose(np.linalg.norm(update), 1, rtol=1e-9)
         rises = cosine < least
         assert (grads[0] @ update < 0) == rises
         assert bool(state.inner.counts.task_rises) == rises
@@ -91,7 +91,7 @@ def test_the_task_rises_only_if_allowed(x64, on_conflict):
     scan = jax.jit(lambda xs: jax.lax.scan(step, tx.init(xs[0, 0]), xs))
     state, falls = scan(jnp.asarray(rows))
     assert state.inner.counts.task_rises > 10
-    assert bool(jnp.min(falls) < -1e-2) == (on_conflict == "allow")
+    assert bool(np.min(falls) < -1e-2) == (on_conflict == "allow")
 
 
 def test_factors_of_losses_do_not_matter(x64):

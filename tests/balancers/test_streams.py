@@ -1,6 +1,7 @@
 """Momentum in streams: schedules, dtypes, reach and what is refused."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,9 +15,9 @@ PARAMS = GRADS[0][0]
 
 
 def run(tx, grads=GRADS, params=PARAMS):
-    state, updates = tx.init(params), []
-    for step in grads:
-        update, state = tx.update(step, state, params)
+    step, state, updates = jax.jit(tx.update), tx.init(params), []
+    for one in grads:
+        update, state = step(one, state, params)
         updates.append(update)
     return updates, state
 
@@ -25,12 +26,9 @@ def test_every_stream_is_a_trace_of_its_own():
     momenta = (0.5, 0.0, 0.9)
     updates, state = run(kdopt.streams(momenta))
     for i, momentum in enumerate(momenta):
-        trace = optax.trace(momentum)
-        alone = trace.init(PARAMS)
-        for step in GRADS:
-            _, alone = trace.update(step[i], alone)
+        _, alone = run(optax.trace(momentum), [step[i] for step in GRADS])
         chex.assert_trees_all_close(state.traces[i], alone.trace, rtol=1e-6)
-    total = optax.tree.add(optax.tree.add(*state.traces[:2]), state.traces[2])
+    total = jax.tree.map(lambda *x: np.sum(x, axis=0), *state.traces)
     chex.assert_trees_all_close(updates[-1], total, rtol=1e-5, atol=1e-6)
     assert state.count == 3
 
@@ -39,13 +37,13 @@ def test_every_stream_is_a_trace_of_its_own():
 def test_dampening_spares_the_first_step(dampening):
     tx = kdopt.streams((0.5,), dampening=dampening)
     updates, _ = run(tx, [(jnp.ones(1),)] * 3, jnp.ones(1))
-    np.testing.assert_allclose(jnp.stack(updates)[:, 0], [1, 1.25, 1.375])
+    np.testing.assert_allclose(np.ravel(updates), [1, 1.25, 1.375])
 
 
 def test_schedules_are_asked_at_the_count_of_steps():
     tx = kdopt.streams((lambda count: jnp.array([0.0, 0.5, 0.25])[count],))
     updates, _ = run(tx, [(jnp.ones(1),)] * 3, jnp.ones(1))
-    np.testing.assert_allclose(jnp.stack(updates)[:, 0], [1, 1.5, 1.375])
+    np.testing.assert_allclose(np.ravel(updates), [1, 1.5, 1.375])
 
 
 def test_reach_may_be_a_function_and_a_prefix():
@@ -80,7 +78,7 @@ def test_accumulator_dtype(dtype):
     updates, state = run(tx, grads, jnp.ones(2, jnp.bfloat16))
     assert state.traces[0].dtype == dtype
     assert updates[-1].dtype == jnp.bfloat16
-    np.testing.assert_allclose(state.traces[0].astype(float), 1.75)
+    np.testing.assert_allclose(np.asarray(state.traces[0], float), 1.75)
 
 
 def test_float32_buffers_gather_what_bfloat16_ones_lose():
@@ -90,15 +88,15 @@ def test_float32_buffers_gather_what_bfloat16_ones_lose():
         for d in ("float32", "bfloat16")
     )
     np.testing.assert_allclose(full.traces[0], 1 + 4 * 2**-9, rtol=1e-5)
-    np.testing.assert_allclose(half.traces[0].astype(float), 1)
+    np.testing.assert_allclose(np.asarray(half.traces[0], float), 1)
 
 
 def test_bad_elements_hold_their_momentum():
     tx = kdopt.streams((0.5, 0.5))
-    grads = (jnp.array([1.0, 1.0]), jnp.array([2.0, 2.0]))
-    _, state = tx.update(grads, tx.init(grads[0]))
-    update, state = tx.update((jnp.array([jnp.nan, 1.0]), grads[1]), state)
-    assert bool(jnp.isnan(update[0])) and update[1] == 1.5 + 3
+    grads = (np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    bad = (np.array([np.nan, 1.0]), grads[1])
+    (_, update), state = jax.device_get(run(tx, [grads, bad], jnp.zeros(2)))
+    assert np.isnan(update[0]) and update[1] == 1.5 + 3
     np.testing.assert_allclose(state.traces[0], [1.0, 1.5])
     np.testing.assert_allclose(state.traces[1], [3.0, 3.0])
 

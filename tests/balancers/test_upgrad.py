@@ -14,7 +14,7 @@ def test_projection_is_optimal(k, n, x64):
     """KKT: feasible, no conflict, and complementary."""
     matrices = jacobians(k, n, spread=2.0)
     floor = np.random.default_rng(k).uniform(0, 1, size=k)
-    weights = batched(dual_cone_point, grams(matrices), floor=jnp.asarray(floor))
+    weights = batched(dual_cone_point, grams(matrices), floor=floor)
     added = weights - floor
     assert (added >= 0).all()
     norms = np.linalg.norm(matrices, axis=-1)
