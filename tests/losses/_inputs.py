@@ -6,15 +6,19 @@ import numpy as np
 LABELS = np.array([3, 1, 7, 0])
 
 
+def _sines(shape, a, b, c, dtype):
+    i = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    return (c * np.sin(a * i + b)).astype(dtype)
+
+
 def wave(shape, a, b, c, dtype=np.float64):
     """``c sin(a i + b)`` in row-major order."""
-    i = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
-    return jnp.asarray((c * np.sin(a * i + b)).astype(dtype))
+    return jnp.asarray(_sines(shape, a, b, c, dtype))
 
 
 def wave_map(shape, a, b, c, dtype=np.float64):
     """The same as a feature map: ``shape`` is [b, c, h, w], the result [b, h, w, c]."""
-    return jnp.moveaxis(wave(shape, a, b, c, dtype), 1, -1)
+    return jnp.asarray(np.moveaxis(_sines(shape, a, b, c, dtype), 1, -1))
 
 
 def logits(dtype=np.float64):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import rel_entr
+from scipy.special import expit, log_expit, log_softmax, rel_entr, softmax
 
 from kdopt import losses
 from kdopt.losses._divergence import (
@@ -31,6 +31,7 @@ def softened(student, teacher, where=None):
     return soften(jnp.asarray(student), jnp.asarray(teacher), ONE, ONE, where)
 
 
+@jax.jit
 def split(logits, is_target):
     pair = softened(logits, logits, ~is_target)
     return target_against_rest(pair, is_target, kl_divergence(among(pair, ~is_target)))
@@ -116,10 +117,11 @@ def test_the_compiler_may_multiply_by_the_inverse(tau):
 def test_curvature(x64):
     """The rule of the derivative is itself differentiated."""
     rng = np.random.default_rng(0)
-    s, t = (jnp.asarray(rng.normal(size=(1, 5))) for _ in range(2))
+    s, t = rng.normal(size=(2, 1, 5))
+    hessian = jax.jit(jax.hessian(lambda s: losses.kd(s, t, temperature=2.0)))
     for student in (s, t + 1e-7, 3 * s):
-        curve = jax.hessian(lambda s: losses.kd(s, t, temperature=2.0))(student)
-        p = np.asarray(jax.nn.softmax(student / 2))[0]
+        curve = hessian(student)
+        p = softmax(student / 2)[0]
         np.testing.assert_allclose(
             curve[0, :, 0], np.diag(p) - np.outer(p, p), atol=1e-9
         )
@@ -127,24 +129,27 @@ def test_curvature(x64):
 
 def test_teacher_gradient_near_agreement(x64):
     rng = np.random.default_rng(0)
-    t = jnp.asarray(rng.normal(size=(1, 6)))
+    t = rng.normal(size=(1, 6))
+    loss = functools.partial(
+        losses.soft_distance, kind="kl", tau_teacher=2.0, teacher_gradient=True
+    )
+    slope_of = jax.jit(jax.grad(loss, argnums=1))
     for gap in (1e-5, 0.1, 2.0):
-        s = t + gap * jnp.asarray(rng.normal(size=(1, 6)))
-        loss = functools.partial(losses.soft_distance, s, kind="kl", tau_teacher=2.0)
-        slope = jax.grad(functools.partial(loss, teacher_gradient=True))(t)
-        log_p, log_q = jax.nn.log_softmax(s)[0], jax.nn.log_softmax(t / 2)[0]
-        q, gaps = jnp.exp(log_q), log_q - log_p
-        np.testing.assert_allclose(slope[0], q * (gaps - q @ gaps), atol=1e-12)
+        s = t + gap * rng.normal(size=(1, 6))
+        log_p, log_q = log_softmax(s)[0], log_softmax(t / 2)[0]
+        q, gaps = np.exp(log_q), log_q - log_p
+        expected = q * (gaps - q @ gaps)
+        np.testing.assert_allclose(slope_of(s, t)[0], expected, atol=1e-12)
 
 
 def test_bernoulli_keeps_its_digits():
+    fn = jax.jit(jax.value_and_grad(bernoulli_kl, argnums=2))
     for gap in GAPS:
         for logit in (-1e4, -60.0, -3.0, 0.0, 0.5, 20.0, 1e4):
             teacher = np.float32(logit)
             student = np.float32(logit + gap)
-            pair = jnp.asarray(student), jnp.asarray(teacher), student - teacher
             expected, slope = by_decimals((student, 0), (teacher, 0), 1, 1)
-            value, grad = jax.value_and_grad(bernoulli_kl, argnums=2)(*pair)
+            value, grad = fn(student, teacher, student - teacher)
             np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-37)
             np.testing.assert_allclose(grad, slope[0], rtol=2e-5, atol=1e-37)
 
@@ -156,15 +161,16 @@ def test_remainder_of_the_exponential(x64):
         with decimal.localcontext(DIGITS):
             wide = [decimal.Decimal(float(v)) for v in x]
             expected = [float(v.exp() - 1 - v) for v in wide]
-        np.testing.assert_allclose(exp_remainder(jnp.asarray(x)), expected, rtol=rtol)
+        np.testing.assert_allclose(jax.jit(exp_remainder)(x), expected, rtol=rtol)
 
 
 def test_a_class_that_only_the_student_excludes_is_infinitely_far():
-    s, t = jnp.array([[1.0, -jnp.inf, 0.0]]), jnp.array([[0.5, 0.0, 1.0]])
+    s = np.array([[1.0, -np.inf, 0.0]], np.float32)
+    t = np.array([[0.5, 0.0, 1.0]], np.float32)
     value, slope = jax.jit(jax.value_and_grad(losses.kd))(s, t)
     assert value == np.inf and np.isfinite(slope).all()
     value, slope = jax.jit(jax.value_and_grad(losses.kd))(t, s, temperature=1.0)
-    p, q = np.asarray(jax.nn.softmax(t))[0], np.asarray(jax.nn.softmax(s))[0]
+    p, q = softmax(t)[0], softmax(s)[0]
     np.testing.assert_allclose(value, rel_entr(q, p).sum(), rtol=1e-6)
     np.testing.assert_allclose(slope[0], p - q, rtol=1e-5)
 
@@ -177,7 +183,7 @@ def test_a_teacher_that_excludes_all_but_the_target():
     expected = jax.jit(jax.value_and_grad(losses.cross_entropy))(s, y)
     np.testing.assert_allclose(value, expected[0], rtol=1e-6)
     np.testing.assert_allclose(slope, expected[1], rtol=1e-5)
-    parts = losses.deepkd(s, t, y, temperature=1.0)
+    parts = jax.jit(losses.deepkd)(s, t, y, temperature=1.0)
     np.testing.assert_allclose(parts, [value, value, 0], rtol=1e-6)
 
 
@@ -192,9 +198,9 @@ LEARNED = {
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_learned_temperature_and_impossible_classes(name):
     loss, ratio = LEARNED[name]
-    pair = jnp.array([[1.0, 2.0, 0.0]]), jnp.array([[0.0, 2.0, 1.0]])
-    wide = [jnp.pad(x, ((0, 0), (0, 1)), constant_values=-jnp.inf) for x in pair]
-    slope = jax.grad(lambda tau, s, t: loss(s, t, temperature=tau))
+    pair = np.array([[[1.0, 2.0, 0.0]], [[0.0, 2.0, 1.0]]], np.float32)
+    wide = [np.pad(x, ((0, 0), (0, 1)), constant_values=-np.inf) for x in pair]
+    slope = jax.jit(jax.grad(lambda tau, s, t: loss(s, t, temperature=tau)))
     np.testing.assert_allclose(slope(2.0, *wide), ratio * slope(2.0, *pair), rtol=1e-5)
 
 
@@ -207,30 +213,31 @@ def test_two_classes_of_which_one_is_impossible():
 
 
 def test_a_teacher_without_a_class_is_a_fault_that_shows():
-    s, t = jnp.array([[1.0, 2.0, 0.0]]), jnp.full((1, 3), -jnp.inf)
-    assert np.isnan(losses.kd(s, t))
+    s, t = jnp.array([[1.0, 2.0, 0.0]]), jnp.array([[-jnp.inf] * 3])
+    assert np.isnan(jax.jit(losses.kd)(s, t))
 
 
 def test_split_against_probabilities():
-    logits = jnp.array([[1.0, -2.0, 0.5, 3.0]])
+    logits = np.array([[1.0, -2.0, 0.5, 3.0]], np.float32)
     is_target = jnp.array([[False, True, False, False]])
-    p = np.asarray(jax.nn.softmax(logits))[0]
+    p = softmax(logits)[0]
     target = split(logits, is_target)
-    for yes in target.student, target.teacher:
-        np.testing.assert_allclose(jax.nn.sigmoid(yes[0]), p[1], rtol=1e-6)
-        np.testing.assert_allclose(jax.nn.sigmoid(-yes[0]), 1 - p[1], rtol=1e-6)
+    for yes in map(np.asarray, (target.student, target.teacher)):
+        np.testing.assert_allclose(expit(yes[0]), p[1], rtol=1e-6)
+        np.testing.assert_allclose(expit(-yes[0]), 1 - p[1], rtol=1e-6)
     np.testing.assert_allclose(target.gap, 0, atol=1e-7)
 
 
 def test_rest_of_a_certain_prediction_keeps_its_digits():
     # 1 - p of the target is 0 in float32; its logarithm is -1000 all the same.
     target = split(jnp.array([[1e3, 0.0]]), jnp.array([[True, False]]))
-    np.testing.assert_allclose(jax.nn.log_sigmoid(-target.student), [-1e3])
+    np.testing.assert_allclose(log_expit(-np.asarray(target.student)), [-1e3])
 
 
 def test_kl_against_scipy_and_with_unknown_classes():
     q, p = np.array([[0.2, 0.3, 0.5]]), np.array([[0.6, 0.1, 0.3]])
-    pair = softened(np.log(p), np.log(q))
-    np.testing.assert_allclose(kl_divergence(pair), rel_entr(q, p).sum(1), rtol=1e-6)
-    pair = softened(np.log([[0.25, 0.75]]), np.array([[0.0, -np.inf]]))
-    np.testing.assert_allclose(kl_divergence(pair), [np.log(4)], rtol=1e-6)
+    kl = jax.jit(lambda s, t: kl_divergence(softened(s, t)))
+    value = kl(np.log(p), np.log(q))
+    np.testing.assert_allclose(value, rel_entr(q, p).sum(1), rtol=1e-6)
+    value = kl(np.log([[0.25, 0.75]]), np.array([[0.0, -np.inf]]))
+    np.testing.assert_allclose(value, [np.log(4)], rtol=1e-6)

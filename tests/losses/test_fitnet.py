@@ -10,7 +10,7 @@ from tests.losses._inputs import paired_maps
 
 
 def test_value_and_gradient(x64):
-    s, t = paired_maps()
+    s, t = map(np.asarray, paired_maps())
     value, slope = jax.jit(jax.value_and_grad(losses.fitnet))(s, t)
     np.testing.assert_allclose(value, np.mean((s - t) ** 2), rtol=1e-12)
     np.testing.assert_allclose(slope, 2 * (s - t) / s.size, rtol=1e-12)

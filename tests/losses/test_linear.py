@@ -88,23 +88,19 @@ def test_denominators_of_their_own(x64):
         rows = {"sample_weights": sample_weights, "denominator": denominator}
         return task, losses.reverse_kl(s, t, **rows)
 
-    values = losses.linear_losses(own, student, labels, teacher=teacher, denominator=7)
-    s, t = (hidden @ head for hidden, head in (student, teacher))
-    np.testing.assert_allclose(
-        values,
-        [
-            losses.cross_entropy(s, labels, denominator=3),
-            losses.reverse_kl(s, t, denominator=7),
-        ],
-        rtol=1e-12,
-    )
+    @jax.jit
+    def both(student, teacher):
+        s, t = (hidden @ head for hidden, head in (student, teacher))
+        whole = own(s, t, labels, sample_weights=None, denominator=7)
+        pair = {"teacher": teacher, "denominator": 7}
+        return losses.linear_losses(own, student, labels, **pair), whole
+
+    values, expected = both(student, teacher)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
 
 
 def test_stored_teachers_and_no_teacher(x64):
     student, teacher, labels, weights = inputs(np.float64)
-    t = teacher[0] @ teacher[1]
-    stored, indices = jax.lax.top_k(t, 3)
-    total = jax.nn.logsumexp(t, axis=-1)
 
     def of_stored(s, y, stored, indices, total, **options):
         top = losses.top_k_kl(
@@ -112,23 +108,29 @@ def test_stored_teachers_and_no_teacher(x64):
         )
         return losses.cross_entropy(s, y, **options), top
 
-    values = losses.linear_losses(
-        of_stored,
-        student,
-        *(labels, stored, indices, total),
-        sample_weights=weights,
-        chunk_size=4,
-    )
-    s = student[0] @ student[1]
-    expected = losses.top_k_kl(s, t, k=3, sample_weights=weights)
-    np.testing.assert_allclose(values[1], expected, rtol=1e-10)
+    @jax.jit
+    def both(student, teacher):
+        s, t = (hidden @ head for hidden, head in (student, teacher))
+        stored, indices = jax.lax.top_k(t, 3)
+        values = losses.linear_losses(
+            of_stored,
+            student,
+            *(labels, stored, indices, jax.nn.logsumexp(t, axis=-1)),
+            sample_weights=weights,
+            chunk_size=4,
+        )
+        return values[1], losses.top_k_kl(s, t, k=3, sample_weights=weights)
+
+    value, expected = both(student, teacher)
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
     with pytest.raises(ValueError, match="tuple of K scalar losses, got"):
         losses.linear_losses(lambda s, y, **options: s, student, labels)
 
 
 def test_the_teacher_gets_no_gradient():
     student, teacher, labels, weights = inputs()
-    slopes = jax.grad(lambda t: chunked(student, t, labels, weights).sum())(teacher)
+    total = jax.jit(jax.grad(lambda t: chunked(student, t, labels, weights).sum()))
+    slopes = total(teacher)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(slopes))
 
 
@@ -157,7 +159,7 @@ def test_half_precision_is_summed_in_single():
 @pytest.mark.parametrize("spec", [("data", None), (None, "data")])
 def test_on_an_explicit_mesh(spec):
     """Rows or tokens divided, and the vocabulary too."""
-    student, teacher, labels, weights = inputs()
+    student, teacher, labels, weights = jax.tree.map(np.asarray, inputs())
     student, teacher = ((h[:, :6], w[:, :8]) for h, w in (student, teacher))
     labels, weights = labels[:, :6] % 8, weights[:, :6]
     fn = jax.jit(kdopt.value_and_grads(chunked))
@@ -220,25 +222,34 @@ def test_hidden_states_are_the_shared_representation(x64):
     """
     (h, w), teacher, labels, _ = inputs(np.float64)
     rng = np.random.default_rng(1)
-    params = {"body": jnp.asarray(rng.normal(size=(D, D))), "head": w}
+    params = {"body": rng.normal(size=(D, D)), "head": w}
     batch = h, teacher, labels
     balancer = kdopt.dto_kd()
     state = balancer.init(h)
-    values, grads, new = shared_call(chunked, balancer)(params, batch, state=state)
-    expected, slopes, _ = shared_call(whole, balancer)(params, batch, state=state)
+
+    def call(fn, **options):
+        shared = jax.jit(shared_call(fn, balancer, **options))
+        return shared(params, batch, state=state)
+
+    values, grads, new = call(chunked)
+    expected, slopes, _ = call(whole)
     np.testing.assert_allclose(values, expected, rtol=1e-12)
     for name in params:
         np.testing.assert_allclose(grads[name], slopes[name], atol=1e-10)
-    z = jnp.tanh(h @ params["body"])
-    _, of_head = kdopt.value_and_grads(lambda w: whole((z, w), teacher, labels))(w)
-    _, at_z = kdopt.value_and_grads(lambda z: whole((z, w), teacher, labels))(z)
-    weights = kdopt.dto_kd_weights(kdopt.gram(at_z), values)
+
+    @jax.jit
+    def by_hand(z, w, values):
+        _, of_head = kdopt.value_and_grads(lambda w: whole((z, w), teacher, labels))(w)
+        _, at_z = kdopt.value_and_grads(lambda z: whole((z, w), teacher, labels))(z)
+        return of_head, kdopt.dto_kd_weights(kdopt.gram(at_z), values)
+
+    z = np.tanh(np.asarray(h) @ params["body"])
+    of_head, weights = jax.tree.map(np.asarray, by_hand(z, w, values))
     np.testing.assert_allclose(new.loss_weights, weights, rtol=1e-9)
     np.testing.assert_allclose(
         grads["head"], weights[0] * of_head[0] + weights[1] * of_head[1], atol=1e-10
     )
-    fn = shared_call(chunked, balancer, weigh_heads=False)
-    _, plain, _ = fn(params, batch, state=state)
+    _, plain, _ = call(chunked, weigh_heads=False)
     np.testing.assert_allclose(plain["head"], of_head[0] + of_head[1], atol=1e-10)
     np.testing.assert_allclose(plain["body"], grads["body"], atol=1e-12)
 

@@ -1,5 +1,6 @@
 """NST: kernels by loops, and both ways of computing it."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -24,11 +25,13 @@ def discrepancy(s, t):
 # Sixteen positions, more than the channels; four, fewer than the five of the teacher.
 @pytest.mark.parametrize("size", [4, 2])
 def test_by_loops(x64, size):
-    s, t = (x[:, :size, :size] for x in maps())
-    np.testing.assert_allclose(losses.nst([s], [t]), discrepancy(s, t), rtol=1e-10)
+    s, t = (np.asarray(x)[:, :size, :size] for x in maps())
+    value = jax.jit(losses.nst)([s], [t])
+    np.testing.assert_allclose(value, discrepancy(s, t), rtol=1e-10)
 
 
 @pytest.mark.parametrize("size", [4, 1])
 def test_order_and_scale_of_channels_are_not_seen(x64, size):
-    s = maps()[0][:, :size, :size]
-    np.testing.assert_allclose(losses.nst([s], [2 * s[..., ::-1]]), 0, atol=1e-14)
+    s = np.asarray(maps()[0])[:, :size, :size]
+    value = jax.jit(losses.nst)([s], [2 * s[..., ::-1]])
+    np.testing.assert_allclose(value, 0, atol=1e-14)

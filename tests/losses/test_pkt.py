@@ -1,7 +1,8 @@
 """PKT: by loops, and its invariance."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,8 @@ def test_by_loops(x64):
     s, t = vectors()
     p, q = neighbours(s), neighbours(t)
     expected = np.mean(q * np.log(q / p))
-    np.testing.assert_allclose(losses.pkt(s, t, eps=0.0), expected, rtol=1e-10)
+    value = jax.jit(functools.partial(losses.pkt, eps=0.0))(s, t)
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("gap", [1e-5, 1e-3, 0.1])
@@ -31,19 +33,20 @@ def test_single_precision_near_agreement(gap):
     s = (t + gap * rng.normal(size=t.shape)).astype(np.float32)
     value = jax.jit(losses.pkt)(s, t)
     with jax.enable_x64(True):
-        expected = losses.pkt(*(jnp.asarray(x, jnp.float64) for x in (s, t)))
+        expected = jax.jit(losses.pkt)(*(x.astype(np.float64) for x in (s, t)))
     np.testing.assert_allclose(value, expected, rtol=max(1e-4, 1e-7 / gap * 2))
     assert value >= 0
 
 
 def test_lengths_are_not_seen(x64):
-    s, _ = vectors()
-    lengths = jnp.array([[1.0], [0.1], [5.0], [2.0]])
-    np.testing.assert_allclose(losses.pkt(lengths * s, s), 0, atol=1e-15)
+    s = np.asarray(vectors()[0])
+    lengths = np.array([[1.0], [0.1], [5.0], [2.0]])
+    np.testing.assert_allclose(jax.jit(losses.pkt)(lengths * s, s), 0, atol=1e-15)
 
 
 def test_a_zero_vector_gets_no_gradient():
     s, t = vectors(np.float32)
-    slope = jax.jit(jax.grad(losses.pkt))(s.at[1].set(0), t)
+    zeroed = np.where(np.arange(4)[:, None] == 1, np.float32(0), s)
+    slope = np.asarray(jax.jit(jax.grad(losses.pkt))(zeroed, t))
     np.testing.assert_array_equal(slope[1], 0)
     assert np.isfinite(slope).all()

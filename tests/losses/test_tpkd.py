@@ -1,5 +1,7 @@
 """TPKD: the direction by bisection, and the margins it promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,13 @@ from kdopt import losses
 from tests.losses._inputs import LABELS, logits
 
 Y = jnp.asarray(LABELS)
+
+
+@jax.jit
+def slopes(s, t):
+    """Of the task and of the whole."""
+    whole = jax.grad(losses.tpkd)(s, t, Y)
+    return jax.grad(losses.cross_entropy)(s, Y), whole
 
 
 def extra(s, t, y):
@@ -24,26 +33,25 @@ def extra(s, t, y):
 
 def test_gradient_against_bisection(x64):
     s, t = logits()
-    task = jax.grad(losses.cross_entropy)(s, Y)
-    slope = jax.grad(losses.tpkd)(s, t, Y, distill_weight=0.7)
+    task, _ = slopes(s, t)
+    loss = functools.partial(losses.tpkd, distill_weight=0.7)
+    slope = jax.jit(jax.grad(loss))(s, t, Y)
     d = [extra(*row) for row in zip(np.asarray(s), np.asarray(t), LABELS, strict=True)]
     np.testing.assert_allclose(slope, task + 0.7 * np.stack(d) / 4, atol=1e-12)
 
 
 def test_no_margin_is_lost_and_the_sum_stays(x64):
-    s, t = logits()
-    step = -(jax.grad(losses.tpkd)(s, t, Y) - jax.grad(losses.cross_entropy)(s, Y))
-    margins = np.asarray(step)[np.arange(4), LABELS][:, None] - np.asarray(step)
+    task, whole = map(np.asarray, slopes(*logits()))
+    step = task - whole
+    margins = step[np.arange(4), LABELS][:, None] - step
     assert margins.min() > -1e-12
     assert margins.max() > 1e-2
-    np.testing.assert_allclose(jnp.sum(step, axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.sum(step, axis=1), 0, atol=1e-12)
 
 
 def test_value_is_the_task_loss_and_agreement_adds_nothing(x64):
     s, t = logits()
-    np.testing.assert_allclose(losses.tpkd(s, t, Y), losses.cross_entropy(s, Y))
-    np.testing.assert_allclose(
-        jax.grad(losses.tpkd)(s, s + 1, Y),
-        jax.grad(losses.cross_entropy)(s, Y),
-        atol=1e-12,
-    )
+    value = jax.jit(losses.tpkd)(s, t, Y)
+    np.testing.assert_allclose(value, jax.jit(losses.cross_entropy)(s, Y))
+    task, whole = slopes(s, np.asarray(s) + 1)
+    np.testing.assert_allclose(whole, task, atol=1e-12)
