@@ -146,8 +146,10 @@ def values(seed: int, k: int) -> np.ndarray:
 
 def tree(row: np.ndarray, dtype=None) -> dict:
     """A nested tree of DIM numbers, with a None and a tuple in it."""
-    x = jnp.asarray(row, dtype)
-    return {"layer": {"w": x[:4].reshape(2, 2), "none": None}, "rest": (x[4:5], x[5])}
+    w, one, number = (
+        jnp.asarray(x, dtype) for x in (row[:4].reshape(2, 2), row[4:5], row[5, ...])
+    )
+    return {"layer": {"w": w, "none": None}, "rest": (one, number)}
 
 
 def trees(matrix: np.ndarray, dtype=None) -> tuple[dict, ...]:

@@ -148,11 +148,12 @@ def check_guard():
     chain = optax.chain(B, optax.adam(0.1))
     guarded, extra = kdopt.guard(chain), {"values": jnp.ones(2)}
     grads, state = _both(PARAMS), guarded.init(PARAMS)
-    update, state = guarded.update(grads, state, PARAMS, **extra)
+    update, state = jax.jit(guarded.update)(grads, state, PARAMS, **extra)
     for grad in grads:
         assert optax.tree.vdot(grad, update) <= 1e-6
     summed = kdopt.accumulate(guarded, 1)
-    update_2, _ = summed.update(grads, summed.init(PARAMS), PARAMS, **extra)
+    again = jax.jit(summed.update)
+    update_2, _ = again(grads, summed.init(PARAMS), PARAMS, **extra)
     _close(update, update_2)
     outer = optax.chain(guarded, optax.add_decayed_weights(-0.1))
     _train(outer, _both)

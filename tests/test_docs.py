@@ -7,8 +7,10 @@ import importlib.util
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 import matplotlib.image
+import numpy as np
 import optax
 import pytest
 
@@ -69,10 +71,11 @@ def test_program_is_complete_and_short(title):
 def test_rates_of_dropped_losses_are_in_the_state(standard):
     """The counts of docs/dropped_rate.py, which itself trains for minutes."""
     plan = dropped_rate.dto_kd(Numbers(), optax.constant_schedule(0.1))
-    params, small = {"w": jnp.zeros(2)}, jnp.array([1.0, 0.5])
+    params, small = {"w": jnp.zeros(2)}, np.float32([1, 0.5])
     grads = {"w": 3 * small}, {"w": small}  # parallel: the longer one is dropped
-    state = plan.tx.init(params)
-    _, state = plan.tx.update(grads, state, params, values=jnp.ones(2))
+    state = jax.jit(plan.tx.init)(params)
+    values = np.ones(2, np.float32)
+    _, state = jax.jit(plan.tx.update)(grads, state, params, values=values)
     metrics = optax.tree.get(state, "metrics")
     rates = [metrics[f"dropped_rate/{name}"] for name in dropped_rate.LOSSES]
     assert rates == [1, 0]
@@ -98,11 +101,12 @@ def test_pictures_of_the_losses(tmp_path, standard):
 def test_rises_of_losses_are_in_the_logs(standard):
     """The counts of docs/raised_losses.py, which itself trains for minutes."""
     numbers = Numbers(optimizer="adamw")
-    schedule, params = optax.constant_schedule(0.1), {"w": jnp.zeros(2)}
+    schedule = optax.constant_schedule(0.1)
+    params, values = {"w": jnp.zeros(2)}, np.ones(2, np.float32)
     plan = raised_losses.plan(lambda: kdopt.linear([1.0, 0.0]), act=False)
     tx = plan(numbers, schedule).tx
-    grads = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-1.0, 0.0])}
-    _, state = tx.update(grads, tx.init(params), params, values=jnp.ones(2))
-    seen = seen_in(state, (), jnp.ones(2))
+    grads = {"w": np.float32([1, 0])}, {"w": np.float32([-1, 0])}
+    _, state = jax.jit(tx.update)(grads, tx.init(params), params, values=values)
+    seen = seen_in(state, (), values)
     rises = [seen[f"update/rises/{name}"] for name in raised_losses.LOSSES]
     assert rises == [0, 1]

@@ -13,7 +13,10 @@ import kdopt
 
 pytestmark = pytest.mark.usefixtures("standard")
 
-PARAMS = {"w": jnp.linspace(-1, 1, 6).reshape(3, 2), "b": jnp.array([0.1, -0.2])}
+PARAMS = {
+    "w": jnp.asarray(np.linspace(-1, 1, 6).reshape(3, 2), jnp.float32),
+    "b": jnp.array([0.1, -0.2]),
+}
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
 
 
@@ -27,7 +30,6 @@ def direction():
 
 
 def test_agrees_with_the_gradients():
-    values, grads = kdopt.value_and_grads(losses_fn)(PARAMS, X)
     weights = jnp.array([0.3, -1.0, 2.0])
 
     @jax.jit
@@ -35,11 +37,17 @@ def test_agrees_with_the_gradients():
         at = kdopt.linearize(losses_fn)(params, x)
         return at.values, at.slopes(direction()), at.gradient(weights), at.aux
 
-    got, slopes, grad, aux = run(PARAMS, X)
-    expected = [optax.tree.vdot(g, direction()) for g in grads]
-    np.testing.assert_allclose(slopes, expected, rtol=1e-5)
-    np.testing.assert_allclose(got, values, rtol=1e-6)
-    chex.assert_trees_all_close(grad, kdopt.combine(grads, weights), rtol=1e-5)
+    @jax.jit
+    def reference(params, x):
+        values, grads = kdopt.value_and_grads(losses_fn)(params, x)
+        falls = jnp.stack([optax.tree.vdot(g, direction()) for g in grads])
+        return values, falls, kdopt.combine(grads, weights)
+
+    *got, aux = run(PARAMS, X)
+    values, falls, combined = reference(PARAMS, X)
+    np.testing.assert_allclose(got[1], falls, rtol=1e-5)
+    np.testing.assert_allclose(got[0], values, rtol=1e-6)
+    chex.assert_trees_all_close(got[2], combined, rtol=1e-5)
     assert aux is None
 
 
@@ -47,22 +55,30 @@ def test_inner_products_in_double_precision(x64):
     """Equal to the inner products of K + 1 gradients to 1e-12."""
     params = jax.tree.map(lambda p: p.astype(jnp.float64), PARAMS)
     x = X.astype(jnp.float64)
-    _, grads = kdopt.value_and_grads(losses_fn)(params, x)
-    reference = jax.grad(lambda p: losses_fn(p, x[:2])[0])(params)
+
+    @jax.jit
+    def gradients(params):
+        _, grads = kdopt.value_and_grads(losses_fn)(params, x)
+        reference = jax.grad(lambda p: losses_fn(p, x[:2])[0])(params)
+        return reference, kdopt.gram((*grads, reference))[-1, :-1]
+
+    reference, expected = gradients(params)
     slopes = jax.jit(lambda p: kdopt.linearize(losses_fn)(p, x).slopes(reference))(
         params
     )
-    expected = kdopt.gram((*grads, reference))[-1, :-1]
     np.testing.assert_allclose(slopes, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_slopes_along_the_gradient_are_the_falls():
     weights = jnp.array([0.3, 1.0, 2.0])
-    at = kdopt.linearize(losses_fn)(PARAMS, X)
-    _, grads = kdopt.value_and_grads(losses_fn)(PARAMS, X)
-    np.testing.assert_allclose(
-        at.slopes(at.gradient(weights)), kdopt.gram(grads) @ weights, rtol=1e-5
-    )
+
+    @jax.jit
+    def both(params, x):
+        at = kdopt.linearize(losses_fn)(params, x)
+        _, grads = kdopt.value_and_grads(losses_fn)(params, x)
+        return at.slopes(at.gradient(weights)), kdopt.gram(grads) @ weights
+
+    np.testing.assert_allclose(*both(PARAMS, X), rtol=1e-5)
 
 
 def test_auxiliary_data_several_arguments_and_forward_passes():
@@ -82,9 +98,14 @@ def test_auxiliary_data_several_arguments_and_forward_passes():
 
 
 def test_absent_losses_have_no_slope():
-    at = kdopt.linearize(losses_fn)(PARAMS, X, present=[True, False, True])
-    slopes = at.slopes(direction())
-    assert at.values[1] == 0 and slopes[1] == 0 and slopes[0] != 0
+
+    @jax.jit
+    def run(params, x):
+        at = kdopt.linearize(losses_fn)(params, x, present=[True, False, True])
+        return at.values, at.slopes(direction())
+
+    values, slopes = run(PARAMS, X)
+    assert values[1] == 0 and slopes[1] == 0 and slopes[0] != 0
 
 
 def test_wrong_number_of_weights():

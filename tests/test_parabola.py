@@ -1,5 +1,6 @@
 """Edges of the parabola; its closed forms against brute force are in test_golden."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,31 +23,35 @@ def test_two_losses_only(name):
         FUNCTIONS[name](jnp.eye(3))
 
 
+lambda_vertex = jax.jit(kdopt.lambda_vertex)
+
+
 def test_ridge_draws_to_the_center(x64):
     """The minimiser of ``D + eps (lambda - center)^2``, by a fine grid."""
-    gram, ridge, center = GRAM.astype(float), 0.3, 0.9
-    grid = jnp.linspace(0, 1, 100_001)
-    cost = kdopt.loss_decrease(gram, grid) + ridge * 56 * (grid - center) ** 2
-    got = kdopt.lambda_vertex(gram, ridge=ridge, center=center)
-    np.testing.assert_allclose(got, grid[jnp.argmin(cost)], atol=1e-5)
+    gram, ridge, center = np.float64(GRAM), 0.3, 0.9
+    grid = np.linspace(0, 1, 100_001)
+    decrease = np.asarray(jax.jit(kdopt.loss_decrease)(gram, grid))
+    cost = decrease + ridge * 56 * (grid - center) ** 2
+    got = lambda_vertex(gram, ridge=ridge, center=center)
+    np.testing.assert_allclose(got, grid[np.argmin(cost)], atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", [1e-18, 1.0, 1e18])
 def test_equal_gradients_give_the_center(norm):
-    gram = norm**2 * jnp.ones((2, 2))
-    assert kdopt.lambda_vertex(gram, center=0.7) == jnp.float32(0.7)
-    assert kdopt.lambda_vertex(gram, ridge=1e-3, center=0.7) == jnp.float32(0.7)
+    gram = np.full((2, 2), norm**2, np.float32)
+    assert lambda_vertex(gram, center=0.7) == np.float32(0.7)
+    assert lambda_vertex(gram, ridge=1e-3, center=0.7) == np.float32(0.7)
 
 
 def test_vertex_is_outside_if_gradients_agree_too_well():
     """c > min(a, b): here 2 and 1."""
-    assert kdopt.lambda_vertex(jnp.array([[1.0, 2.0], [2.0, 9.0]])) < 0
-    assert kdopt.lambda_vertex(jnp.array([[9.0, 2.0], [2.0, 1.0]])) > 1
+    assert lambda_vertex(np.float32([[1, 2], [2, 9]])) < 0
+    assert lambda_vertex(np.float32([[9, 2], [2, 1]])) > 1
 
 
 def test_ends_of_the_interval_are_orthogonal_to_a_gradient():
-    rows = jnp.array([[6.0, 1.0, 1.0], [-4.0, 1.0, 1.0]])
-    low, high = kdopt.harm_free_interval(rows @ rows.T)
+    rows = np.float32([[6, 1, 1], [-4, 1, 1]])
+    low, high = map(np.asarray, jax.jit(kdopt.harm_free_interval)(rows @ rows.T))
     np.testing.assert_allclose(
         rows[1] @ ((1 - low) * rows[0] + low * rows[1]), 0, atol=1e-4
     )
@@ -57,5 +62,5 @@ def test_ends_of_the_interval_are_orthogonal_to_a_gradient():
 
 @pytest.mark.parametrize("entry", [0.0, 2.0])
 def test_interval_is_everything_without_conflict(entry):
-    gram = jnp.array([[3.0, entry], [entry, 5.0]])
-    assert kdopt.harm_free_interval(gram) == (0, 1)
+    gram = np.float32([[3, entry], [entry, 5]])
+    assert jax.jit(kdopt.harm_free_interval)(gram) == (0, 1)

@@ -146,31 +146,30 @@ def test_all_present_is_the_default(name):
 
 @pytest.mark.parametrize("name", ["stch", "pbi", "cosmos"])
 def test_scalarizers_without_memory_leave_the_absent_loss_out(name):
-    weights_fn = getattr(kdopt.scalarizers, f"{name}_weights")
-    preferences, values = jnp.array([0.2, 0.5, 0.3]), jnp.array([1.0, 2.0, 1.5])
+    weights_fn = jax.jit(getattr(kdopt.scalarizers, f"{name}_weights"))
+    preferences, values = np.float32([0.2, 0.5, 0.3]), np.float32([1, 2, 1.5])
     got = weights_fn(values, preferences=preferences, present=[True, False, True])
-    keep = jnp.array([0, 2])
-    expected = weights_fn(values[keep], preferences=preferences[keep])
-    np.testing.assert_allclose(got[keep], expected, rtol=1e-5)
+    expected = weights_fn(values[::2], preferences=preferences[::2])
+    np.testing.assert_allclose(np.asarray(got)[::2], expected, rtol=1e-5)
     assert got[1] == 0
 
 
 @pytest.mark.parametrize("name", ["dwa", "softadapt"])
 def test_windows_average_over_the_steps_that_have_the_loss(name):
     tx = getattr(kdopt, name)(window=2)
-    params, weights = jnp.zeros(1), []
+    params, weights, step = jnp.zeros(1), [], jax.jit(tx.update)
     sparse = [((4.0, 3.0), (1, 1)), ((2.0, 9e9), (1, 0))] * 2
     dense = [((4.0, 3.0), (1, 1)), ((2.0, 3.0), (1, 1))] * 2
     for steps in (sparse, dense):
         state = tx.init(params)
         for values, present in steps:
-            _, state = tx.update(params, state, values=values, present=present)
+            _, state = step(params, state, values=values, present=present)
         weights.append(kdopt.loss_weights(state))
     np.testing.assert_allclose(*weights, rtol=1e-6)
     # The second loss is seen only in the last window: it counts as unchanged.
     state = tx.init(params)
     for values, here in [(4.0, 0), (2.0, 0), (4.0, 1), (2.0, 1)]:
-        _, state = tx.update(params, state, values=(values, 7.0), present=(1, here))
+        _, state = step(params, state, values=(values, 7.0), present=(1, here))
     np.testing.assert_allclose(kdopt.loss_weights(state), weights[0], rtol=1e-6)
 
 
@@ -178,7 +177,7 @@ def test_a_turn_waits_for_its_loss():
     tx, params = kdopt.momentum_conflict_free(), jnp.zeros(2)
     state = tx.init(params)
     grad = jnp.array([jnp.nan, 1.0])
-    update, held = tx.update(grad, state, params, present=(False, True))
+    update, held = jax.jit(tx.update)(grad, state, params, present=(False, True))
     chex.assert_trees_all_equal(held, state)
     assert not np.any(update)
 

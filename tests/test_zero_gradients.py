@@ -21,7 +21,7 @@ def updates(name, rows, values):
     step, state = jitted(name, k), transform(name, k).init(params)
     found = []
     for _ in range(STEPS):
-        update, state = step(tuple(jnp.asarray(rows)), state, params, values)
+        update, state = step(tuple(rows), state, params, values)
         found.append(np.asarray(update))
     downhill = -1 if "learning_rate" in METHOD[name].kwargs(k) else 1
     return downhill * np.stack(found)

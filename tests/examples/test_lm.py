@@ -41,7 +41,7 @@ def test_training_lowers_the_perplexity():
     """Of words that have few followers."""
     text = jnp.asarray(lm.corpus("synthetic"))
     tokens = text[: 8 * 9].reshape(8, 9)
-    start = lm.init(jax.random.key(0), TINY, 8)
+    start = jax.jit(lm.init, static_argnums=(1, 2))(jax.random.key(0), TINY, 8)
 
     def teach(params, tokens, denominator, _):
         return lm.task_loss(params, tokens, TINY, denominator), None

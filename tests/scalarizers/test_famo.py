@@ -31,23 +31,31 @@ def _toy_losses(x):
 def test_famo_takes_the_step_of_its_algorithm(standard):
     """One step by hand: Adam moves each logit by its learning rate."""
     tx = optax.chain(optax.sgd(0.1), kdopt.famo(weight_decay=0.0))
-    params = jnp.array([2.0, 3.0])
-    state = tx.init(params)
-    values, grads = kdopt.value_and_weighted_grad(_losses_fn)(
-        params, weights=lambda values: kdopt.loss_weights(state, values)
-    )
+    params = np.float32([2, 3])
+
+    @jax.jit
+    def step(params):
+        state = tx.init(params)
+        values, grads = kdopt.value_and_weighted_grad(_losses_fn)(
+            params, weights=lambda values: kdopt.loss_weights(state, values)
+        )
+        updates, state = tx.update(
+            grads, state, params, values=values, value_fn=_losses_fn
+        )
+        after = jnp.stack(_losses_fn(params + updates))
+        return values, grads, after, state[1].memory["logits"]
+
+    values, grads, after, logits = map(np.asarray, step(params))
     np.testing.assert_allclose(
         grads,
         (0.5 * 2 * params / values[0] + 0.5 * 0.02 * (params - 1) / values[1])
         / (0.5 / values[0] + 0.5 / values[1]),
         rtol=1e-5,
     )
-    updates, state = tx.update(grads, state, params, values=values, value_fn=_losses_fn)
-    after = jnp.stack(_losses_fn(params + updates))
-    fall = jnp.log(values) - jnp.log(after)
+    fall = np.log(values) - np.log(after)
     # The one that fell more loses weight; the first Adam step is the learning rate.
-    sign = jnp.sign(fall - jnp.mean(fall))
-    np.testing.assert_allclose(state[1].memory["logits"], -0.025 * sign, rtol=1e-4)
+    sign = np.sign(fall - np.mean(fall))
+    np.testing.assert_allclose(logits, -0.025 * sign, rtol=1e-4)
 
 
 def test_famo_solves_its_toy_problem_from_every_start(standard):
@@ -70,10 +78,10 @@ def test_famo_solves_its_toy_problem_from_every_start(standard):
     def run(start):
         return jax.lax.scan(step, (start, tx.init(start)), length=50_000)[0][0]
 
-    starts = jnp.array([[-8.5, 7.5], [0.0, 0.0], [9.0, 9.0], [-7.5, -0.5], [9.0, -1.0]])
-    ends = jax.jit(jax.vmap(run))(starts)
+    starts = np.float32([[-8.5, 7.5], [0, 0], [9, 9], [-7.5, -0.5], [9, -1]])
+    ends = np.asarray(jax.jit(jax.vmap(run))(starts))
     np.testing.assert_allclose(ends[:, 1], -8.36, atol=0.1)
-    assert jnp.max(jnp.abs(ends[:, 0])) < 2.5
+    assert np.max(np.abs(ends[:, 0])) < 2.5
 
 
 def test_famo_needs_what_its_signal_needs():

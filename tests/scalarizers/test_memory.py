@@ -28,18 +28,19 @@ def run(tx, values, present=None):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_faulty_step_is_held_and_counted(name):
-    _, state = run(METHODS[name](), VALUES)
-    _, after = run(METHODS[name](), [*VALUES, [1.0, np.nan, 1.0]])
+    tx = METHODS[name]()
+    _, state = run(tx, VALUES)
+    _, after = run(tx, [*VALUES, [1.0, np.nan, 1.0]])
     assert after.notfinite_count == 1
-    chex.assert_trees_all_equal(after._replace(notfinite_count=jnp.int32(0)), state)
+    chex.assert_trees_all_equal(after._replace(notfinite_count=np.int32(0)), state)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_an_absent_loss_remembers_stays(name):
     tx, params = METHODS[name](), jnp.zeros(2)
     _, state = run(tx, VALUES)
-    mask = jnp.array([True, True, False])
-    _, after = tx.update(params, state, values=jnp.array([1.0, 0.2, 9.0]), present=mask)
+    step, mask = jax.jit(tx.update), np.array([True, True, False])
+    _, after = step(params, state, values=np.float32([1, 0.2, 9]), present=mask)
     for old, new in zip(
         jax.tree.leaves(state.inner), jax.tree.leaves(after.inner), strict=True
     ):

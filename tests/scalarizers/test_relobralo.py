@@ -1,7 +1,6 @@
 """ReLoBRaLo: golden values, the look back, and what is drawn."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import kdopt
@@ -25,8 +24,8 @@ def test_golden_values(x64):
 def test_the_look_back_compares_with_the_first_step():
     tx = kdopt.relobralo(num_losses=3, alpha=1.0, rho=0.0)
     weights, _ = run(tx, np.float32(VALUES))
-    ratios = jnp.asarray(np.float32(VALUES[-1]) / np.float32(VALUES[0]))
-    np.testing.assert_allclose(weights[-1], 3 * jax.nn.softmax(ratios), rtol=1e-5)
+    raw = np.exp(np.array(VALUES[-1]) / np.array(VALUES[0]))
+    np.testing.assert_allclose(weights[-1], 3 * raw / raw.sum(), rtol=1e-5)
 
 
 def test_drawn_looks_back_are_as_frequent_as_asked():

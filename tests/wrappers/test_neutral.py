@@ -42,18 +42,16 @@ def combinations():
 
 
 def params():
-    return {"a": jnp.linspace(1.0, 2.0, 3), "b": jnp.ones((2, 2))}
+    return {"a": jnp.array([1.0, 1.5, 2.0]), "b": jnp.array([[1.0, 1.0], [1.0, 1.0]])}
 
 
 def batch(k, seed):
     rng = np.random.default_rng(seed)
 
     def tree():
-        return jax.tree.map(
-            lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), params()
-        )
+        return jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), params())
 
-    return tuple(tree() for _ in range(k)), jnp.asarray(rng.uniform(1, 2, k), "float32")
+    return tuple(tree() for _ in range(k)), np.float32(rng.uniform(1, 2, k))
 
 
 def train(tx, method, k):
@@ -61,7 +59,7 @@ def train(tx, method, k):
     def step(grads, state, values):
         return tx.update(grads, state, params(), values=values, **method.extras(k))
 
-    state = tx.init(params())
+    state = jax.jit(tx.init)(params())
     updates = []
     for seed in range(3):
         grads, values = batch(k, seed)
@@ -109,6 +107,6 @@ def test_shared_mode_without_a_network_is_the_method(name, standard):
         with pytest.raises(ValueError, match="own state holds the weights"):
             fn(params(), state=state)
         return
-    values, got, _ = fn(params(), state=state)
-    expected, _ = tx.update(grads, state, params(), values=values)
+    values, got, _ = jax.jit(lambda p, s: fn(p, state=s))(params(), state)
+    expected, _ = jax.jit(tx.update)(grads, state, params(), values=values)
     chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)

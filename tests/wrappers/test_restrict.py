@@ -10,29 +10,17 @@ import pytest
 from flax import nnx
 
 import kdopt
-
-PARAMS = {"head": jnp.zeros(2), "trunk": jnp.zeros((2, 2))}
-
-
-def _grads(seed, dtype=jnp.float32):
-    keys = jax.random.split(jax.random.key(seed), 4)
-    return tuple(
-        {
-            "head": jax.random.normal(keys[i], (2,), dtype),
-            "trunk": jax.random.normal(keys[i + 2], (2, 2), dtype),
-        }
-        for i in range(2)
-    )
+from tests.wrappers._trees import PARAMS, draw
 
 
 def test_restrict_balances_the_mask_and_sums_the_rest():
-    grads = _grads(0)
+    grads = draw(0)
     tx = kdopt.restrict(kdopt.min_norm(), lambda p: {k: k == "trunk" for k in p})
     update, state = jax.jit(tx.update)(grads, tx.init(PARAMS), PARAMS)
     trunks = tuple(g["trunk"] for g in grads)
-    weights = kdopt.min_norm_weights(kdopt.gram(trunks))
+    weights = jax.jit(lambda pair: kdopt.min_norm_weights(kdopt.gram(pair)))(trunks)
     np.testing.assert_allclose(kdopt.loss_weights(state), weights, rtol=1e-5)
-    expected = kdopt.combine(trunks, weights)
+    expected = jax.jit(kdopt.combine)(trunks, weights)
     np.testing.assert_allclose(update["trunk"], expected, rtol=1e-5)
     summed = grads[0]["head"] + grads[1]["head"]
     np.testing.assert_allclose(update["head"], summed, rtol=1e-6)
@@ -57,7 +45,7 @@ def test_a_mask_that_is_a_callable_module():
     params, mask = Callable(jnp.ones(2), jnp.ones(2)), Callable(True, False)
     grads = params, jax.tree.map(lambda x: -3 * x, params)
     tx = kdopt.restrict(kdopt.min_norm(), mask)
-    update, _ = tx.update(grads, tx.init(params), params)
+    update, _ = jax.jit(tx.update)(grads, tx.init(params), params)
     np.testing.assert_allclose(update.w, 0, atol=1e-6)
     np.testing.assert_allclose(update.b, -2)
 
@@ -70,7 +58,7 @@ def test_a_dict_masks_the_state_of_an_nnx_module(mask):
     params = nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Param)
     grads = jax.tree.map(jnp.ones_like, params), jax.tree.map(jnp.ones_like, params)
     tx = kdopt.restrict(kdopt.min_norm(), mask)
-    update, _ = tx.update(grads, tx.init(params), params)
+    update, _ = jax.jit(tx.update)(grads, tx.init(params), params)
     np.testing.assert_allclose(update["kernel"][...], 1)
     np.testing.assert_allclose(update["bias"][...], 2)
 
