@@ -153,15 +153,21 @@ def test_memory_moves_once_a_step(teacher):
     state, data = students.state(plan, 0), students.data(0)
     memory = jax.tree.map(jnp.copy, state.rest["adapter"]["memory"].get_value())
     np.testing.assert_array_equal(memory.labels, data.labels)
-    pupil = nnx.merge(students.problem.graphdef, state.params, state.rest, copy=True)
-    batch = students.problem.load(
-        state, data, teacher.network, jnp.arange(20), jnp.ones(20)
-    )
-    ours = pupil.network(batch.images).pooled
-    embeddings = pupil.adapter.embeddings(ours, batch.teacher.pooled)
-    _, expected = losses.crd(
-        *embeddings, jnp.arange(20), memory, batch.key, num_negatives=20
-    )
+
+    @jax.jit
+    def by_hand(state, data):
+        graphdef = students.problem.graphdef
+        pupil = nnx.merge(graphdef, state.params, state.rest, copy=True)
+        batch = students.problem.load(
+            state, data, teacher.network, jnp.arange(20), jnp.ones(20)
+        )
+        ours = pupil.network(batch.images).pooled
+        embeddings = pupil.adapter.embeddings(ours, batch.teacher.pooled)
+        return losses.crd(
+            *embeddings, jnp.arange(20), memory, batch.key, num_negatives=20
+        )
+
+    _, expected = by_hand(state, data)
     step = make_step(students.problem, plan)
     state, _ = step(state, data, teacher.network, jnp.arange(20), jnp.ones(20))
     found = state.rest["adapter"]["memory"].get_value()

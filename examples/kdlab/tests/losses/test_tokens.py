@@ -63,9 +63,14 @@ def made(name, **options):
 
 
 def value(name, **options):
-    student = outputs(CLASS, distill_logits=jnp.asarray(TOKEN))
     loss = made(name, **options)
-    return loss(student.logits, loss.compare(student, batch()), batch())
+
+    @jax.jit
+    def of(logits, token):
+        student = outputs(logits, distill_logits=token)
+        return loss(student.logits, loss.compare(student, batch()), batch())
+
+    return of(CLASS, TOKEN)
 
 
 def test_task_on_mixed_targets(x64):
@@ -89,6 +94,7 @@ def test_losses_on_the_distillation_token(x64):
     np.testing.assert_allclose(0.9 * task + 0.1 * three, 2.7408593355, rtol=1e-10)
 
 
+@jax.jit
 def vkd_tokens(matrix):
     student = outputs(
         CLASS, distill_logits=jnp.asarray(TOKEN), tokens=jnp.asarray(PATCHES)
@@ -96,7 +102,7 @@ def vkd_tokens(matrix):
     teacher = outputs(TEACHER)._replace(features=(jnp.asarray(MAPS),))
     setting = Setting(Distillation("vkd_tokens"), student=student, teacher=teacher)
     loss = LOSSES["vkd_tokens"](setting, nnx.Rngs(0))
-    loss.projector.matrix = lambda: jnp.asarray(matrix.T)
+    loss.projector.matrix = lambda: matrix.T
     given = batch()._replace(teacher=teacher)
     return loss(student.logits, loss.compare(student, given), given)
 
@@ -117,12 +123,12 @@ def test_vkd_on_tokens(x64):
 
 def test_srd(x64):
     projected = PATCHES.mean(1) @ MATRIX.T + wave((16,), 0.5, 0.3, 0.1)
-    teacher = jnp.asarray(MAPS.mean((1, 2)))
-    found = srd(jnp.asarray(projected), teacher, jnp.ones(4))
+    teacher = MAPS.mean((1, 2))
+    found = jax.jit(srd)(projected, teacher, jnp.ones(4))
     np.testing.assert_allclose(found, 0.6462342328, rtol=1e-9)
     # A masked example changes nothing.
-    more = (jnp.concatenate([x, 9 * x[:1]]) for x in (projected, teacher))
-    masked = srd(*more, jnp.array([1.0, 1.0, 1.0, 1.0, 0.0]))
+    more = (np.concatenate([x, 9 * x[:1]]) for x in (projected, teacher))
+    masked = jax.jit(srd)(*more, jnp.array([1.0, 1.0, 1.0, 1.0, 0.0]))
     np.testing.assert_allclose(masked, found, rtol=1e-12)
 
 
@@ -133,9 +139,10 @@ def test_terms_of_the_manifold_loss(x64):
         for x in (PATCHES, theirs)
     )
     ones = jnp.ones(4)
-    patch = similarities.patch_term(ours, theirs, ones)
-    sample = similarities.sample_term(ours, theirs, ones)
-    some = similarities.random_term(ours, theirs, jnp.ones(36), jnp.arange(12))
+    patch = jax.jit(similarities.patch_term)(ours, theirs, ones)
+    sample = jax.jit(similarities.sample_term)(ours, theirs, ones)
+    rows = jnp.ones(36), jnp.arange(12)
+    some = jax.jit(similarities.random_term)(ours, theirs, *rows)
     np.testing.assert_allclose(patch, 0.2445563849, rtol=1e-9)
     np.testing.assert_allclose(sample, 0.6648811880, rtol=1e-9)
     np.testing.assert_allclose(some, 0.3564575099, rtol=1e-9)

@@ -77,7 +77,7 @@ def test_points_beyond_the_number_of_devices_are_evaluated_in_groups(net):
 def test_lanczos_against_the_dense_hessian(net):
     params, losses, data, batches = net
     flat, unravel = jax.flatten_util.ravel_pytree(params)
-    dense = jax.hessian(lambda x: losses(unravel(x), data)[0])(flat)
+    dense = jax.jit(jax.hessian(lambda x: losses(unravel(x), data)[0]))(flat)
     expected = np.linalg.eigvalsh(np.asarray(dense, np.float64))[::-1][:2]
     got = largest_eigenvalues(
         lambda params, batch: losses(params, batch)[0], params, batches, count=2

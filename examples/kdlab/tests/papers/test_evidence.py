@@ -69,9 +69,10 @@ def updates(plan, grads, steps=4, begin=None):
     """Takes steps of a plan's transform, from its own state or another plan's."""
     params = jnp.zeros(3)
     state, out = (begin or plan).tx.init(params), []
+    step = jax.jit(plan.tx.update)
     for i in range(steps):
         scaled = jax.tree.map(lambda g, i=i: g * (i + 1.0), grads)
-        update, state = plan.tx.update(scaled, state, params)
+        update, state = step(scaled, state, params)
         out.append(update)
     return jnp.stack(out)
 

@@ -195,7 +195,7 @@ def test_min_norm_balances_without_alpha():
             lambda w, batch: batch["inputs"] @ w, balancer, knobs, training, 10
         )
         params = jnp.zeros((3, 3))
-        return update.apply(params, update.init(params), batch)[0]
+        return jax.jit(update.apply)(params, update.init(params), batch)[0]
 
     np.testing.assert_array_equal(updated("min_norm", 0.1), updated("min_norm", 0.9))
     assert not np.allclose(updated("fixed", 0.1), updated("fixed", 0.9))

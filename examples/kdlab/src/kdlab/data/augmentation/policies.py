@@ -50,7 +50,7 @@ def rand_augment(
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> images = jnp.full((2, 8, 8, 3), 200, jnp.uint8)
-        >>> rand_augment(jax.random.key(0), images).shape
+        >>> jax.jit(rand_augment)(jax.random.key(0), images).shape
         (2, 8, 8, 3)
 
     References:
