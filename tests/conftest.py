@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import threading
+from pathlib import Path
 
 from tests import _compiler
 
@@ -44,13 +45,20 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 1000)
 
 
+def _count_mappings() -> int:
+    file = Path("/proc/self/maps")
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
 def pytest_runtest_setup(item):
     """Forgets compiled programs and MLIR contexts when the test module changes.
 
     Each program takes several memory mappings, of which Linux allows a process 65,530.
+    Slow tests can fill half of them each, so before a slow test they are counted.
     """
     module = getattr(item, "module", None)  # None for all doctests
-    if _modules and _modules != [module]:
+    full = item.get_closest_marker("slow") and _count_mappings() > 20_000
+    if full or (_modules and _modules != [module]):
         jax.clear_caches()
         _contexts.clear()
         gc.collect()

@@ -65,6 +65,7 @@ def test_the_list_shows_all():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("standard")
 @pytest.mark.parametrize("name", DETECTION)
 def test_every_recipe_runs_small(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
