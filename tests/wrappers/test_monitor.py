@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 import kdopt
+from tests.balancers._inputs import first_step
 from tests.wrappers._trees import PARAMS, draw
 
 
@@ -56,7 +57,7 @@ def test_monitor_counts_steps_on_which_a_loss_is_dropped():
 def test_monitor_of_five_losses():
     tx = kdopt.monitor(kdopt.min_norm(num_losses=5), num_losses=5)
     grads = tuple({"w": np.arange(i, i + 3, dtype=np.float32)} for i in range(5))
-    _, state = jax.jit(lambda g: tx.update(g, tx.init(g[0])))(grads)
+    _, state = first_step(tx, grads)
     assert state.metrics["norm/distill_4"] > 0
 
 

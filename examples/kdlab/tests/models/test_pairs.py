@@ -124,8 +124,8 @@ OF_TRANSFORMERS = "masked_kd", "manifold"
 def losses_of(student, teacher):
     """Names of the losses that convolutional networks of these outputs can have."""
     narrower = student.pooled.shape[-1] <= teacher.pooled.shape[-1]
-    without = {*OF_TRANSFORMERS, *(() if narrower else ("vkd_released",))}
-    return [name for name in LOSSES if name not in without]
+    names = [name for name in LOSSES if name not in OF_TRANSFORMERS]
+    return [name for name in names if narrower or name != "vkd_released"]
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from kdlab.papers.recipes import coco
 from kdlab.papers.recipes.coco import DETECTION
 from kdlab.papers.recipes.listing import print_recipes
 
+pytestmark = pytest.mark.usefixtures("standard")
+
 ROW = re.compile(r"^(\w+) +((?:\d\d\.\d *)+) +(none|base|small)$", re.M)
 
 
@@ -65,7 +67,6 @@ def test_the_list_shows_all():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("standard")
 @pytest.mark.parametrize("name", DETECTION)
 def test_every_recipe_runs_small(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
