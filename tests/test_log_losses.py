@@ -12,7 +12,6 @@ from tests._methods import METHOD, jitted, transform
 
 BOUNDS = np.float32([0.5, 0.0, -1.0])
 
-
 gaps_above = jax.jit(_log_losses.gaps_above)
 
 
@@ -61,9 +60,7 @@ PURE = {
     "geometric_mean": lambda g, v: kdopt.geometric_mean_weights(v),
     "famo": lambda g, v: kdopt.famo_weights(v, jnp.zeros_like(v)),
 }
-
-
-PURE = {name: jax.jit(fn) for name, fn in PURE.items()}
+JITTED = {name: jax.jit(fn) for name, fn in PURE.items()}
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -72,8 +69,8 @@ def test_an_absent_loss_leaves_the_others_to_themselves(name, position):
     """Even if a gradient is passed for it."""
     values = np.insert(np.float32([2.0, 0.3]), position, 0)
     others = np.delete(np.arange(3), position)
-    got = PURE[name](GRAM, values)
-    alone = PURE[name](GRAM[np.ix_(others, others)], values[others])
+    got = JITTED[name](GRAM, values)
+    alone = JITTED[name](GRAM[np.ix_(others, others)], values[others])
     assert got[position] == 0
     np.testing.assert_allclose(np.asarray(got)[others], alone, rtol=1e-5)
 
@@ -81,13 +78,13 @@ def test_an_absent_loss_leaves_the_others_to_themselves(name, position):
 @pytest.mark.parametrize("bad", [-1.0, -1e-30])
 @pytest.mark.parametrize("name", PURE)
 def test_a_loss_below_its_bound_has_no_logarithm(name, bad):
-    got = PURE[name](GRAM, np.float32([1.0, bad, 2.0]))
+    got = JITTED[name](GRAM, np.float32([1.0, bad, 2.0]))
     assert np.all(np.isnan(got))
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_nothing_but_absent_losses(name):
-    got = np.asarray(PURE[name](GRAM, np.zeros(3, np.float32)))
+    got = np.asarray(JITTED[name](GRAM, np.zeros(3, np.float32)))
     assert np.all(np.isfinite(got) & (got > 0))
 
 

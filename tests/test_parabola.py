@@ -9,6 +9,8 @@ import kdopt
 
 GRAM = jnp.array([[38.0, -22.0], [-22.0, 18.0]])
 
+lambda_vertex = jax.jit(kdopt.lambda_vertex)
+
 FUNCTIONS = {
     "loss_decrease": lambda gram: kdopt.loss_decrease(gram, 0.5),
     "lambda_vertex": kdopt.lambda_vertex,
@@ -21,9 +23,6 @@ FUNCTIONS = {
 def test_two_losses_only(name):
     with pytest.raises(ValueError, match=r"expected a gram of shape \(2, 2\)"):
         FUNCTIONS[name](jnp.eye(3))
-
-
-lambda_vertex = jax.jit(kdopt.lambda_vertex)
 
 
 def test_ridge_draws_to_the_center(x64):
